@@ -1,0 +1,1 @@
+"""Reading a practice's management system (PMS) and writing signed results back into its chart."""

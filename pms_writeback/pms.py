@@ -1,0 +1,437 @@
+"""The PMS-neutral contract: what is read from a practice's system, and what is written to it.
+
+An adapter (one folder a vendor) implements `Pms`; nobody above it knows a vendor's shapes.
+
+Times crossing this contract are aware UTC by *our* clock. An adapter converts the office's wall
+clock with `OfficeTime`, and corrects change stamps by the measured `Pms.clock_offset`.
+
+Errors, besides those of `node.errors`: `OutcomeUnknown` says that a write may have landed.
+`Retryable` says that it did not; `Rejected` carries the PMS's own sentence; `ConfigError` means
+keys or permissions; `Unsupported` means that this PMS cannot express the command.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from enum import Enum
+from typing import Literal, Protocol
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from node.errors import ConfigError, InvalidInput, Retryable
+
+ImageType = Literal["Document", "Radiograph"]
+
+
+class OutcomeUnknown(Retryable):
+    """A write was sent and its answer lost: look with `Pms.find` before sending it again."""
+
+
+class PatientStatus(Enum):
+    """Whether the practice still treats this person."""
+
+    ACTIVE = "active"
+    INACTIVE = "inactive"
+    DELETED = "deleted"
+    OTHER = "other"
+
+
+class AppointmentStatus(Enum):
+    """Where an appointment stands; only SCHEDULED and COMPLETE ones are on the day's list."""
+
+    SCHEDULED = "scheduled"
+    COMPLETE = "complete"
+    BROKEN = "broken"
+    PLANNED = "planned"
+    UNSCHEDULED = "unscheduled"
+    OTHER = "other"
+
+
+class ProcedureStatus(Enum):
+    """Where a procedure of the chart stands."""
+
+    TREATMENT_PLANNED = "treatment_planned"
+    COMPLETE = "complete"
+    EXISTING = "existing"
+    REFERRED = "referred"
+    CONDITION = "condition"
+    DELETED = "deleted"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class PmsPatient:
+    """A person as the PMS knows them; ``sex`` is the DICOM letter M, F, O or empty."""
+
+    key: str
+    family_name: str = field(repr=False)
+    given_name: str = field(repr=False)
+    middle_name: str = field(repr=False)
+    preferred_name: str = field(repr=False)
+    birth_date: date | None = field(repr=False)
+    sex: str
+    status: PatientStatus
+    chart_number: str
+    provider_key: str
+    clinic_key: str
+    language: str
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PmsAppointment:
+    """One visit; empty keys mean "not assigned".
+
+    ``procedures_text`` is the PMS's own short list ("4BW, Ex, Pro"), for people only.
+    """
+
+    key: str
+    patient_key: str
+    starts_at: datetime
+    minutes: int
+    status: AppointmentStatus
+    operatory_key: str
+    provider_key: str
+    hygienist_key: str
+    clinic_key: str
+    is_hygiene: bool
+    is_new_patient: bool
+    procedures_text: str
+    note: str = field(repr=False)
+    confirmation: str
+    arrived_at: datetime | None
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PmsOperatory:
+    """A treatment room, which the worklist maps to a station."""
+
+    key: str
+    name: str
+    abbreviation: str
+    is_hidden: bool
+    dentist_key: str
+    hygienist_key: str
+    clinic_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PmsProvider:
+    """A dentist or hygienist; hidden ones take no new work."""
+
+    key: str
+    abbreviation: str
+    family_name: str
+    given_name: str
+    is_hidden: bool
+    is_secondary: bool
+    national_provider_id: str
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PmsProcedure:
+    """One line of the chart.
+
+    ``tooth`` is a Universal number, empty for none; ``surfaces`` are letters or an area (UR, U, 3);
+    ``day`` is the office's calendar day.
+    """
+
+    key: str
+    patient_key: str
+    appointment_key: str
+    cdt_code: str
+    description: str
+    status: ProcedureStatus
+    tooth: str
+    surfaces: str
+    tooth_range: str
+    day: date | None
+    provider_key: str
+    clinic_key: str
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where a command landed: the PMS's resource and primary key.
+
+    ``already_there`` says that an earlier attempt was found and nothing was written now.
+    """
+
+    resource: str
+    key: str
+    already_there: bool = False
+
+
+_REF = re.compile(r"ref:[A-Za-z0-9][A-Za-z0-9-]{3,59}")
+
+
+def check_ref(ref: str) -> None:
+    """Refuse a token that cannot be found again; the form is ``ref:BW-1a2b3c4d``."""
+    if not _REF.fullmatch(ref):
+        raise InvalidInput(f"not an idempotency token: {ref[:70]!r} (expected ref:BW-…)")
+
+
+def carries(text: str, ref: str) -> bool:
+    """Tell whether `text` holds exactly this token, not one that merely begins like it."""
+    return ref in _REF.findall(text)
+
+
+def with_ref(text: str, ref: str) -> str:
+    """Append the token on the same line unless `text` holds it already."""
+    return text if carries(text, ref) else f"{text.rstrip()} {ref}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class AppendProcedureNote:
+    """Append to the note of one procedure; never replaces, never signs."""
+
+    patient_key: str
+    procedure_key: str
+    text: str = field(repr=False)
+    ref: str
+
+    def __post_init__(self) -> None:
+        _check(self.patient_key, self.ref)
+        _check_key(self.procedure_key)
+        _check_text(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class AppendCommlog:
+    """Add an internal entry to the patient's communication log."""
+
+    patient_key: str
+    text: str = field(repr=False)
+    when: datetime
+    ref: str
+
+    def __post_init__(self) -> None:
+        _check(self.patient_key, self.ref)
+        _check_text(self.text)
+        _check_aware(self.when)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadDocument:
+    """File a document under the patient.
+
+    ``extension`` has its dot (".pdf", ".jpg"); ``category`` is the name of an image category of
+    the office; ``tooth_numbers`` are Universal ("3", "A"); ``created`` is when the content was
+    made. ``filename`` is for PMSs that keep one.
+    """
+
+    patient_key: str
+    filename: str
+    extension: str
+    content: bytes = field(repr=False)
+    description: str = field(repr=False)
+    category: str
+    image_type: ImageType
+    tooth_numbers: tuple[str, ...]
+    created: datetime
+    ref: str
+
+    def __post_init__(self) -> None:
+        _check(self.patient_key, self.ref)
+        _check_aware(self.created)
+        if not self.content:
+            raise InvalidInput("a document needs content")
+        if not re.fullmatch(r"\.[a-z0-9]{1,5}", self.extension):
+            raise InvalidInput(f"not a file extension: {self.extension[:10]!r} (expected .pdf)")
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTask:
+    """Put a task about this patient on the list that the office configured."""
+
+    patient_key: str
+    text: str = field(repr=False)
+    ref: str
+
+    def __post_init__(self) -> None:
+        _check(self.patient_key, self.ref)
+        _check_text(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTask:
+    """Set the task that carries `task_ref` to done; closing it twice is one effect."""
+
+    patient_key: str
+    task_ref: str
+
+    def __post_init__(self) -> None:
+        _check(self.patient_key, self.task_ref)
+
+    @property
+    def ref(self) -> str:
+        """The token to search for: the task's own."""
+        return self.task_ref
+
+
+Command = AppendProcedureNote | AppendCommlog | UploadDocument | CreateTask | CloseTask
+
+
+def _check(patient_key: str, ref: str) -> None:
+    _check_key(patient_key)
+    check_ref(ref)
+
+
+def _check_key(key: str) -> None:
+    if not key.strip():
+        raise InvalidInput("a command names its patient and record by key")
+
+
+def _check_text(text: str) -> None:
+    if not text.strip():
+        raise InvalidInput("an empty text cannot be written to a chart")
+
+
+def _check_aware(moment: datetime) -> None:
+    if moment.tzinfo is None:
+        raise InvalidInput("a time without a zone cannot be written to a chart")
+
+
+class Support(Enum):
+    """How far one operation works at one office."""
+
+    SUPPORTED = "supported"
+    NEEDS_VERSION = "needs version"
+    NOT_LICENSED = "not licensed"
+    UNSUPPORTED = "unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One operation and whether this office can do it; ``reason`` is for people."""
+
+    operation: str
+    support: Support
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What one office's system is, and what it can take."""
+
+    product: str
+    version: str
+    operations: tuple[Capability, ...]
+
+    def of(self, command: type[Command]) -> Capability:
+        """Look up one command; one not listed is unsupported."""
+        for capability in self.operations:
+            if capability.operation == command.__name__:
+                return capability
+        return Capability(command.__name__, Support.UNSUPPORTED, f"{self.product} has no such")
+
+
+class Pms(Protocol):
+    """One office's practice-management system; calls block and may raise any error above."""
+
+    def capabilities(self) -> Capabilities:
+        """Ask for the version and say what can be done."""
+        ...
+
+    def clock_offset(self) -> timedelta:
+        """Measure how far the PMS's clock is ahead of ours."""
+        ...
+
+    def patients(self, since: datetime | None = None) -> tuple[PmsPatient, ...]:
+        """Read all patients, or those changed at or after `since`, deleted ones included."""
+        ...
+
+    def patient(self, key: str) -> PmsPatient:
+        """Read one patient; raises NotFound."""
+        ...
+
+    def appointments(self, date_from: date, date_to: date) -> tuple[PmsAppointment, ...]:
+        """Read the appointments of the office's calendar days, both ends included."""
+        ...
+
+    def appointments_since(self, since: datetime) -> tuple[PmsAppointment, ...]:
+        """Read those changed at or after `since`; deletions do not show here."""
+        ...
+
+    def deleted_appointments(self, date_from: date, date_to: date) -> tuple[str, ...]:
+        """Read the keys of appointments deleted on these calendar days, both included."""
+        ...
+
+    def operatories(self) -> tuple[PmsOperatory, ...]:
+        """Read all operatories, hidden ones included."""
+        ...
+
+    def providers(self) -> tuple[PmsProvider, ...]:
+        """Read all providers, hidden ones included."""
+        ...
+
+    def procedures(
+        self, *, appointment_key: str | None = None, patient_key: str | None = None
+    ) -> tuple[PmsProcedure, ...]:
+        """Read the procedures of one appointment or one patient, deleted ones included."""
+        ...
+
+    def procedures_since(self, since: datetime) -> tuple[PmsProcedure, ...]:
+        """Read those changed at or after `since`, deleted ones included."""
+        ...
+
+    def execute(self, command: Command) -> Receipt:
+        """Send one command once; call `find` first when it may have been sent before."""
+        ...
+
+    def find(self, command: Command) -> Receipt | None:
+        """Search the PMS for what an earlier attempt at `command` wrote."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OfficeTime:
+    """The office's wall clock, an IANA zone such as "America/Chicago".
+
+    A PMS stores wall-clock times without a zone. In the hour that repeats in autumn such a time
+    means two instants: the earlier one is taken unless `near` says which is closer. A time in the
+    spring gap is read with the offset before the change.
+    """
+
+    zone_name: str
+
+    def __post_init__(self) -> None:
+        try:
+            ZoneInfo(self.zone_name)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ConfigError(f"unknown time zone {self.zone_name[:40]!r}") from error
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The zone's rules."""
+        return ZoneInfo(self.zone_name)
+
+    def to_utc(self, wall: datetime, near: datetime | None = None) -> datetime:
+        """Read a naive office time as an instant."""
+        first = wall.replace(tzinfo=self.zone, fold=0).astimezone(UTC)
+        second = wall.replace(tzinfo=self.zone, fold=1).astimezone(UTC)
+        if near is not None and abs(second - near) < abs(first - near):
+            return second
+        return first
+
+    def to_wall(self, moment: datetime) -> datetime:
+        """Show an instant on the office's clock, naive."""
+        return moment.astimezone(self.zone).replace(tzinfo=None, fold=0)
+
+    def earliest_wall(self, since: datetime) -> datetime:
+        """Give the lowest wall-clock time that any instant at or after `since` shows.
+
+        A "changed since" filter must use this one: at 01:50 before the clocks go back, changes
+        made half an hour later are stamped 01:20.
+        """
+        minute = since.replace(second=0, microsecond=0)
+        later = (minute + timedelta(minutes=count) for count in range(1, 181))
+        return min(self.to_wall(moment) for moment in (since, *later))
+
+    def today(self, now: datetime) -> date:
+        """The office's calendar day at `now`."""
+        return self.to_wall(now).date()
