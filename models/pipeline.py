@@ -1,0 +1,174 @@
+"""One radiograph through every installed network: view, teeth, findings.
+
+Which finding a view may report follows the findings-by-views matrix (:data:`REPORTABLE`). What is
+not installed is named in ``ImageAnalysis.absent``; silence never means "nothing found".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models import weights
+from node.domain.findings import (
+    Finding,
+    FindingKind,
+    ImageAnalysis,
+    ModelVersion,
+    Spacing,
+    ToothMark,
+    View,
+)
+from node.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from models.intraoral import IntraoralModel
+    from models.panoramic import PanoramicFindings, PanoramicTeeth
+    from models.triage import Triage
+
+_K = FindingKind
+
+#: What each view may show at all; anything else a network says is dropped.
+#: Source: ADA/FDA selection guidance as condensed in models/cards/README.md, "Findings by view".
+REPORTABLE: dict[View, frozenset[FindingKind]] = {
+    View.BITEWING: frozenset(
+        {_K.CARIES, _K.BONE_LEVEL, _K.CALCULUS, _K.RESTORATION, _K.CROWN, _K.IMPLANT}
+        | {_K.ROOT_FILLING}
+    ),
+    View.PERIAPICAL: frozenset(
+        {_K.CARIES, _K.BONE_LEVEL, _K.CALCULUS, _K.RESTORATION, _K.CROWN, _K.IMPLANT}
+        | {_K.ROOT_FILLING, _K.PERIAPICAL_RADIOLUCENCY, _K.IMPACTED_TOOTH}
+    ),
+    View.PANORAMIC: frozenset(
+        {_K.CARIES, _K.RESTORATION, _K.CROWN, _K.IMPLANT, _K.ROOT_FILLING, _K.IMPACTED_TOOTH}
+        | {_K.PERIAPICAL_RADIOLUCENCY}
+    ),
+    View.OTHER: frozenset(),
+}
+
+PANORAMIC_CARIES_NOTE = (
+    "Panoramic caries marks show gross lesions only, without depth, and are not a ground for "
+    "procedure codes or pre-authorisation; confirm on a bitewing or clinically."
+)
+UNKNOWN_VIEW_NOTE = "The view type is unknown, so no finding network was run."
+OTHER_VIEW_NOTE = (
+    "This does not look like a bitewing, periapical or panoramic radiograph, so no finding "
+    "network was run."
+)
+_MIN_SIDE_PX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The installed networks, ready to run; None stands for a task without weights."""
+
+    triage: Triage | None = None
+    panoramic_teeth: PanoramicTeeth | None = None
+    panoramic_findings: PanoramicFindings | None = None
+    intraoral: IntraoralModel | None = None
+    versions: tuple[ModelVersion, ...] = ()
+
+    @classmethod
+    def load(
+        cls, weights_dir: Path | None = None, disabled: Sequence[str] = (), threads: int = 2
+    ) -> Pipeline:
+        """Load every network that is installed in `weights_dir` and not `disabled`.
+
+        `weights_dir` None is the folder shipped with the program. `threads` bounds PyTorch's CPU
+        threads in this process. Raises ConfigError for weights that are not what they claim.
+        """
+        folder = weights_dir or weights.DEFAULT_DIR
+        found = {task: weights.load(task, folder, disabled) for task in weights.TASKS}
+        pipeline = cls(versions=tuple(state[1] for state in found.values() if state))
+        if not pipeline.versions:
+            return pipeline
+        import torch
+
+        torch.set_num_threads(max(1, threads))
+        if state := found["triage"]:
+            from models.triage import Triage
+
+            pipeline = replace(pipeline, triage=Triage.from_state(*state))
+        if state := found["panoramic_teeth"]:
+            from models.panoramic import PanoramicTeeth
+
+            pipeline = replace(pipeline, panoramic_teeth=PanoramicTeeth.from_state(*state))
+        if state := found["panoramic_caries"]:
+            from models.panoramic import PanoramicFindings
+
+            pipeline = replace(pipeline, panoramic_findings=PanoramicFindings.from_state(*state))
+        if state := found["intraoral"]:
+            from models.intraoral import IntraoralModel
+
+            pipeline = replace(pipeline, intraoral=IntraoralModel.from_state(*state))
+        return pipeline
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The tasks without weights, in the order of :data:`models.weights.TASKS`."""
+        present = {version.name for version in self.versions}
+        return tuple(task for task in weights.TASKS if task not in present)
+
+    def analyse(self, image: np.ndarray, spacing: Spacing) -> ImageAnalysis:
+        """Say what the networks see on `image`, (rows, cols) float 0..1 with metal bright.
+
+        Raises InvalidInput for anything that is not such an image.
+        """
+        _check(image)
+        pixels = np.ascontiguousarray(image, dtype=np.float32)
+        if self.triage is None:
+            return ImageAnalysis(None, None, absent=self.absent, notes=(UNKNOWN_VIEW_NOTE,))
+        view, probability = self.triage.view(pixels)
+        analysis = ImageAnalysis(
+            view, probability, models=(self.triage.version,), absent=self.absent
+        )
+        match view:
+            case View.OTHER:
+                return replace(analysis, notes=(OTHER_VIEW_NOTE,))
+            case View.PANORAMIC:
+                return self._panoramic(pixels, analysis)
+            case View.BITEWING | View.PERIAPICAL:
+                return self._intraoral(pixels, view, spacing, analysis)
+
+    def _panoramic(self, pixels: np.ndarray, analysis: ImageAnalysis) -> ImageAnalysis:
+        teeth: tuple[ToothMark, ...] = ()
+        findings: tuple[Finding, ...] = ()
+        models, notes = analysis.models, analysis.notes
+        if self.panoramic_teeth:
+            teeth = self.panoramic_teeth.find(pixels)
+            models += (self.panoramic_teeth.version,)
+        if self.panoramic_findings:
+            findings = _reportable(View.PANORAMIC, self.panoramic_findings.find(pixels, teeth))
+            models += (self.panoramic_findings.version,)
+            notes += (PANORAMIC_CARIES_NOTE,)
+        return replace(analysis, teeth=teeth, findings=findings, models=models, notes=notes)
+
+    def _intraoral(
+        self, pixels: np.ndarray, view: View, spacing: Spacing, analysis: ImageAnalysis
+    ) -> ImageAnalysis:
+        if self.intraoral is None:
+            return analysis
+        teeth, findings = self.intraoral.analyse(pixels, view, spacing)
+        return replace(
+            analysis,
+            teeth=tuple(teeth),
+            findings=_reportable(view, findings),
+            models=(*analysis.models, self.intraoral.version),
+        )
+
+
+def _reportable(view: View, findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    return tuple(finding for finding in findings if finding.kind in REPORTABLE[view])
+
+
+def _check(image: np.ndarray) -> None:
+    if image.ndim != 2 or min(image.shape) < _MIN_SIDE_PX:
+        raise InvalidInput(f"an image has two dimensions of at least {_MIN_SIDE_PX} pixels")
+    if not np.issubdtype(image.dtype, np.floating) or not np.isfinite(image).all():
+        raise InvalidInput("pixel values must be finite floating point numbers")
+    if image.min() < -1e-3 or image.max() > 1.001:
+        raise InvalidInput("pixel values must lie between 0 and 1")
