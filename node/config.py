@@ -1,0 +1,241 @@
+"""One frozen Config, read from a TOML file and ``BITEWING_*`` environment variables.
+
+A key ``port`` of the section ``[dicom]`` is overridden by ``BITEWING_DICOM_PORT``. An unknown key
+or variable is a :class:`~node.errors.ConfigError` that names the nearest known one. The commented
+manual of every key is ``docs/bitewing.example.toml``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+
+from node.errors import ConfigError
+
+
+class Mode(StrEnum):
+    """Roll-out mode: ``silent`` runs and shows no suggestion, ``assist`` shows suggestions."""
+
+    SILENT = "silent"
+    ASSIST = "assist"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NodeSection(_Section):
+    """``[node]``: who and where this node is."""
+
+    location_id: str = Field("main", pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    practice_name: str = "Dental practice"
+    time_zone: str = "UTC"
+    data_dir: Path = Path("bitewing-data")
+    mode: Mode = Mode.SILENT
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise ValueError(f"unknown IANA time zone {value!r}") from None
+        return value
+
+
+class DatabaseSection(_Section):
+    """``[database]``: empty url = SQLite in the data folder."""
+
+    url: SecretStr = SecretStr("")
+    executor_id: str = Field("node-1", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+
+class StationSection(_Section):
+    """``[[dicom.stations]]``: which sensor stands in which operatory."""
+
+    operatory: str
+    ae_title: str = Field(min_length=1, max_length=16)
+    modality: str = "IO"
+
+
+class PeerSection(_Section):
+    """``[[dicom.peers]]``: a configured peer that receives results."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    ae_title: str = Field(min_length=1, max_length=16)
+    host: str
+    port: int = Field(ge=1, le=65535)
+    preliminary: bool = False
+
+
+class DicomSection(_Section):
+    """``[dicom]``: the listener, the worklist and the peers."""
+
+    host: str = "0.0.0.0"
+    port: int = Field(11112, ge=0, le=65535)
+    ae_title: str = Field("BITEWING", min_length=1, max_length=16)
+    require_called_aet: bool = False
+    max_associations: int = Field(32, ge=1)
+    study_quiet_s: float = Field(30.0, gt=0)
+    min_free_mb: int = Field(64, ge=0)
+    issuer_of_patient_id: str = ""
+    default_station_ae_title: str = "SENSOR"
+    fallback_charset: str = "ISO_IR 100"
+    worklist_days_before: int = Field(1, ge=0)
+    worklist_days_after: int = Field(1, ge=0)
+    stations: tuple[StationSection, ...] = ()
+    peers: tuple[PeerSection, ...] = ()
+
+
+class WebSection(_Section):
+    """``[web]``: the review page."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    idle_lock_min: int = Field(5, ge=2, le=15)
+    session_hours: int = Field(12, ge=1, le=24)
+    secure_cookies: bool = False
+
+
+class PmsSection(_Section):
+    """``[pms]``: the practice management system; ``kind = "none"`` switches it off."""
+
+    kind: Literal["none", "open_dental"] = "none"
+    base_url: str = ""
+    developer_key: SecretStr = SecretStr("")
+    customer_key: SecretStr = SecretStr("")
+    poll_s: float = Field(60.0, ge=1)
+    days_before: int = Field(1, ge=0)
+    days_after: int = Field(7, ge=0)
+    document_category: str = "AI Imaging"
+    task_list: str = "AI Imaging Review"
+    task_user: str = "bitewing"
+    min_interval_s: float = Field(0.0, ge=0)
+
+
+class AnalysisSection(_Section):
+    """``[analysis]``: the inference process."""
+
+    weights_dir: str = ""
+    disabled_models: tuple[str, ...] = ()
+    threads: int = Field(2, ge=1)
+    timeout_s: float = Field(120.0, gt=0)
+
+
+class Config(_Section):
+    """The whole effective configuration."""
+
+    node: NodeSection = NodeSection()
+    database: DatabaseSection = DatabaseSection()
+    dicom: DicomSection = DicomSection()
+    web: WebSection = WebSection()
+    pms: PmsSection = PmsSection()
+    analysis: AnalysisSection = AnalysisSection()
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL; a SQLite file in the data folder unless one is configured."""
+        url = self.database.url.get_secret_value()
+        if not url:
+            return f"sqlite:///{(self.node.data_dir / 'bitewing.sqlite').absolute()}"
+        if url.startswith("postgresql://"):
+            return url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return url
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The practice's time zone."""
+        return ZoneInfo(self.node.time_zone)
+
+
+def read_config(
+    path: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Mapping[str, object]] | None = None,
+) -> Config:
+    """Read the TOML file, then the environment, then `overrides` (command line); later wins.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing or not TOML, a key is unknown or a value is wrong; the message names
+        the key, never the value of a secret.
+    """
+    raw = _read_toml(path)
+    _merge_environment(raw, os.environ if environment is None else environment)
+    for section, values in (overrides or {}).items():
+        raw.setdefault(section, {}).update(values)
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+
+
+def _read_toml(path: Path | None) -> dict[str, dict[str, object]]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no configuration file at {path}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[str, str]) -> None:
+    known = {
+        f"BITEWING_{section.upper()}_{key.upper()}": (section, key)
+        for section, field in Config.model_fields.items()
+        for key in _section_model(section).model_fields
+        if field.annotation is not None and key not in ("stations", "peers")
+    }
+    for name in sorted(environment):
+        if not name.startswith("BITEWING_"):
+            continue
+        if name not in known:
+            raise ConfigError(f"unknown environment variable {name}{_suggest(name, known)}")
+        section, key = known[name]
+        value: object = environment[name]
+        if key == "disabled_models":
+            value = [part for part in environment[name].split(",") if part]
+        raw.setdefault(section, {})[key] = value
+
+
+def _section_model(section: str) -> type[_Section]:
+    model = Config.model_fields[section].annotation
+    assert isinstance(model, type)
+    assert issubclass(model, _Section)
+    return model
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {where}{_suggest_key(problem['loc'])}")
+        else:
+            lines.append(f"{where}: {problem['msg']}")
+    return "; ".join(lines)
+
+
+def _suggest_key(loc: tuple[int | str, ...]) -> str:
+    if len(loc) == 1:
+        return _suggest(str(loc[0]), Config.model_fields)
+    if len(loc) == 2:
+        return _suggest(str(loc[1]), _section_model(str(loc[0])).model_fields)
+    return ""
+
+
+def _suggest(name: str, known: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -1,0 +1,1 @@
+"""The database: every table on one page, one door for writing, an audit chain."""

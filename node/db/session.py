@@ -1,0 +1,152 @@
+"""Opening the database, and ``begin``: the only door for writing."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from node.db import audit
+from node.db.tables import event
+from node.domain.events import EventKind
+from node.errors import Retryable
+
+_WRITER = {"bitewing_write": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who writes: a user's id, or a part of the program such as ``dicom`` or ``pms-sync``."""
+
+    name: str
+    location_id: str
+
+
+@dataclass(slots=True)
+class Tx:
+    """One write transaction, its actor, and what its audit row will say."""
+
+    conn: sa.Connection
+    actor: Actor
+    action: str
+    now: datetime
+    subject: str = ""
+    detail: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def location_id(self) -> str:
+        """The location every row of this transaction belongs to."""
+        return self.actor.location_id
+
+    def record(self, subject: str, **detail: object) -> None:
+        """Say in the audit row what this transaction did: ids and states only."""
+        self.subject = subject
+        self.detail.update(detail)
+
+    def append_event(
+        self, kind: EventKind, subject: str, key: str, data: Mapping[str, object] | None = None
+    ) -> bool:
+        """Leave an event under `key`; return False when it was there already (nothing is done)."""
+        return insert_once(
+            self.conn,
+            event,
+            {
+                "location_id": self.location_id,
+                "kind": kind.value,
+                "key": key,
+                "subject": subject,
+                "data": dict(data or {}),
+                "at": self.now,
+            },
+        )
+
+
+def new_id() -> str:
+    """Make an opaque 32-digit hex id that means nothing outside."""
+    return secrets.token_hex(16)
+
+
+def open_database(url: str) -> sa.Engine:
+    """Open the database; SQLite in WAL mode with full durability, foreign keys on.
+
+    Reads use plain connections; writes go through :func:`begin`, which takes SQLite's write lock
+    at once (BEGIN IMMEDIATE) so that a reader never has to be upgraded.
+    """
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_pre_ping=True, pool_size=10)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        parsed, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=16
+    )
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(conn: sa.Connection) -> None:
+    is_writer = conn.get_execution_options().get("bitewing_write", False)
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+
+
+@contextmanager
+def begin(engine: sa.Engine, actor: Actor, action: str) -> Iterator[Tx]:
+    """Open the one write transaction: everything inside commits together with its audit row.
+
+    Raises
+    ------
+    Retryable
+        The database is locked, away or full; nothing was written.
+    """
+    try:
+        with engine.connect().execution_options(**_WRITER) as conn, conn.begin():
+            tx = Tx(conn, actor, action, datetime.now(UTC))
+            yield tx
+            audit.append(
+                conn,
+                audit.AuditEntry(
+                    actor.location_id, tx.now, actor.name, action, tx.subject, tx.detail
+                ),
+            )
+    except sa.exc.OperationalError as error:
+        raise Retryable(f"the database did not take the write ({type(error.orig).__name__})") from (
+            error
+        )
+
+
+@contextmanager
+def read(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Open a connection for reading."""
+    with engine.connect() as conn:
+        yield conn
+
+
+def insert_once(conn: sa.Connection, table: sa.Table, values: Mapping[str, object]) -> bool:
+    """Insert a row unless one of its unique keys is taken; return whether it was inserted."""
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
+    return conn.execute(statement).rowcount == 1
+
+
+def upsert(
+    conn: sa.Connection, table: sa.Table, key: tuple[str, ...], values: Mapping[str, object]
+) -> None:
+    """Insert a row or update the one with the same `key` columns (the id is never changed)."""
+    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
+    statement = dialect.insert(table).values(**values)
+    changed = {name: value for name, value in values.items() if name not in (*key, "id")}
+    conn.execute(statement.on_conflict_do_update(index_elements=list(key), set_=changed))

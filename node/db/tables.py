@@ -1,0 +1,528 @@
+"""Every table of the product, on one page.
+
+Rules: every table carries ``location_id``; identifying fields stand in ``*_identity`` tables apart
+from operational ones; ids that leave the process are opaque hex; times are aware UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC datetime, kept to the microsecond on both databases."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Refuse naive datetimes; store UTC."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise TypeError("naive datetime in the database layer")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Give back an aware UTC datetime."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+
+def _id() -> sa.Column[str]:
+    return sa.Column("id", sa.String(32), primary_key=True)
+
+
+def _location() -> sa.Column[str]:
+    return sa.Column("location_id", sa.String(32), nullable=False)
+
+
+def _ref(name: str, target: str, nullable: bool = False) -> sa.Column[str]:
+    return sa.Column(name, sa.String(32), sa.ForeignKey(f"{target}.id"), nullable=nullable)
+
+
+def _at(name: str, nullable: bool = False) -> sa.Column[datetime]:
+    return sa.Column(name, UtcDateTime, nullable=nullable)
+
+
+# --- people who work here ------------------------------------------------------------------------
+
+user_account = sa.Table(
+    "user_account",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("username", sa.String(64), nullable=False),
+    sa.Column("display_name", sa.String(128), nullable=False),
+    sa.Column("role", sa.String(32), nullable=False),
+    sa.Column("password_hash", sa.String(255), nullable=False),
+    sa.Column("failed_attempts", sa.Integer, nullable=False, server_default="0"),
+    _at("locked_until", nullable=True),
+    sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.UniqueConstraint("location_id", "username"),
+)
+
+web_session = sa.Table(
+    "web_session",
+    metadata,
+    sa.Column("token_hash", sa.String(64), primary_key=True),
+    _location(),
+    _ref("user_id", "user_account"),
+    sa.Column("csrf_token", sa.String(64), nullable=False),
+    _at("created_at"),
+    _at("last_seen_at"),
+    _at("proved_at"),  # last time the password was entered; signing wants a fresh one
+    _at("ended_at", nullable=True),
+)
+
+# --- the warehouse: what the PMS says ------------------------------------------------------------
+
+patient = sa.Table(
+    "patient",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("pms_key", sa.String(64), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False, server_default="Patient"),
+    _at("synced_at"),
+    _at("tombstoned_at", nullable=True),
+    sa.UniqueConstraint("location_id", "pms_key"),
+)
+
+patient_identity = sa.Table(
+    "patient_identity",
+    metadata,
+    sa.Column("patient_id", sa.String(32), sa.ForeignKey("patient.id"), primary_key=True),
+    _location(),
+    sa.Column("family_name", sa.String(128), nullable=False),
+    sa.Column("given_name", sa.String(128), nullable=False),
+    sa.Column("middle_name", sa.String(128), nullable=False, server_default=""),
+    sa.Column("birth_date", sa.Date, nullable=True),
+    sa.Column("sex", sa.String(1), nullable=False, server_default=""),
+    sa.Column("name_key", sa.String(255), nullable=False),  # node.domain.study.name_key
+    sa.Index("ix_patient_identity_name", "location_id", "name_key", "birth_date"),
+)
+
+provider = sa.Table(
+    "provider",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("pms_key", sa.String(64), nullable=False),
+    sa.Column("abbreviation", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False, server_default=""),
+    sa.Column("is_hidden", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.UniqueConstraint("location_id", "pms_key"),
+)
+
+operatory = sa.Table(
+    "operatory",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("pms_key", sa.String(64), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("abbreviation", sa.String(64), nullable=False, server_default=""),
+    sa.Column("is_hidden", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.UniqueConstraint("location_id", "pms_key"),
+)
+
+appointment = sa.Table(
+    "appointment",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("pms_key", sa.String(64), nullable=False),
+    _ref("patient_id", "patient"),
+    _at("start_at"),
+    sa.Column("duration_min", sa.Integer, nullable=False),
+    sa.Column("operatory_key", sa.String(64), nullable=False, server_default=""),
+    sa.Column("provider_key", sa.String(64), nullable=False, server_default=""),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("description", sa.String(255), nullable=False, server_default=""),
+    sa.Column("accession_number", sa.String(16), nullable=False),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    _at("synced_at"),
+    _at("tombstoned_at", nullable=True),
+    sa.UniqueConstraint("location_id", "pms_key"),
+    sa.UniqueConstraint("location_id", "accession_number"),
+    sa.UniqueConstraint("location_id", "study_instance_uid"),
+    sa.Index("ix_appointment_start", "location_id", "start_at"),
+    sa.Index("ix_appointment_patient", "location_id", "patient_id"),
+)
+
+procedure = sa.Table(
+    "procedure",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("pms_key", sa.String(64), nullable=False),
+    _ref("patient_id", "patient"),
+    sa.Column("appointment_key", sa.String(64), nullable=False, server_default=""),
+    sa.Column("cdt_code", sa.String(16), nullable=False),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("tooth", sa.String(4), nullable=False, server_default=""),
+    sa.Column("procedure_date", sa.Date, nullable=True),
+    _at("synced_at"),
+    _at("tombstoned_at", nullable=True),
+    sa.UniqueConstraint("location_id", "pms_key"),
+    sa.Index("ix_procedure_appointment", "location_id", "appointment_key"),
+    sa.Index("ix_procedure_patient", "location_id", "patient_id"),
+)
+
+#: One Scheduled Procedure Step per appointment and modality; what the worklist answers from.
+worklist_item = sa.Table(
+    "worklist_item",
+    metadata,
+    _id(),
+    _location(),
+    _ref("appointment_id", "appointment"),
+    _ref("patient_id", "patient"),
+    sa.Column("modality", sa.String(16), nullable=False),
+    sa.Column("station_ae_title", sa.String(16), nullable=False),
+    sa.Column("start_date", sa.String(8), nullable=False),  # practice's local day, YYYYMMDD
+    sa.Column("start_time", sa.String(6), nullable=False),  # practice's local time, HHMMSS
+    sa.Column("scheduled_procedure_step_id", sa.String(16), nullable=False),
+    sa.Column("requested_procedure_id", sa.String(16), nullable=False),
+    sa.Column("description", sa.String(64), nullable=False),
+    sa.Column("cdt_code", sa.String(16), nullable=False, server_default=""),
+    sa.Column("expected_images", sa.Integer, nullable=True),
+    sa.Column("is_open", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.UniqueConstraint("location_id", "scheduled_procedure_step_id"),
+    sa.UniqueConstraint("appointment_id", "modality"),
+    sa.Index("ix_worklist_item_day", "location_id", "start_date", "start_time"),
+    sa.Index("ix_worklist_item_patient", "location_id", "patient_id"),
+)
+
+sync_state = sa.Table(
+    "sync_state",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("resource", sa.String(64), primary_key=True),
+    _at("watermark", nullable=True),
+    _at("last_ok_at", nullable=True),
+    _at("last_try_at", nullable=True),
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    sa.Column("clock_offset_s", sa.Float, nullable=True),
+)
+
+# --- what arrived --------------------------------------------------------------------------------
+
+study = sa.Table(
+    "study",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("accession_number", sa.String(16), nullable=False, server_default=""),
+    sa.Column("study_date", sa.String(8), nullable=False, server_default=""),
+    sa.Column("state", sa.String(16), nullable=False),  # node.domain.study.StudyState
+    sa.Column("match_state", sa.String(16), nullable=False),  # node.domain.study.MatchState
+    sa.Column("match_reason", sa.String(255), nullable=False, server_default=""),
+    _ref("patient_id", "patient", nullable=True),
+    _ref("appointment_id", "appointment", nullable=True),
+    sa.Column("sender_ae_title", sa.String(16), nullable=False, server_default=""),
+    sa.Column("generation", sa.Integer, nullable=False, server_default="0"),  # reopened n times
+    sa.Column("review_version", sa.Integer, nullable=False, server_default="0"),
+    _at("received_at"),
+    _at("last_image_at"),
+    _at("completed_at", nullable=True),
+    sa.UniqueConstraint("location_id", "study_instance_uid"),
+    sa.Index("ix_study_state", "location_id", "state", "last_image_at"),
+    sa.Index("ix_study_patient", "location_id", "patient_id"),
+)
+
+#: Who the sender said this is, verbatim from the first image.
+study_identity = sa.Table(
+    "study_identity",
+    metadata,
+    sa.Column("study_id", sa.String(32), sa.ForeignKey("study.id"), primary_key=True),
+    _location(),
+    sa.Column("patient_name", sa.String(324), nullable=False, server_default=""),
+    sa.Column("patient_id_text", sa.String(64), nullable=False, server_default=""),
+    sa.Column("issuer_of_patient_id", sa.String(64), nullable=False, server_default=""),
+    sa.Column("birth_date", sa.String(8), nullable=False, server_default=""),
+    sa.Column("sex", sa.String(1), nullable=False, server_default=""),
+)
+
+instance = sa.Table(
+    "instance",
+    metadata,
+    _id(),
+    _location(),
+    _ref("study_id", "study"),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("series_instance_uid", sa.String(64), nullable=False, server_default=""),
+    sa.Column("transfer_syntax_uid", sa.String(64), nullable=False),
+    sa.Column("modality", sa.String(16), nullable=False, server_default=""),
+    sa.Column("instance_number", sa.Integer, nullable=True),
+    sa.Column("rows", sa.Integer, nullable=True),
+    sa.Column("columns", sa.Integer, nullable=True),
+    sa.Column("spacing_mm_row", sa.Float, nullable=True),
+    sa.Column("spacing_mm_col", sa.Float, nullable=True),
+    sa.Column("spacing_kind", sa.String(16), nullable=False, server_default="unknown"),
+    sa.Column("sha256", sa.String(64), nullable=False),  # of the data set as received
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("storage_key", sa.String(255), nullable=False),
+    sa.Column("sender_ae_title", sa.String(16), nullable=False, server_default=""),
+    sa.Column("state", sa.String(16), nullable=False),  # node.domain.study.InstanceState
+    sa.Column("failure", sa.String(255), nullable=False, server_default=""),
+    _at("received_at"),
+    sa.UniqueConstraint("location_id", "sop_instance_uid"),
+    sa.Index("ix_instance_study", "study_id"),
+    sa.Index("ix_instance_state", "location_id", "state"),
+)
+
+#: Other bytes that came under a known SOP Instance UID: kept beside the first, flagged.
+instance_duplicate = sa.Table(
+    "instance_duplicate",
+    metadata,
+    _id(),
+    _location(),
+    _ref("instance_id", "instance"),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("storage_key", sa.String(255), nullable=False),
+    sa.Column("sender_ae_title", sa.String(16), nullable=False, server_default=""),
+    _at("received_at"),
+    sa.UniqueConstraint("instance_id", "sha256"),
+)
+
+# --- what the models and people say --------------------------------------------------------------
+
+analysis_run = sa.Table(
+    "analysis_run",
+    metadata,
+    _id(),
+    _location(),
+    _ref("instance_id", "instance"),
+    sa.Column("pipeline", sa.String(64), nullable=False),  # digest of the models that ran
+    sa.Column("view", sa.String(16), nullable=True),  # node.domain.findings.View
+    sa.Column("view_probability", sa.Float, nullable=True),
+    sa.Column("models", sa.JSON, nullable=False),
+    sa.Column("absent", sa.JSON, nullable=False),
+    sa.Column("notes", sa.JSON, nullable=False),
+    _at("started_at"),
+    _at("finished_at"),
+    sa.UniqueConstraint("instance_id", "pipeline"),
+)
+
+tooth_mark = sa.Table(
+    "tooth_mark",
+    metadata,
+    _id(),
+    _location(),
+    _ref("run_id", "analysis_run"),
+    _ref("instance_id", "instance"),
+    sa.Column("tooth", sa.String(3), nullable=False),
+    sa.Column("box", sa.JSON, nullable=False),
+    sa.Column("probability", sa.Float, nullable=False),
+    sa.Index("ix_tooth_mark_instance", "instance_id"),
+)
+
+finding = sa.Table(
+    "finding",
+    metadata,
+    _id(),
+    _location(),
+    _ref("study_id", "study"),
+    _ref("instance_id", "instance"),
+    _ref("run_id", "analysis_run", nullable=True),
+    sa.Column("origin", sa.String(8), nullable=False),  # ai | human
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("tooth", sa.String(3), nullable=True),
+    sa.Column("surfaces", sa.String(8), nullable=False, server_default=""),
+    sa.Column("depth", sa.String(2), nullable=True),
+    sa.Column("value_mm", sa.Float, nullable=True),
+    sa.Column("value_percent", sa.Float, nullable=True),
+    sa.Column("probability", sa.Float, nullable=True),
+    sa.Column("geometry", sa.JSON, nullable=False),  # {"type": ..., "points": [[x, y], ...]}
+    sa.Column("model", sa.JSON, nullable=True),
+    sa.Column("original", sa.JSON, nullable=True),  # the suggestion before a person edited it
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("disposition", sa.String(16), nullable=True),
+    sa.Column("reason", sa.String(64), nullable=False, server_default=""),
+    sa.Column("comment", sa.Text, nullable=False, server_default=""),
+    _ref("decided_by", "user_account", nullable=True),
+    _at("decided_at", nullable=True),
+    sa.Column("is_removed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("rev", sa.Integer, nullable=False, server_default="1"),
+    _at("created_at"),
+    sa.Index("ix_finding_study", "study_id"),
+    sa.Index("ix_finding_instance", "instance_id"),
+)
+
+#: Every change on the review page, applied once each.
+operation = sa.Table(
+    "operation",
+    metadata,
+    sa.Column("op_id", sa.String(36), primary_key=True),
+    _location(),
+    _ref("study_id", "study"),
+    _ref("user_id", "user_account"),
+    sa.Column("finding_id", sa.String(32), nullable=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("base_rev", sa.Integer, nullable=True),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("before", sa.JSON, nullable=True),
+    sa.Column("outcome", sa.JSON, nullable=False),
+    _at("at"),
+    sa.Index("ix_operation_study", "study_id", "at"),
+)
+
+#: Which images a reviewer has seen, and whether bare (without the overlay).
+image_view = sa.Table(
+    "image_view",
+    metadata,
+    sa.Column("instance_id", sa.String(32), sa.ForeignKey("instance.id"), primary_key=True),
+    sa.Column("user_id", sa.String(32), sa.ForeignKey("user_account.id"), primary_key=True),
+    _location(),
+    _at("seen_at"),
+    _at("bare_at", nullable=True),
+)
+
+review = sa.Table(
+    "review",
+    metadata,
+    _id(),
+    _location(),
+    _ref("study_id", "study"),
+    sa.Column("version", sa.Integer, nullable=False),
+    _ref("signed_by", "user_account"),
+    sa.Column("signer_name", sa.String(128), nullable=False),
+    sa.Column("signer_role", sa.String(32), nullable=False),
+    sa.Column("statement", sa.String(255), nullable=False),
+    sa.Column("reason", sa.String(255), nullable=False, server_default=""),  # of an amendment
+    sa.Column("content_hash", sa.String(64), nullable=False),
+    sa.Column("content", sa.JSON, nullable=False),  # the findings as signed; no names
+    sa.Column("software_version", sa.String(32), nullable=False),
+    _at("signed_at"),
+    sa.UniqueConstraint("study_id", "version"),
+)
+
+# --- what goes out -------------------------------------------------------------------------------
+
+#: Commands to the PMS: our rows; the queue `pms`, partitioned by location, is their only worker.
+pms_command = sa.Table(
+    "pms_command",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("key", sa.String(128), nullable=False),
+    sa.Column("ref", sa.String(32), nullable=False),  # token carried in the PMS record
+    _ref("study_id", "study", nullable=True),
+    _ref("patient_id", "patient"),
+    sa.Column("review_version", sa.Integer, nullable=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # queued sending unknown done failed held
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.String(512), nullable=False, server_default=""),
+    sa.Column("receipt", sa.JSON, nullable=True),
+    _at("created_at"),
+    _at("updated_at"),
+    sa.UniqueConstraint("location_id", "key"),
+    sa.Index("ix_pms_command_study", "study_id"),
+    sa.Index("ix_pms_command_state", "location_id", "state"),
+)
+
+dicom_result = sa.Table(
+    "dicom_result",
+    metadata,
+    _id(),
+    _location(),
+    _ref("study_id", "study"),
+    sa.Column("review_version", sa.Integer, nullable=False),  # 0 = preliminary
+    sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("kind", sa.String(8), nullable=False),  # SR | SC
+    _ref("instance_id", "instance", nullable=True),  # the annotated image's source
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False, unique=True),
+    sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    sa.Column("storage_key", sa.String(255), nullable=False),
+    _at("created_at"),
+    sa.Index("ix_dicom_result_study", "study_id"),
+)
+
+dicom_delivery = sa.Table(
+    "dicom_delivery",
+    metadata,
+    _id(),
+    _location(),
+    _ref("result_id", "dicom_result"),
+    sa.Column("peer", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # queued done failed
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    _at("updated_at"),
+    sa.UniqueConstraint("result_id", "peer"),
+)
+
+#: Every workflow case, restartable from its state.
+workflow_case = sa.Table(
+    "workflow_case",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("workflow", sa.String(64), nullable=False),
+    sa.Column("key", sa.String(128), nullable=False),
+    sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    _at("created_at"),
+    _at("updated_at"),
+    sa.UniqueConstraint("location_id", "workflow", "key"),
+)
+
+# --- what happened -------------------------------------------------------------------------------
+
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column(
+        "seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    _location(),
+    sa.Column("kind", sa.String(48), nullable=False),  # node.domain.events
+    sa.Column("key", sa.String(128), nullable=False),
+    sa.Column("subject", sa.String(64), nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    _at("at"),
+    sa.UniqueConstraint("location_id", "key"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column(
+        "seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _location(),
+    _at("at"),
+    sa.Column("actor", sa.String(64), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("subject", sa.String(128), nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Column("previous_hash", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True),
+)

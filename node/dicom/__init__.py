@@ -1,0 +1,1 @@
+"""The DICOM edge: listener, store, worklist, identity, pixels, results."""

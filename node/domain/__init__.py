@@ -1,0 +1,1 @@
+"""Plain frozen values of dentistry and of this program; standard library only."""

@@ -1,0 +1,1 @@
+"""The web: API, review page and live updates."""
