@@ -97,11 +97,20 @@ class DurableEngine:
     """Workflows of one process: register functions, then launch, then enqueue.
 
     ``url`` names the same database as the product's own tables, so that a row and the job that
-    follows from it commit together (:meth:`enqueue`).
+    follows from it commit together (:meth:`enqueue`). Every queue belongs to one location, so a
+    process never takes another location's job from a shared database.
     """
 
-    def __init__(self, url: str, key: bytes, executor_id: str, poll_s: float = 5.0) -> None:
-        self._url = url
+    def __init__(
+        self,
+        url: str,
+        key: bytes,
+        executor_id: str,
+        location_id: str = "main",
+        poll_s: float = 5.0,
+    ) -> None:
+        self._url = url.replace("postgresql+psycopg://", "postgresql://", 1)
+        self._location_id = location_id
         self._serializer = _SealedSerializer({"k1": key}, "k1")
         self._executor_id = executor_id
         self._poll_s = poll_s
@@ -127,11 +136,11 @@ class DurableEngine:
         if self._url.startswith("sqlite"):
             config["notification_listener_polling_interval_sec"] = self._poll_s
         DBOS(config=config)
-        DBOS.listen_queues([queue.name for queue in queues])
+        DBOS.listen_queues([self._queue_name(queue) for queue in queues])
         DBOS.launch()
         for queue in queues:
             DBOS.register_queue(
-                queue.name,
+                self._queue_name(queue),
                 worker_concurrency=queue.concurrency,
                 partition_concurrency=1 if queue.one_per_partition else None,
                 polling_interval_sec=queue.poll_s,
@@ -171,7 +180,7 @@ class DurableEngine:
             raise ConfigError("the durable engine is not running in this process")
         options: EnqueueOptions = {
             "workflow_name": workflow,
-            "queue_name": queue.name,
+            "queue_name": self._queue_name(queue),
             "workflow_id": workflow_id,
             "app_version": _APPLICATION_VERSION,
         }
@@ -227,6 +236,9 @@ class DurableEngine:
         states = ("ENQUEUED", "DELAYED", "PENDING", "ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
         runs = DBOS.list_workflows(status=list(states), load_input=False, load_output=False)
         return {state: sum(run.status == state for run in runs) for state in states}
+
+    def _queue_name(self, queue: Queue) -> str:
+        return f"{queue.name}@{self._location_id}"
 
     def _open_client(self) -> DBOSClient:
         return DBOSClient(system_database_url=self._url, serializer=self._serializer)

@@ -1,0 +1,137 @@
+"""The inference process: reads one path a line from standard input, answers one JSON line.
+
+It runs apart from the node, so that a crashing decoder, a network out of memory or a GPU fault
+costs no association and no other image. It ends when its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from node.domain.findings import Box, ImageAnalysis, ToothMark, View
+from node.domain.review import (
+    Json,
+    finding_from_json,
+    finding_to_json,
+    model_from_json,
+    model_to_json,
+)
+from node.domain.teeth import Tooth
+from node.errors import BitewingError, InvalidInput
+
+if TYPE_CHECKING:
+    from models.pipeline import Pipeline
+
+
+def analysis_to_json(analysis: ImageAnalysis) -> dict[str, object]:
+    """Encode an analysis for the pipe."""
+    return {
+        "view": analysis.view.value if analysis.view else None,
+        "view_probability": analysis.view_probability,
+        "teeth": [
+            {
+                "tooth": mark.tooth.code,
+                "box": [mark.box.x0, mark.box.y0, mark.box.x1, mark.box.y1],
+                "probability": mark.probability,
+                "model": model_to_json(mark.model),
+            }
+            for mark in analysis.teeth
+        ],
+        "findings": [finding_to_json(finding) for finding in analysis.findings],
+        "models": [model_to_json(model) for model in analysis.models],
+        "absent": list(analysis.absent),
+        "notes": list(analysis.notes),
+    }
+
+
+def analysis_from_json(data: Json) -> ImageAnalysis:
+    """Decode what :func:`analysis_to_json` wrote."""
+    view = data["view"]
+    return ImageAnalysis(
+        view=View(view) if view else None,
+        view_probability=_optional_float(data["view_probability"]),
+        teeth=tuple(
+            ToothMark(
+                Tooth(str(item["tooth"])),
+                Box(*[float(v) for v in item["box"]]),
+                float(item["probability"]),
+                model_from_json(item["model"]),
+            )
+            for item in _items(data["teeth"])
+        ),
+        findings=tuple(finding_from_json(item) for item in _items(data["findings"])),
+        models=tuple(model_from_json(item) for item in _items(data["models"])),
+        absent=tuple(str(task) for task in _items(data["absent"])),
+        notes=tuple(str(note) for note in _items(data["notes"])),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Serve requests until standard input closes; `arguments` are JSON options from the parent."""
+    options = json.loads(arguments[0])
+    # Anything a codec prints must not reach the pipe.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    try:
+        pipeline = _load(options)
+    except BitewingError as error:
+        _answer(answers, {"fatal": str(error)})
+        return 2
+    _answer(
+        answers,
+        {
+            "ready": True,
+            "models": [model_to_json(model) for model in pipeline.versions],
+            "absent": list(pipeline.absent),
+        },
+    )
+    for line in sys.stdin:
+        _answer(answers, _serve(pipeline, Path(json.loads(line)["path"])))
+    return 0
+
+
+def _load(options: Mapping[str, object]) -> Pipeline:
+    from models.pipeline import Pipeline
+
+    folder = str(options["weights_dir"])
+    disabled = options["disabled"]
+    assert isinstance(disabled, list)
+    return Pipeline.load(Path(folder) if folder else None, disabled, int(str(options["threads"])))
+
+
+def _serve(pipeline: Pipeline, path: Path) -> dict[str, object]:
+    from node.dicom.pixels import model_input
+
+    try:
+        image, spacing = model_input(path)
+    except InvalidInput as error:
+        return {"unreadable": str(error)}
+    try:
+        return {"analysis": analysis_to_json(pipeline.analyse(image, spacing))}
+    except InvalidInput as error:
+        return {"unreadable": str(error)}
+    except Exception as error:  # noqa: BLE001 - an edge: the parent decides what to do
+        return {"failed": f"the models failed ({type(error).__name__})"}
+
+
+def _answer(stream: TextIO, data: Mapping[str, object]) -> None:
+    stream.write(json.dumps(data) + "\n")
+    stream.flush()
+
+
+def _items(value: object) -> list:  # type: ignore[type-arg]
+    assert isinstance(value, list)
+    return value
+
+
+def _optional_float(value: object) -> float | None:
+    return None if value is None else float(str(value))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""The durable workflows of analysis.
+
+``analyse_image`` — started by every stored image; writes findings or a plain reason; nobody
+approves, nothing leaves the node. ``finish_study`` — started when a study is quiet; matches it to
+a patient and makes it ready for the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from node.analysis.completion import make_ready
+from node.analysis.findings import store_analysis, store_failure
+from node.analysis.inference import InferenceDied, InferenceProcess
+from node.db.session import Actor, Tx, begin, read
+from node.db.tables import instance, study
+from node.domain import jobs
+from node.domain.study import InstanceState, MatchState
+from node.engine import DurableEngine
+from node.errors import ConfigError, InvalidInput, Rejected
+
+#: An image that kills the process this often is the cause, not a victim.
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Analyser:
+    """What the workflows need: the database, the process, where files lie, how to match."""
+
+    db: sa.Engine
+    actor: Actor
+    inference: InferenceProcess
+    path_of: Callable[[str], Path]  # storage key -> local file
+    match: Callable[[Tx, str], object]  # matches one study inside a transaction
+
+    def register(self, engine: DurableEngine) -> None:
+        """Register both workflows with the engine."""
+
+        @engine.workflow(jobs.ANALYSE_IMAGE)
+        def analyse_image(instance_id: str) -> str:
+            for number in range(_TRIES):
+                outcome = engine.step(f"analyse-{number}", self.analyse, instance_id)
+                if outcome != "died":
+                    break
+                engine.sleep(1.0)
+            else:
+                engine.step("give up", self.give_up, instance_id)
+            engine.step("settle", self.settle, instance_id)
+            return outcome
+
+        @engine.workflow(jobs.FINISH_STUDY)
+        def finish_study(study_id: str, generation: int) -> None:
+            engine.step("finish", self.finish, study_id)
+
+    def analyse(self, instance_id: str) -> str:
+        """Analyse one image and store the result; returns ``analysed``, ``failed`` or ``died``."""
+        image = self._image(instance_id)
+        if image.rows is None:
+            state = InstanceState.NOT_AN_IMAGE if not image.failure else InstanceState.UNREADABLE
+            store_failure(self.db, self.actor, instance_id, state, image.failure)
+            return "failed"
+        started_at = datetime.now(UTC)
+        try:
+            analysis = self.inference.analyse(self.path_of(image.storage_key))
+        except InvalidInput as error:
+            store_failure(self.db, self.actor, instance_id, InstanceState.UNREADABLE, str(error))
+            return "failed"
+        except (ConfigError, Rejected) as error:
+            store_failure(self.db, self.actor, instance_id, InstanceState.FAILED, str(error))
+            return "failed"
+        except InferenceDied:
+            return "died"
+        store_analysis(self.db, self.actor, instance_id, analysis, started_at)
+        return "analysed"
+
+    def give_up(self, instance_id: str) -> None:
+        """Say that this image ended the inference process every time."""
+        reason = f"the inference process ended {_TRIES} times on this image; review it without AI"
+        store_failure(self.db, self.actor, instance_id, InstanceState.FAILED, reason)
+
+    def settle(self, instance_id: str) -> None:
+        """After an image: match its study early, and make it ready when it was the last."""
+        self.finish(str(self._image(instance_id).study_id))
+
+    def finish(self, study_id: str) -> None:
+        """Match the study unless that is certain already; make it ready when all is analysed."""
+        with read(self.db) as conn:
+            row = conn.execute(
+                sa.select(study.c.match_state, study.c.state).where(study.c.id == study_id)
+            ).one()
+        with begin(self.db, self.actor, "study.finished") as tx:
+            if not MatchState(row.match_state).is_certain:
+                self.match(tx, study_id)
+            is_ready = make_ready(tx, study_id)
+            tx.record(f"study:{study_id}", ready=is_ready)
+
+    def _image(self, instance_id: str) -> sa.Row:  # type: ignore[type-arg]
+        # SQLAlchemy's Row is generic over its columns, which differ here from query to query.
+        with read(self.db) as conn:
+            return conn.execute(
+                sa.select(
+                    instance.c.study_id,
+                    instance.c.storage_key,
+                    instance.c.rows,
+                    instance.c.failure,
+                    instance.c.state,
+                ).where(
+                    instance.c.id == instance_id,
+                    instance.c.location_id == self.actor.location_id,
+                )
+            ).one()
