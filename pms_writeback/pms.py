@@ -83,12 +83,13 @@ class PmsPatient:
 class PmsAppointment:
     """One visit; empty keys mean "not assigned".
 
+    ``starts_at`` is None only for one that is on no day's schedule (planned, unscheduled).
     ``procedures_text`` is the PMS's own short list ("4BW, Ex, Pro"), for people only.
     """
 
     key: str
     patient_key: str
-    starts_at: datetime
+    starts_at: datetime | None
     minutes: int
     status: AppointmentStatus
     operatory_key: str
