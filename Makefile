@@ -1,0 +1,50 @@
+# Two commands matter: `make demo` and `make test`. Both set up what they need in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+endif
+
+.PHONY: demo test lint format install bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.analysis
+	$(BIN)/bitewing demo $(DEMO_OPTIONS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+install: $(VENV)/.analysis
+
+$(VENV)/bin/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Bitewing needs Python 3.11 or newer; set PYTHON=python3.12 (or similar)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(@D) && touch $@
+
+$(VENV)/.analysis: $(VENV)/bin/.made pyproject.toml constraints-cpu.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt --editable '.[analysis]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/bin/.made pyproject.toml constraints-cpu.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.analysis
+
+clean:
+	rm -rf $(VENV) .demo

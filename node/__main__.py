@@ -1,0 +1,284 @@
+"""The command line: ``bitewing serve | demo | send | check | migrate | …``.
+
+Commands import what they need when they run, so that ``bitewing --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from node import __version__
+from node.errors import BitewingError, outcome
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from node.config import Config
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Bitewing: the dental imaging AI node. Not a medical device; for evaluation only.",
+)
+users = typer.Typer(no_args_is_help=True, help="Accounts of the people who work here.")
+cli.add_typer(users, name="user")
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="TOML file; ./bitewing.toml when there is one.")
+]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder for database and images.")]
+
+
+def _config(
+    config: Path | None,
+    data_dir: Path | None = None,
+    **overrides: dict[str, object],
+) -> Config:
+    from node.config import read_config
+
+    if config is None and Path("bitewing.toml").exists():
+        config = Path("bitewing.toml")
+    merged: dict[str, dict[str, object]] = {
+        name: dict(values) for name, values in overrides.items()
+    }
+    if data_dir is not None:
+        merged.setdefault("node", {})["data_dir"] = data_dir
+    return read_config(config, overrides=merged)
+
+
+def _given(**values: object) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+@cli.command()
+def serve(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    dicom_port: Annotated[int | None, typer.Option(help="DICOM listener's port.")] = None,
+    http_port: Annotated[int | None, typer.Option(help="Review page's port.")] = None,
+    ae_title: Annotated[str | None, typer.Option(help="Our Application Entity title.")] = None,
+    only: Annotated[
+        str, typer.Option(help="Run only these parts: dicom,web,analysis,workflows.")
+    ] = "",
+) -> None:
+    """Run the node until Ctrl-C."""
+    from node import logs
+    from node.app import ALL_PARTS, Node, parse_parts
+
+    settings = _config(
+        config,
+        data_dir,
+        dicom=_given(port=dicom_port, ae_title=ae_title),
+        web=_given(port=http_port),
+    )
+    logs.configure(settings.node.log_level)
+    node = Node(settings, parse_parts(only) if only else ALL_PARTS)
+    _stop_on_signal(node.stop_soon)
+    node.start()
+    log = logging.getLogger("bitewing")
+    log.info(
+        "started",
+        extra={
+            "location_id": settings.node.location_id,
+            "mode": settings.node.mode.value,
+            "dicom_port": node.listener.port if node.listener else None,
+            "http_port": node.web_port,
+        },
+    )
+    node.wait()
+    node.stop()
+    log.info("stopped")
+
+
+@cli.command()
+def demo(
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    data_dir: Annotated[Path, typer.Option(help="Where the demo keeps its data.")] = Path(".demo"),
+    dicom_port: Annotated[int, typer.Option(help="DICOM port; 0 = any free one.")] = 11112,
+    http_port: Annotated[int, typer.Option(help="Web port; 0 = any free one.")] = 8080,
+) -> None:
+    """Start a sandbox practice, the node, and send it the sample studies by real C-STORE."""
+    from node.demo import run_demo
+
+    run_demo(data_dir, dicom_port=dicom_port, http_port=http_port, open_browser=not no_browser)
+
+
+@cli.command()
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files or folders.")],
+    to: Annotated[str, typer.Option("--to", help="The receiver as AE@host:port.")],
+    calling_ae: Annotated[
+        str, typer.Option(help="Our title in this association.")
+    ] = "BITEWING-SCU",
+) -> None:
+    """Send files by C-STORE, byte for byte as they are."""
+    from rich.progress import Progress
+
+    from node.dicom.send import parse_peer, send_paths
+
+    with Progress(transient=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("sending", total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        report = send_paths(paths, parse_peer(to), calling_ae=calling_ae, progress=advance)
+    typer.echo(
+        f"{len(report.sent)} sent, {len(report.failed)} refused, {len(report.skipped)} skipped"
+    )
+    for path, reason in [*report.failed, *report.skipped]:
+        typer.echo(f"  {path}: {reason}", err=True)
+    if report.failed or not report.sent:
+        raise typer.Exit(1)
+
+
+@cli.command()
+def check(config: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Say in plain words whether this configuration can run."""
+    from node.check import run_checks
+
+    settings = _config(config, data_dir)
+    results = run_checks(settings)
+    for result in results:
+        mark = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}[result.level]
+        typer.echo(f"{mark}  {result.name:<10} {result.words}")
+    if any(result.level == "fail" for result in results):
+        raise typer.Exit(2)
+
+
+@cli.command("migrate")
+def migrate_command(config: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Bring the database to this release."""
+    from node.db.migrate import current_revision, migrate
+
+    db = _open(_config(config, data_dir))
+    before = current_revision(db)
+    after = migrate(db)
+    typer.echo(f"{before or 'empty'} -> {after}" if before != after else f"already at {after}")
+
+
+@cli.command("verify-audit")
+def verify_audit(config: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Walk the audit chain and name the first break."""
+    from node.db import audit
+    from node.db.session import read
+
+    with read(_open(_config(config, data_dir))) as conn:
+        count, broken = audit.verify(conn)
+    if broken is None:
+        typer.echo(f"{count} audit rows, chain intact")
+        return
+    typer.echo(f"row {broken.seq}: {broken.reason} ({count} rows before it hold)", err=True)
+    raise typer.Exit(1)
+
+
+@cli.command("sandbox-pms")
+def sandbox_pms(
+    port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 30223,
+    data_dir: Annotated[Path, typer.Option(help="Where the practice is kept.")] = Path(".demo"),
+    time_zone: Annotated[str, typer.Option(help="The office's IANA zone.")] = "UTC",
+) -> None:
+    """Run an invented practice that speaks the Open Dental API."""
+    from pms_writeback.sandbox.server import serve as serve_sandbox
+
+    data_dir.mkdir(parents=True, exist_ok=True)
+    typer.echo(f"sandbox practice on http://127.0.0.1:{port}/ (Ctrl-C ends it)")
+    serve_sandbox(data_dir / "sandbox-pms.sqlite", port=port, time_zone=time_zone)
+
+
+@cli.command("export-findings")
+def export_findings(
+    study: Annotated[str, typer.Argument(help="Study Instance UID, accession number or id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print everything the models and people say about one study; names of people excluded."""
+    from node.export import describe, export_study
+
+    settings = _config(config, data_dir)
+    exported = export_study(_open(settings), settings.node.location_id, study)
+    typer.echo(json.dumps(exported, indent=2) if as_json else describe(exported))
+
+
+@users.command("add")
+def add_user(
+    username: str,
+    role: Annotated[str, typer.Option(help="dentist, hygienist, assistant, office_manager …")],
+    name: Annotated[str, typer.Option(help="Name shown on reviews.")] = "",
+    password: Annotated[
+        str, typer.Option(prompt=True, confirmation_prompt=True, hide_input=True, help="Password.")
+    ] = "",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Create an account."""
+    from node.db.migrate import migrate
+    from node.db.session import Actor
+    from node.web.accounts import create_user
+
+    settings = _config(config, data_dir)
+    db = _open(settings)
+    migrate(db)
+    create_user(
+        db,
+        Actor("cli", settings.node.location_id),
+        username=username,
+        display_name=name or username,
+        role=role,
+        password=password,
+    )
+    typer.echo(f"{username} may sign in as {role}")
+
+
+@cli.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def _open(config: Config) -> sa.Engine:
+    from node.db.session import open_database
+
+    return open_database(config.database_url)
+
+
+def _stop_on_signal(stop: Callable[[], None]) -> None:
+    for name in ("SIGINT", "SIGTERM"):
+        signal.signal(getattr(signal, name), lambda *_: stop())
+
+
+def main() -> NoReturn:
+    """Run the command line; every error becomes one sentence and the exit code of its family."""
+    try:
+        cli(standalone_mode=False)
+    except typer.Exit as finished:
+        sys.exit(finished.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except BitewingError as error:
+        typer.echo(f"bitewing: {error}", err=True)
+        sys.exit(outcome(error).exit_code)
+    except typer.TyperException as error:  # type: ignore[attr-defined]
+        error.show()
+        sys.exit(2)
+    except Exception as error:
+        error_id = secrets.token_hex(4)
+        logging.getLogger("bitewing").exception("error %s", error_id)
+        typer.echo(f"bitewing: a bug ({type(error).__name__}), error id {error_id}", err=True)
+        sys.exit(outcome(error).exit_code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

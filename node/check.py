@@ -1,0 +1,118 @@
+"""``bitewing check``: can this configuration run, in plain words."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from pms_writeback.practice import open_pms
+
+from node.config import Config
+from node.db.migrate import current_revision, head_revision
+from node.db.session import open_database
+from node.errors import BitewingError
+
+_LOW_DISK_GB = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One verdict: ``ok``, ``warn`` (runs, but look at it) or ``fail`` (will not run)."""
+
+    name: str
+    level: Literal["ok", "warn", "fail"]
+    words: str
+
+
+def run_checks(config: Config) -> list[CheckResult]:
+    """Run every check; none changes anything but an empty data folder's existence."""
+    checks: list[tuple[str, Callable[[Config], CheckResult]]] = [
+        ("config", _check_config),
+        ("database", _check_database),
+        ("disk", _check_disk),
+        ("dicom", lambda c: _check_port("dicom", c.dicom.host, c.dicom.port, c.dicom.ae_title)),
+        ("web", lambda c: _check_port("web", c.web.host, c.web.port, "review page")),
+        ("weights", _check_weights),
+        ("pms", _check_pms),
+    ]
+    return [_guarded(name, check, config) for name, check in checks]
+
+
+def _guarded(name: str, check: Callable[[Config], CheckResult], config: Config) -> CheckResult:
+    try:
+        return check(config)
+    except BitewingError as error:
+        return CheckResult(name, "fail", str(error))
+    except Exception as error:  # noqa: BLE001 - an edge: the other checks must still run
+        return CheckResult(name, "fail", f"{type(error).__name__}")
+
+
+def _check_config(config: Config) -> CheckResult:
+    node = config.node
+    words = f"location {node.location_id}, mode {node.mode.value}, zone {node.time_zone}, "
+    return CheckResult("config", "ok", words + f"data in {node.data_dir.absolute()}")
+
+
+def _check_database(config: Config) -> CheckResult:
+    db = open_database(config.database_url)
+    try:
+        current, head = current_revision(db), head_revision(db)
+    finally:
+        db.dispose()
+    kind = "PostgreSQL" if config.database_url.startswith("postgresql") else "SQLite"
+    if current is None:
+        return CheckResult("database", "ok", f"{kind}, empty: `serve` will create it")
+    if current != head:
+        return CheckResult("database", "ok", f"{kind}, {current}: `serve` will bring it to {head}")
+    return CheckResult("database", "ok", f"{kind}, schema {head}")
+
+
+def _check_disk(config: Config) -> CheckResult:
+    folder = config.node.data_dir.absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    level: Literal["ok", "warn"] = "warn" if free_gb < _LOW_DISK_GB else "ok"
+    return CheckResult("disk", level, f"{free_gb:.1f} GB free")
+
+
+def _check_port(name: str, host: str, port: int, what: str) -> CheckResult:
+    if port == 0:
+        return CheckResult(name, "ok", f"{what} on any free port of {host}")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as error:
+            words = f"port {port} is taken or not allowed ({error.strerror})"
+            return CheckResult(name, "warn", words + "; fine if the node already runs")
+    return CheckResult(name, "ok", f"{what} on {host}:{port}, free")
+
+
+def _check_weights(config: Config) -> CheckResult:
+    if find_spec("torch") is None:
+        words = "torch is not installed: install bitewing[analysis], or run --only without analysis"
+        return CheckResult("weights", "warn", words)
+    from models.pipeline import Pipeline
+
+    folder = Path(config.analysis.weights_dir) if config.analysis.weights_dir else None
+    pipeline = Pipeline.load(folder, config.analysis.disabled_models)
+    loaded = ", ".join(str(version) for version in pipeline.versions) or "none"
+    if pipeline.absent:
+        words = f"loaded: {loaded}; without weights: {', '.join(pipeline.absent)}"
+        return CheckResult("weights", "warn", words)
+    return CheckResult("weights", "ok", loaded)
+
+
+def _check_pms(config: Config) -> CheckResult:
+    pms = open_pms(config)
+    if pms is None:
+        return CheckResult("pms", "warn", "none configured: no schedule, nothing is written")
+    capabilities = pms.capabilities()
+    offset_s = pms.clock_offset().total_seconds()
+    words = f"{capabilities.product} {capabilities.version}, its clock is {offset_s:+.0f} s off"
+    return CheckResult("pms", "ok", words)

@@ -1,0 +1,217 @@
+"""``bitewing demo``: an invented practice, the node, and sample studies sent as a sensor would.
+
+The schedule is asked for by Modality Worklist and the images come by C-STORE, through the same
+ports as in a practice. A second start goes on where the first left off.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import tempfile
+import threading
+import time
+import webbrowser
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from rich.console import Console
+from rich.progress import Progress
+
+from node import logs
+from node.app import Node
+from node.config import Config, Mode, read_config
+from node.db.migrate import migrate
+from node.db.session import Actor, open_database, read
+from node.db.tables import study, user_account, worklist_item
+from node.dicom.query import ScheduledStep, query_worklist
+from node.dicom.send import Peer, send_paths
+from node.domain.study import StudyState
+from node.errors import Retryable
+from node.web.accounts import create_user
+from pms_writeback.sandbox.server import SandboxHandle, running
+from sample_studies import SampleStudy, catalog
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+USERNAME = "demo"
+PASSWORD = "bitewing-demo"
+ZONE = "America/New_York"
+_SYNC_WAIT_S = 60.0
+_ANALYSIS_WAIT_S = 240.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    dicom: int
+    http: int
+
+
+def run_demo(data_dir: Path, *, dicom_port: int, http_port: int, open_browser: bool) -> None:
+    """Start everything, send what has not been sent, and wait for Ctrl-C."""
+    logs.configure("WARNING")
+    console = Console()
+    data_dir.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+    _on_signal(stop)
+    console.print("[bold]Bitewing demo[/] – invented patients; not a medical device, not for care.")
+    with running(data_dir / "sandbox-pms.sqlite", time_zone=ZONE) as sandbox:
+        console.print(f"Sandbox practice (Open Dental API) runs: {sandbox.page_url}")
+        config = demo_config(data_dir, sandbox, _Ports(dicom_port, http_port))
+        _ensure_user(config)
+        node = Node(config)
+        node.start()
+        try:
+            _fill(node, console, stop)
+            _invite(node, sandbox, console, open_browser and not stop.is_set())
+            stop.wait()
+            console.print("Stopping …")
+        finally:
+            node.stop()
+    console.print("Stopped. The next start goes on from here.")
+
+
+def demo_config(data_dir: Path, sandbox: SandboxHandle, ports: _Ports) -> Config:
+    """Configure a node for the sandbox: loopback only, suggestions shown, short quiet time."""
+    return read_config(
+        environment={},
+        overrides={
+            "node": {
+                "data_dir": data_dir,
+                "practice_name": "Sandbox Dental",
+                "time_zone": ZONE,
+                "mode": Mode.ASSIST,
+                "log_level": "WARNING",
+            },
+            "dicom": {
+                "host": "127.0.0.1",
+                "port": ports.dicom,
+                "study_quiet_s": 5.0,
+                "worklist_days_after": 7,
+            },
+            "web": {"host": "127.0.0.1", "port": ports.http},
+            "pms": {
+                "kind": "open_dental",
+                "base_url": sandbox.url,
+                "developer_key": sandbox.developer_key,
+                "customer_key": sandbox.customer_key,
+                "poll_s": 15.0,
+            },
+        },
+    )
+
+
+def _ensure_user(config: Config) -> None:
+    db = open_database(config.database_url)
+    try:
+        migrate(db)
+        with read(db) as conn:
+            query = sa.select(user_account.c.id).where(user_account.c.username == USERNAME)
+            if conn.execute(query).first() is not None:
+                return
+        create_user(
+            db,
+            Actor("demo", config.node.location_id),
+            username=USERNAME,
+            display_name="Dr Demo Dentist",
+            role="dentist",
+            password=PASSWORD,
+        )
+    finally:
+        db.dispose()
+
+
+def _fill(node: Node, console: Console, stop: threading.Event) -> None:
+    """Wait for the schedule, send the studies that are not here yet, wait for their analysis."""
+    assert node.listener is not None
+    db = open_database(node.config.database_url)
+    peer = Peer(node.config.dicom.ae_title, "127.0.0.1", node.listener.port)
+    try:
+        with Progress(console=console) as bar:
+            scheduled = bar.add_task("Pulling today's schedule from the PMS", total=None)
+            _until(lambda: _count(db, worklist_item) > 0, _SYNC_WAIT_S, stop)
+            bar.update(scheduled, total=1, completed=1)
+            studies = catalog()
+            sending = bar.add_task("Sending sample studies by C-STORE", total=len(studies))
+            for sample in studies:
+                if stop.is_set():
+                    return
+                _send_once(sample, db, peer, node.config)
+                bar.advance(sending)
+            total = _count(db, study)
+            analysing = bar.add_task("Analysing", total=total)
+
+            def is_done() -> bool:
+                done = _count(db, study, study.c.state.in_([StudyState.READY, StudyState.SIGNED]))
+                bar.update(analysing, completed=done)
+                return done >= total
+
+            _until(is_done, _ANALYSIS_WAIT_S, stop)
+    finally:
+        db.dispose()
+
+
+def _send_once(sample: SampleStudy, db: sa.Engine, peer: Peer, config: Config) -> None:
+    """Ask the worklist as a sensor does, take the patient's item, send the images under it."""
+    today = datetime.now(config.zone).date()
+    item = _item_for(sample, query_worklist(peer, patient_id=sample.patient.id), sample.modality)
+    if item is None or _count(db, study, study.c.study_instance_uid == item.study_instance_uid):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        paths = sample.write(
+            Path(folder),
+            accession=item.accession_number,
+            study_instance_uid=item.study_instance_uid,
+            study_date=today,
+        )
+        report = send_paths(paths, peer, calling_ae="DEMO-SENSOR")
+    if report.failed:
+        raise Retryable(f"the node refused a sample image: {report.failed[0][1]}")
+
+
+def _item_for(
+    sample: SampleStudy, items: list[ScheduledStep], modality: str
+) -> ScheduledStep | None:
+    exact = [item for item in items if item.modality == modality]
+    return (exact or items or [None])[0]
+
+
+def _invite(node: Node, sandbox: SandboxHandle, console: Console, open_browser: bool) -> None:
+    url = f"http://127.0.0.1:{node.web_port}/"
+    port = node.listener.port if node.listener else 0
+    console.print()
+    console.print(f"  Review page   [bold]{url}[/]   sign in: [bold]{USERNAME}[/] / {PASSWORD}")
+    console.print(f"  Practice      {sandbox.page_url}   (what was written to the chart)")
+    console.print(f"  DICOM         {node.config.dicom.ae_title}@127.0.0.1:{port}   (C-STORE, MWL)")
+    console.print("  Ctrl-C ends everything.")
+    if open_browser:
+        with suppress(webbrowser.Error):
+            webbrowser.open(url)
+
+
+def _count(db: sa.Engine, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
+    with read(db) as conn:
+        query = sa.select(sa.func.count()).select_from(table).where(*where)
+        return int(conn.execute(query).scalar_one())
+
+
+def _until(condition: Callable[[], bool], timeout_s: float, stop: threading.Event) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition() and not stop.wait(0.25):
+        if time.monotonic() > deadline:
+            logging.getLogger("bitewing").warning("the demo goes on without waiting any longer")
+            return
+
+
+def _on_signal(stop: threading.Event) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)

@@ -1,0 +1,127 @@
+"""What the models and people say about one study, as plain JSON; no name of a patient in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from node.db.session import read
+from node.db.tables import analysis_run, finding, instance, review, study, tooth_mark
+from node.errors import NotFound
+
+_FINDING_COLUMNS = (
+    "id", "origin", "kind", "tooth", "surfaces", "depth", "value_mm", "value_percent",
+    "probability", "geometry", "model", "state", "disposition", "reason", "rev",
+)  # fmt: skip
+
+
+def export_study(db: sa.Engine, location_id: str, name: str) -> dict[str, object]:
+    """Export the study with this Study Instance UID, accession number or id.
+
+    The format is ``bitewing-findings/1``: images in the order received, each with its view, its
+    tooth boxes ``[x0, y0, x1, y1]`` and its findings, in pixels of the stored image. Raises
+    NotFound.
+    """
+    with read(db) as conn:
+        row = conn.execute(
+            sa.select(study)
+            .where(
+                study.c.location_id == location_id,
+                sa.or_(
+                    study.c.study_instance_uid == name,
+                    study.c.accession_number == name,
+                    study.c.id == name,
+                ),
+            )
+            .order_by(study.c.received_at.desc())
+        ).first()
+        if row is None:
+            raise NotFound("no study with this UID, accession number or id at this location")
+        images = conn.execute(
+            sa.select(instance)
+            .where(instance.c.study_id == row.id)
+            .order_by(instance.c.instance_number, instance.c.received_at, instance.c.id)
+        ).all()
+        versions = conn.execute(
+            sa.select(review.c.version, review.c.signed_at, review.c.signer_role)
+            .where(review.c.study_id == row.id)
+            .order_by(review.c.version)
+        ).all()
+        return {
+            "format": "bitewing-findings/1",
+            "study_id": row.id,
+            "study_instance_uid": row.study_instance_uid,
+            "accession_number": row.accession_number,
+            "state": row.state,
+            "match_state": row.match_state,
+            "reviews": [
+                {
+                    "version": version.version,
+                    "signed_at": version.signed_at.isoformat(),
+                    "signer_role": version.signer_role,
+                }
+                for version in versions
+            ],
+            "images": [_image(conn, image) for image in images],
+        }
+
+
+def describe(exported: Mapping[str, object]) -> str:
+    """Tell the same in a few lines for a person."""
+    lines = [f"study {exported['study_instance_uid']}: {exported['state']}"]
+    images = exported["images"]
+    assert isinstance(images, list)
+    for image in images:
+        lines.append(
+            f"  {image['sop_instance_uid']}: {image['state']}, view {image['view'] or 'unknown'}, "
+            f"{len(image['teeth'])} teeth, {len(image['findings'])} findings"
+            + (f" ({image['failure']})" if image["failure"] else "")
+        )
+        lines.extend(_line(mark) for mark in image["findings"])
+    return "\n".join(lines)
+
+
+def _line(mark: Mapping[str, object]) -> str:
+    probability = mark["probability"]
+    score = f" {float(str(probability)):.2f}" if probability is not None else ""
+    place = f" {mark['tooth'] or '?'}{mark['surfaces']}"
+    size = f" {mark['depth']}" if mark["depth"] else ""
+    length = f" {float(str(mark['value_mm'])):.1f} mm" if mark["value_mm"] is not None else ""
+    return f"    {mark['kind']}{place}{size}{length}{score} – {mark['state']} ({mark['origin']})"
+
+
+def _image(conn: sa.Connection, image: sa.Row) -> dict[str, object]:  # type: ignore[type-arg]
+    run = conn.execute(
+        sa.select(analysis_run)
+        .where(analysis_run.c.instance_id == image.id)
+        .order_by(analysis_run.c.finished_at.desc())
+    ).first()
+    marks = conn.execute(
+        sa.select(tooth_mark).where(tooth_mark.c.instance_id == image.id).order_by(tooth_mark.c.id)
+    ).all()
+    findings = conn.execute(
+        sa.select(finding)
+        .where(finding.c.instance_id == image.id, sa.not_(finding.c.is_removed))
+        .order_by(finding.c.created_at, finding.c.id)
+    ).all()
+    return {
+        "instance_id": image.id,
+        "sop_instance_uid": image.sop_instance_uid,
+        "rows": image.rows,
+        "columns": image.columns,
+        "spacing_mm": [image.spacing_mm_row, image.spacing_mm_col],
+        "spacing_kind": image.spacing_kind,
+        "state": image.state,
+        "failure": image.failure,
+        "view": run.view if run else None,
+        "view_probability": run.view_probability if run else None,
+        "models": run.models if run else [],
+        "absent": run.absent if run else [],
+        "notes": run.notes if run else [],
+        "teeth": [
+            {"tooth": mark.tooth, "box": mark.box, "probability": mark.probability}
+            for mark in marks
+        ],
+        "findings": [{name: getattr(row, name) for name in _FINDING_COLUMNS} for row in findings],
+    }
