@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from node import __version__
-from node.errors import BitewingError, outcome
+from node.errors import BitewingError, outcome, place_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -274,8 +274,8 @@ def main() -> NoReturn:
         sys.exit(2)
     except Exception as error:
         error_id = secrets.token_hex(4)
-        logging.getLogger("bitewing").exception("error %s", error_id)
-        typer.echo(f"bitewing: a bug ({type(error).__name__}), error id {error_id}", err=True)
+        where = place_of(error)
+        typer.echo(f"bitewing: a bug ({type(error).__name__} at {where}), id {error_id}", err=True)
         sys.exit(outcome(error).exit_code)
     sys.exit(0)
 

@@ -41,7 +41,7 @@ from node.engine import (
     Queue,
     read_engine_key,
 )
-from node.errors import BitewingError, ConfigError
+from node.errors import BitewingError, ConfigError, place_of
 from node.status import Probe, Probes, metrics
 from node.web.app import create_web
 from orchestration.workflows import chart_findings, flag_study, publish_results
@@ -287,15 +287,13 @@ def _guarded(name: str, action: Callable[[], None]) -> Callable[[], None]:
             action()
         except BitewingError as error:
             log.warning("%s: %s", name, error)
-        except Exception as error:
-            log.error("%s failed (%s at %s)", name, type(error).__name__, _where(error))
+        except Exception as error:  # noqa: BLE001 - an edge: the loop must go on
+            log.error("%s failed (%s at %s)", name, type(error).__name__, place_of(error))
 
     return run
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    import socket
-
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     if os.name != "nt":

@@ -13,7 +13,9 @@ anything else     our bug                C211     C311    500   fail loudly     
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
+from pathlib import PurePath
 
 
 class BitewingError(Exception):
@@ -87,3 +89,9 @@ def outcome(error: BaseException) -> Outcome:
         if isinstance(error, family):
             return mapped
     return _BUG
+
+
+def place_of(error: BaseException) -> str:
+    """Name where a bug was raised, ``file.py:12``, without its text, which could hold a name."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
