@@ -53,7 +53,7 @@ class Problem(_Shape):
     """``application/problem+json``: ``title`` is shown, ``detail`` stands under "More".
 
     ``type`` is one of ``unauthenticated`` (401, go to the sign-in page), ``locked`` (401, ask the
-    password, POST /api/prove), ``csrf`` (403), ``forbidden`` (403), ``not_found`` (404),
+    password, POST /api/prove), ``credentials`` (401, wrong name or password), ``csrf`` (403), ``forbidden`` (403), ``not_found`` (404),
     ``conflict`` (409), ``rejected`` (409), ``not_signable`` (409, see `blockers`), ``invalid``
     (422), ``too_many_attempts`` (429), ``unavailable`` (503, see `retry_after`) and ``bug`` (500,
     see `error_id`).
@@ -413,7 +413,8 @@ class Delivery(_Shape):
 class Blocker(_Shape):
     """One reason why signing is refused now.
 
-    ``kind``: right, not_ready, unlinked, unseen, undecided, failed_image, proof, changed, reason.
+    ``kind``: right, not_ready, unlinked, unseen (`ids` are images), undecided (`ids` are findings),
+    proof, changed (reload: the screen is out of date), reason.
     """
 
     kind: str
@@ -560,7 +561,6 @@ class SignRequest(_Shape):
     version: int = Field(ge=1)
     content_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
     left_unreviewed: tuple[str, ...] = ()  # ids of weak suggestions expressly left
-    acknowledged: tuple[str, ...] = ()  # ids of images whose analysis failed, read without AI
     reason: str = Field("", max_length=255)  # needed from version 2 on
     password: SecretStr | None = Field(None, max_length=256)
 

@@ -1,0 +1,286 @@
+"""People who sign in: accounts, passwords, lock-out and server-side sessions."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+from argon2 import PasswordHasher
+from argon2.exceptions import VerificationError, VerifyMismatchError
+
+from node.db.session import Actor, begin, insert_once, new_id, read
+from node.db.tables import user_account, web_session
+from node.errors import BitewingError, InvalidInput, Rejected
+from node.web.rights import RIGHTS, Right, Role
+
+#: Wrong passwords in a row before an account rests, and for how long.
+MAX_FAILURES = 5
+LOCK_OUT = timedelta(minutes=15)
+#: How long an entered password counts as proof for signing.
+PROOF = timedelta(minutes=5)
+MIN_PASSWORD = 8
+
+_LOCKED = datetime(1970, 1, 1, tzinfo=UTC)
+_TOUCH_EVERY = timedelta(seconds=60)
+_HASHER = PasswordHasher()
+#: Checked when the name is unknown, so that the answer takes as long as for a known one.
+_DUMMY = _HASHER.hash(secrets.token_hex(16))
+
+
+class Unauthenticated(BitewingError):
+    """Nobody is signed in, or the session is over: sign in."""
+
+
+class Locked(BitewingError):
+    """The screen is locked after idle time: give the password again."""
+
+
+class WrongCredentials(BitewingError):
+    """The name and password do not fit, or the account rests after wrong tries."""
+
+    def __init__(self) -> None:
+        minutes = int(LOCK_OUT.total_seconds() // 60)
+        super().__init__(
+            "That name and password do not fit. "
+            f"After {MAX_FAILURES} wrong tries an account rests for {minutes} minutes."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One signed-in browser."""
+
+    token_hash: str
+    user_id: str
+    username: str
+    display_name: str
+    role: Role
+    location_id: str
+    csrf_token: str
+    proved_at: datetime
+    is_locked: bool
+
+    @property
+    def rights(self) -> frozenset[Right]:
+        """What this person may do."""
+        return RIGHTS[self.role]
+
+    @property
+    def actor(self) -> Actor:
+        """Who writes in this session."""
+        return Actor(self.user_id, self.location_id)
+
+    def may(self, right: Right) -> bool:
+        """Whether this person has `right`."""
+        return right in self.rights
+
+    def is_proved(self, now: datetime) -> bool:
+        """Whether the password was entered freshly enough to sign."""
+        return now - self.proved_at <= PROOF
+
+
+def create_user(
+    db: sa.Engine, location_id: str, username: str, display_name: str, role: str, password: str
+) -> str:
+    """Create an account and return its id.
+
+    Raises
+    ------
+    InvalidInput
+        The role is unknown, the password shorter than 8 characters or the name empty.
+    Rejected
+        The name is taken at this location.
+    """
+    name = username.strip().lower()
+    if not name or len(name) > 64 or not display_name.strip():
+        raise InvalidInput("an account needs a name of 1 to 64 characters and a display name")
+    if len(password) < MIN_PASSWORD:
+        raise InvalidInput(f"a password has at least {MIN_PASSWORD} characters")
+    try:
+        known_role = Role(role)
+    except ValueError:
+        raise InvalidInput(f"unknown role; one of {', '.join(Role)}") from None
+    user_id = new_id()
+    values = {
+        "id": user_id,
+        "location_id": location_id,
+        "username": name,
+        "display_name": display_name.strip(),
+        "role": known_role.value,
+        "password_hash": _HASHER.hash(password),
+        "failed_attempts": 0,
+        "is_active": True,
+    }
+    with begin(db, Actor("accounts", location_id), "user.created") as tx:
+        if not insert_once(tx.conn, user_account, values):
+            raise Rejected("that user name is taken")
+        tx.record(f"user:{user_id}", role=known_role.value)
+    return user_id
+
+
+class Accounts:
+    """Sign-in, sessions and proofs at one location; safe to call from many threads."""
+
+    def __init__(
+        self, db: sa.Engine, location_id: str, idle: timedelta, absolute: timedelta
+    ) -> None:
+        self._db = db
+        self._location_id = location_id
+        self._idle = idle
+        self._absolute = absolute
+        self._seen: dict[str, datetime] = {}
+        self._guard = threading.Lock()
+
+    def sign_in(self, username: str, password: str) -> tuple[str, Session]:
+        """Open a session; return the token for the cookie, and the session.
+
+        Raises WrongCredentials, in about the same time whether the name exists or not.
+        """
+        user_id = self._check(user_account.c.username == username.strip().lower(), password)
+        token, now = secrets.token_urlsafe(32), datetime.now(UTC)
+        with begin(self._db, Actor(user_id, self._location_id), "session.opened") as tx:
+            tx.conn.execute(
+                web_session.insert().values(
+                    token_hash=_hash(token),
+                    location_id=self._location_id,
+                    user_id=user_id,
+                    csrf_token=secrets.token_urlsafe(32),
+                    created_at=now,
+                    last_seen_at=now,
+                    proved_at=now,
+                )
+            )
+            tx.record(f"user:{user_id}")
+        return token, self.find(token)
+
+    def find(self, token: str) -> Session:
+        """Return the session of a cookie; it may be locked. Raises Unauthenticated."""
+        now = datetime.now(UTC)
+        with read(self._db) as conn:
+            row = conn.execute(
+                sa.select(
+                    web_session,
+                    user_account.c.username,
+                    user_account.c.display_name,
+                    user_account.c.role,
+                )
+                .join(user_account, user_account.c.id == web_session.c.user_id)
+                .where(
+                    web_session.c.token_hash == _hash(token),
+                    web_session.c.location_id == self._location_id,
+                    web_session.c.ended_at.is_(None),
+                    user_account.c.is_active,
+                )
+            ).first()
+        if row is None or now - row.created_at > self._absolute:
+            raise Unauthenticated("Please sign in.")
+        last_seen = row.last_seen_at
+        if last_seen > _LOCKED:
+            last_seen = max(last_seen, self._seen.get(row.token_hash, last_seen))
+        return Session(
+            token_hash=row.token_hash,
+            user_id=row.user_id,
+            username=row.username,
+            display_name=row.display_name,
+            role=Role(row.role),
+            location_id=row.location_id,
+            csrf_token=row.csrf_token,
+            proved_at=row.proved_at,
+            is_locked=now - last_seen > self._idle,
+        )
+
+    def touch(self, session: Session) -> None:
+        """Note that the person did something; written down about once a minute."""
+        now = datetime.now(UTC)
+        with self._guard:
+            last = self._seen.get(session.token_hash)
+            self._seen[session.token_hash] = now
+            if len(self._seen) > 10_000:
+                self._seen.pop(next(iter(self._seen)))
+        if last is None or now.minute != last.minute or now - last > _TOUCH_EVERY:
+            self._update(session, "session.used", last_seen_at=now)
+
+    def lock(self, session: Session) -> None:
+        """Lock the screen at once."""
+        self._update(session, "session.locked", last_seen_at=_LOCKED)
+
+    def sign_out(self, session: Session) -> None:
+        """End the session for good."""
+        self._update(session, "session.closed", ended_at=datetime.now(UTC))
+
+    def prove(self, session: Session, password: str) -> None:
+        """Take the password again: unlock, and count as fresh proof. Raises WrongCredentials."""
+        self._check(user_account.c.id == session.user_id, password)
+        now = datetime.now(UTC)
+        with self._guard:
+            self._seen[session.token_hash] = now
+        self._update(session, "session.proved", last_seen_at=now, proved_at=now)
+
+    def _update(self, session: Session, action: str, **values: datetime) -> None:
+        with begin(self._db, session.actor, action) as tx:
+            tx.conn.execute(
+                web_session.update()
+                .where(web_session.c.token_hash == session.token_hash)
+                .values(**values)
+            )
+            tx.record(f"user:{session.user_id}")
+
+    def _check(self, who: sa.ColumnElement[bool], password: str) -> str:
+        """Return the user's id when the password fits and the account does not rest."""
+        with read(self._db) as conn:
+            row = conn.execute(
+                sa.select(user_account).where(
+                    user_account.c.location_id == self._location_id,
+                    who,
+                    user_account.c.is_active,
+                )
+            ).first()
+        fits = _fits(row.password_hash if row else _DUMMY, password)
+        if row is None:
+            raise WrongCredentials
+        now = datetime.now(UTC)
+        if row.locked_until is not None and row.locked_until > now:
+            raise WrongCredentials
+        if not fits:
+            self._count_failure(row.id)
+            raise WrongCredentials
+        if row.failed_attempts or row.locked_until is not None:
+            with begin(self._db, Actor(row.id, self._location_id), "user.tries_cleared") as tx:
+                tx.conn.execute(
+                    user_account.update()
+                    .where(user_account.c.id == row.id)
+                    .values(failed_attempts=0, locked_until=None)
+                )
+                tx.record(f"user:{row.id}")
+        return str(row.id)
+
+    def _count_failure(self, user_id: str) -> None:
+        with begin(self._db, Actor("web", self._location_id), "user.wrong_password") as tx:
+            tries = tx.conn.execute(
+                user_account.update()
+                .where(user_account.c.id == user_id)
+                .values(failed_attempts=user_account.c.failed_attempts + 1)
+                .returning(user_account.c.failed_attempts)
+            ).scalar_one()
+            if tries >= MAX_FAILURES:
+                tx.conn.execute(
+                    user_account.update()
+                    .where(user_account.c.id == user_id)
+                    .values(failed_attempts=0, locked_until=tx.now + LOCK_OUT)
+                )
+            tx.record(f"user:{user_id}", tries=tries)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _fits(password_hash: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(password_hash, password)
+    except (VerifyMismatchError, VerificationError):
+        return False

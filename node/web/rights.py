@@ -1,0 +1,80 @@
+"""The one table of who may do what. The page and the routes ask for rights, never for roles."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a person is in the practice; a bundle of rights."""
+
+    DENTIST = "dentist"
+    HYGIENIST = "hygienist"
+    ASSISTANT = "assistant"
+    OFFICE_MANAGER = "office_manager"
+    FRONT_DESK = "front_desk"
+    LAB_COORDINATOR = "lab_coordinator"
+    ADMIN = "admin"
+    AUDITOR = "auditor"
+
+
+class Right(StrEnum):
+    """One thing that the server allows or refuses."""
+
+    WORKLIST_SEE = "worklist.see"  # without `patients.see`: states and problems, no names
+    PATIENTS_SEE = "patients.see"
+    PATIENTS_LINK = "patients.link"
+    IMAGES_SEE = "images.see"
+    IMAGES_DOWNLOAD = "images.download"  # the DICOM file as received
+    FINDINGS_SEE_UNSIGNED = "findings.see_unsigned"
+    FINDINGS_PROPOSE = "findings.propose"
+    FINDINGS_DECIDE = "findings.decide"
+    FINDINGS_SIGN = "findings.sign"
+    ANALYSIS_RETRY = "analysis.retry"
+    WORKFLOWS_RETRY = "workflows.retry"
+    AUDIT_SEE = "audit.see"
+    USERS_CHANGE = "users.change"
+
+
+_R = Right
+
+RIGHTS: dict[Role, frozenset[Right]] = {
+    Role.DENTIST: frozenset(
+        {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
+        | {_R.FINDINGS_SEE_UNSIGNED, _R.FINDINGS_PROPOSE, _R.FINDINGS_DECIDE, _R.FINDINGS_SIGN}
+        | {_R.ANALYSIS_RETRY}
+    ),
+    Role.HYGIENIST: frozenset(
+        {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
+        | {_R.FINDINGS_SEE_UNSIGNED, _R.FINDINGS_PROPOSE, _R.ANALYSIS_RETRY}
+    ),
+    Role.ASSISTANT: frozenset({_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE}),
+    Role.OFFICE_MANAGER: frozenset({_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WORKFLOWS_RETRY}),
+    Role.FRONT_DESK: frozenset(),
+    Role.LAB_COORDINATOR: frozenset(),
+    Role.ADMIN: frozenset(
+        {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WORKFLOWS_RETRY, _R.USERS_CHANGE}
+    ),
+    Role.AUDITOR: frozenset(
+        {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
+        | {_R.FINDINGS_SEE_UNSIGNED, _R.AUDIT_SEE}
+    ),
+}
+
+
+#: How a missing right is named to a person.
+WORDS: dict[Right, str] = {
+    _R.WORKLIST_SEE: "see the worklist",
+    _R.PATIENTS_SEE: "see patients",
+    _R.PATIENTS_LINK: "link studies to patients",
+    _R.IMAGES_SEE: "see images",
+    _R.IMAGES_DOWNLOAD: "download images",
+    _R.FINDINGS_SEE_UNSIGNED: "see unsigned findings",
+    _R.FINDINGS_PROPOSE: "propose decisions on findings",
+    _R.FINDINGS_DECIDE: "decide findings",
+    _R.FINDINGS_SIGN: "sign findings",
+    _R.ANALYSIS_RETRY: "start an analysis again",
+    _R.WORKFLOWS_RETRY: "retry workflows",
+    _R.AUDIT_SEE: "see the audit",
+    _R.USERS_CHANGE: "change users",
+}
