@@ -1,0 +1,76 @@
+/**
+ * Live events: one stream per browser, not per tab.
+ *
+ * Tabs elect a leader with a web lock; the leader owns the EventSource and relays by
+ * BroadcastChannel. When its tab closes the next takes over. Payloads are ids and numbers.
+ */
+
+const KINDS = [
+  "image.stored", "image.duplicate_kept", "image.analysed", "study.completed", "study.ready",
+  "study.reopened", "study.matched", "review.changed", "review.signed", "pms.write_queued",
+  "pms.write_done", "pms.write_failed", "result.sent", "schedule.synced", "resync",
+];
+
+/**
+ * Listen from after `seq` on. `onEvent({seq, kind, study_id, image_id})`;
+ * `onState("live" | "reconnecting")`. Returns a function that ends it.
+ */
+export function listen(seq, onEvent, onState) {
+  const channel = new BroadcastChannel("bitewing-live");
+  const stop = new AbortController();
+  let last = seq ?? 0;
+  const take = (message) => {
+    if (message.state) return onState(message.state);
+    if (message.event.seq > last || message.event.kind === "resync") {
+      last = Math.max(last, message.event.seq);
+      onEvent(message.event);
+    }
+  };
+  channel.onmessage = ({ data }) => take(data);
+  const relay = (message) => {
+    channel.postMessage(message);
+    take(message);
+  };
+  const lead = () => leadUntil(stop.signal, () => last, relay);
+  if (navigator.locks) {
+    navigator.locks.request("bitewing-live", { signal: stop.signal }, lead).catch(() => {});
+  } else {
+    lead();
+  }
+  addEventListener("pagehide", () => stop.abort(), { once: true });
+  return () => stop.abort();
+}
+
+/** Own the stream until aborted; reconnect after 1, 2, 4 … 30 s. */
+function leadUntil(signal, lastSeq, relay) {
+  return new Promise((resolve) => {
+    let source = null;
+    let wait = 1000;
+    let timer = 0;
+    const connect = () => {
+      source?.close();
+      if (signal.aborted) return;
+      source = new EventSource(`/api/events?after=${lastSeq()}`);
+      source.onopen = () => {
+        wait = 1000;
+        relay({ state: "live" });
+      };
+      source.onerror = () => {
+        relay({ state: "reconnecting" });
+        if (source.readyState !== EventSource.CLOSED) return;
+        clearTimeout(timer);
+        timer = setTimeout(connect, wait);
+        wait = Math.min(wait * 2, 30_000);
+      };
+      const read = (message) => relay({ event: JSON.parse(message.data) });
+      source.onmessage = read;
+      for (const kind of KINDS) source.addEventListener(kind, read);
+    };
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      source?.close();
+      resolve();
+    });
+    connect();
+  });
+}
