@@ -1,0 +1,240 @@
+"""One office on Open Dental, as the `Pms` contract: the only class the program above sees."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import TypeVar
+
+from node.errors import NotFound, Rejected, Retryable, Unsupported
+from pms_writeback.opendental import reading
+from pms_writeback.opendental.connection import Connection, OpenDentalSettings
+from pms_writeback.opendental.rows import Fields
+from pms_writeback.opendental.versions import capabilities, read_version
+from pms_writeback.opendental.writing import Writer
+from pms_writeback.pms import (
+    Capabilities,
+    Command,
+    OfficeTime,
+    PmsAppointment,
+    PmsOperatory,
+    PmsPatient,
+    PmsProcedure,
+    PmsProvider,
+    Receipt,
+    Support,
+)
+
+_T = TypeVar("_T")
+
+DAY_S = 86_400.0
+CLOCK_AGE_S = 3_600.0
+"""How long a measured clock offset is used before it is measured again."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class OpenDental:
+    """Open Dental at one office; safe to use from several threads. Close it when done."""
+
+    def __init__(
+        self, settings: OpenDentalSettings, clock: Callable[[], datetime] = _utc_now
+    ) -> None:
+        self._office = OfficeTime(settings.time_zone)
+        self._settings = settings
+        self._clock = clock
+        self._connection = Connection(settings)
+        self._writer = Writer(self._connection, settings, self._office)
+        self._lock = threading.Lock()
+        self._known: tuple[float, Capabilities] | None = None
+        self._offset: tuple[float, timedelta] | None = None
+        self._update_checked = float("-inf")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def oddities(self) -> dict[str, int]:
+        """Give the unexpected values met so far, with their counts."""
+        return self._connection.oddities.counts()
+
+    def capabilities(self) -> Capabilities:
+        """Ask for the office's version and say what can be done with it."""
+        rows = self._connection.rows("/preferences", {"PrefName": "ProgramVersion"})
+        version = next(
+            (row.text("ValueString") for row in rows if row.text("PrefName") == "ProgramVersion"),
+            "",
+        )
+        has_tasks = bool(self._settings.task_list and self._settings.task_user)
+        found = capabilities(version, has_tasks=has_tasks)
+        with self._lock:
+            self._known = (time.monotonic(), found)
+        return found
+
+    def clock_offset(self) -> timedelta:
+        """Measure how far the office's database server is ahead of our clock, to the second."""
+        self._check_update()
+        began = self._clock()
+        rows: list[Fields] = []
+        for path in ("/providers", "/patients/Simple"):
+            rows = rows or self._connection.page(path, {"Limit": "1"})
+        now = began + (self._clock() - began) / 2
+        wall = rows[0].moment("serverDateTime") if rows else None
+        if wall is None:
+            raise Rejected("Open Dental does not tell its server's time (serverDateTime)")
+        # The server's clock shows whole seconds: its time is half a second later on average.
+        offset = self._office.to_utc(wall, near=now) - now + timedelta(seconds=0.5)
+        with self._lock:
+            self._offset = (time.monotonic(), offset)
+        return offset
+
+    def patients(self, since: datetime | None = None) -> tuple[PmsPatient, ...]:
+        """Read all patients, or those changed since."""
+        self._check_update()
+        query = {} if since is None else {"DateTStamp": self._since(since)}
+        return self._all("/patients/Simple", query, lambda row: reading.patient(row, self._stamp))
+
+    def patient(self, key: str) -> PmsPatient:
+        """Read one patient, deleted ones included."""
+        self._check_update()
+        if not key.isascii() or not key.isdigit():
+            raise NotFound("an Open Dental patient key is a number")
+        return reading.patient(self._connection.row(f"/patients/{key}"), self._stamp)
+
+    def appointments(self, date_from: date, date_to: date) -> tuple[PmsAppointment, ...]:
+        """Read the appointments of the office's days."""
+        self._check_update()
+        query = {"dateStart": date_from.isoformat(), "dateEnd": date_to.isoformat()}
+        found = self._all("/appointments", query, self._appointment)
+        return tuple(each for each in found if self._is_within(each, date_from, date_to))
+
+    def appointments_since(self, since: datetime) -> tuple[PmsAppointment, ...]:
+        """Read the appointments changed since."""
+        self._check_update()
+        return self._all("/appointments", {"DateTStamp": self._since(since)}, self._appointment)
+
+    def deleted_appointments(self, date_from: date, date_to: date) -> tuple[str, ...]:
+        """Read the keys of appointments deleted on these days (needs version 23.1.30)."""
+        self._check_update()
+        query = {
+            "HistApptAction": "Deleted",
+            "dateStart": date_from.isoformat(),
+            "dateEnd": date_to.isoformat(),
+        }
+        rows = self._connection.rows("/histappointments", query)
+        deleted = (row for row in rows if row.text("HistApptAction") == "Deleted")
+        return tuple(dict.fromkeys(row.own_key("AptNum") for row in deleted))
+
+    def operatories(self) -> tuple[PmsOperatory, ...]:
+        """Read all operatories."""
+        self._check_update()
+        return self._all("/operatories", {}, reading.operatory)
+
+    def providers(self) -> tuple[PmsProvider, ...]:
+        """Read all providers."""
+        self._check_update()
+        return self._all("/providers", {}, lambda row: reading.provider(row, self._stamp))
+
+    def procedures(
+        self, *, appointment_key: str | None = None, patient_key: str | None = None
+    ) -> tuple[PmsProcedure, ...]:
+        """Read the procedures of an appointment or a patient."""
+        self._check_update()
+        if appointment_key is None and patient_key is None:
+            raise Unsupported("procedures are read of one appointment or one patient")
+        query = {"AptNum": appointment_key, "PatNum": patient_key}
+        given = {name: key for name, key in query.items() if key is not None}
+        found = self._all("/procedurelogs", given, self._procedure)
+        # Old offices ignore the AptNum filter (before 22.3.32).
+        return tuple(
+            each
+            for each in found
+            if appointment_key in (None, each.appointment_key)
+            and patient_key in (None, each.patient_key)
+        )
+
+    def procedures_since(self, since: datetime) -> tuple[PmsProcedure, ...]:
+        """Read the procedures changed since, deleted ones included."""
+        self._check_update()
+        return self._all("/procedurelogs", {"DateTStamp": self._since(since)}, self._procedure)
+
+    def execute(self, command: Command) -> Receipt:
+        """Send one command once, if this office's version can take it."""
+        self._check_update()
+        known = self._planned()
+        capability = known.of(type(command))
+        if capability.support is not Support.SUPPORTED:
+            raise Unsupported(f"{capability.operation}: {capability.reason}")
+        return self._writer.execute(command, read_version(known.version))
+
+    def find(self, command: Command) -> Receipt | None:
+        """Search the office for what an earlier attempt wrote."""
+        self._check_update()
+        return self._writer.find(command)
+
+    def _planned(self) -> Capabilities:
+        with self._lock:
+            known = self._known
+        if known is None or time.monotonic() - known[0] > DAY_S:
+            return self.capabilities()
+        return known[1]
+
+    def _check_update(self) -> None:
+        """Stay away while the office updates its program, as the vendor asks."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._update_checked < self._settings.update_check_s:
+                return
+        name = "UpdateInProgressOnComputerName"
+        for row in self._connection.rows("/preferences", {"PrefName": name}):
+            if row.text("PrefName") == name and row.text("ValueString").strip():
+                raise Retryable("Open Dental is being updated at this office", retry_after_s=120.0)
+        with self._lock:
+            self._update_checked = now
+
+    def _all(
+        self, path: str, query: dict[str, str], read: Callable[[Fields], _T]
+    ) -> tuple[_T, ...]:
+        self._current_offset()
+        return tuple(self._readable(self._connection.rows(path, query), read))
+
+    def _readable(self, rows: Iterable[Fields], read: Callable[[Fields], _T]) -> Iterable[_T]:
+        for row in rows:
+            try:
+                yield read(row)
+            except Rejected as error:
+                self._connection.oddities.note(str(error))
+
+    def _appointment(self, row: Fields) -> PmsAppointment:
+        return reading.appointment(row, self._stamp, self._office)
+
+    def _procedure(self, row: Fields) -> PmsProcedure:
+        return reading.procedure(row, self._stamp)
+
+    def _is_within(self, appointment: PmsAppointment, date_from: date, date_to: date) -> bool:
+        if appointment.starts_at is None:
+            return False
+        return date_from <= self._office.to_wall(appointment.starts_at).date() <= date_to
+
+    def _current_offset(self) -> timedelta:
+        with self._lock:
+            measured = self._offset
+        if measured is None or time.monotonic() - measured[0] > CLOCK_AGE_S:
+            return self.clock_offset()
+        return measured[1]
+
+    def _since(self, since: datetime) -> str:
+        """Write a "changed after" filter in the server's own clock, one second early."""
+        wall = self._office.earliest_wall(since + self._current_offset())
+        return (wall - timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S")
+
+    def _stamp(self, row: Fields, name: str) -> datetime | None:
+        wall = row.moment(name)
+        if wall is None:
+            return None
+        offset = self._current_offset()
+        return self._office.to_utc(wall, near=self._clock() + offset) - offset

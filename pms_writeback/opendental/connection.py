@@ -1,0 +1,290 @@
+"""One office's Open Dental API on the wire: keys, paging, pace, and what each failure means.
+
+Everything vendor-specific about HTTP is here; rows are read in `rows`, meanings in `adapter`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import httpx2
+
+from node.errors import (
+    BitewingError,
+    ConfigError,
+    NotFound,
+    Rejected,
+    Retryable,
+    Unsupported,
+)
+from pms_writeback.opendental.rows import Fields, Oddities
+from pms_writeback.pms import OutcomeUnknown
+
+PAGE_CAPS = (100, 1000, 10_000)
+"""Row caps of the remote, local and enterprise services; a page this long may not be the last."""
+
+MAX_PAGES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDentalSettings:
+    """How to reach and use one office.
+
+    ``base_url`` ends in ``/api/v1``. ``task_list`` and ``task_user`` are names or numbers; empty
+    means that no tasks are written. ``min_interval_s`` is the least time between two requests: 5
+    for a read-only key on the remote service, 1 with any other permission, 0 for the local ones.
+    The vendor's remote service gives up after 60 s, so ``read_timeout_s`` is longer than that.
+    """
+
+    base_url: str
+    developer_key: str = field(repr=False)
+    customer_key: str = field(repr=False)
+    time_zone: str
+    task_list: str = ""
+    task_user: str = ""
+    min_interval_s: float = 0.0
+    connect_timeout_s: float = 5.0
+    read_timeout_s: float = 65.0
+    page_size: int = 100
+    update_check_s: float = 30.0
+    allow_plain_http: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.developer_key or not self.customer_key:
+            raise ConfigError("Open Dental needs a developer key and a customer key")
+        if not _is_header_text(self.developer_key + self.customer_key):
+            raise ConfigError("the Open Dental keys hold characters that no key has")
+        _check_url(self.base_url, self.allow_plain_http)
+
+
+def _is_header_text(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
+def _check_url(url: str, allow_plain_http: bool) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        raise ConfigError("pms.base_url must look like https://host/api/v1")
+    if parts.scheme == "http" and not allow_plain_http and not _is_near(parts.hostname):
+        raise ConfigError(
+            f"pms.base_url sends patient data to {parts.hostname} without TLS; use https"
+        )
+
+
+def _is_near(host: str) -> bool:
+    """Tell whether a host is this machine or one of the office's own network."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or "." not in host or host.endswith((".local", ".lan"))
+    return address.is_loopback or address.is_private
+
+
+class Pace:
+    """Keep requests at least an interval apart, over all threads."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._lock = threading.Lock()
+        self._next = 0.0
+
+    def wait(self) -> None:
+        """Sleep until the next request may be sent."""
+        if self._interval_s <= 0:
+            return
+        with self._lock:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._interval_s
+        time.sleep(turn - now)
+
+
+class Connection:
+    """Requests to one office; safe to use from several threads."""
+
+    def __init__(self, settings: OpenDentalSettings) -> None:
+        self.oddities = Oddities()
+        self._page_size = settings.page_size
+        self._pace = Pace(settings.min_interval_s)
+        keys = f"{settings.developer_key}/{settings.customer_key}"
+        self._client = httpx2.Client(
+            base_url=settings.base_url.rstrip("/"),
+            headers={
+                "Authorization": f"ODFHIR {keys}",
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+            },
+            timeout=httpx2.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
+            follow_redirects=False,
+            # A proxy is for the vendor's cloud, never for the office's own network.
+            trust_env=not _is_near(urlsplit(settings.base_url).hostname or ""),
+        )
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._client.close()
+
+    def rows(self, path: str, parameters: Mapping[str, str] | None = None) -> list[Fields]:
+        """Read a whole list, page by page, until a page is short."""
+        found: list[Fields] = []
+        previous: object = None
+        offset = 0
+        for _ in range(MAX_PAGES):
+            paging = {"Limit": str(self._page_size), "Offset": str(offset)}
+            page = self._json(self._read(path, {**(parameters or {}), **paging}), path)
+            if not isinstance(page, list):
+                raise Rejected(f"Open Dental answered {path} with something that is not a list")
+            if page and page == previous:
+                raise Rejected(f"Open Dental answers {path} with the same page again")
+            previous = page
+            offset += len(page)
+            found += self._fields(path, page)
+            if len(page) < self._page_size and len(page) not in PAGE_CAPS:
+                return found
+        raise Rejected(f"Open Dental's list {path} does not end")
+
+    def page(self, path: str, parameters: Mapping[str, str]) -> list[Fields]:
+        """Read one page as asked, without going on."""
+        page = self._json(self._read(path, parameters), path)
+        return self._fields(path, page) if isinstance(page, list) else []
+
+    def row(self, path: str) -> Fields:
+        """Read one row; raises NotFound."""
+        found = self._json(self._read(path, {}), path)
+        if not isinstance(found, dict):
+            raise Rejected(f"Open Dental answered {_resource(path)} with something not a row")
+        return Fields(_resource(path), found, self.oddities)
+
+    def write(self, method: str, path: str, body: Mapping[str, str | int]) -> Fields:
+        """Send one write once and give the row it answered.
+
+        Raises
+        ------
+        OutcomeUnknown
+            The request may have been executed: its answer was lost, or cannot be read.
+        """
+        self._pace.wait()
+        try:
+            answer = self._client.request(method, path, json=dict(body))
+        except _NOT_SENT as error:
+            raise _away(error) from error
+        except httpx2.RequestError as error:
+            raise OutcomeUnknown(f"the answer to a write was lost ({_kind(error)})") from error
+        if not answer.is_success:
+            raise _write_failure(answer)
+        try:
+            row: object = answer.json()
+        except ValueError as error:
+            raise OutcomeUnknown("the answer to a write cannot be read") from error
+        if not isinstance(row, dict):
+            raise OutcomeUnknown("the answer to a write is not a row")
+        return Fields(_resource(path), row, self.oddities)
+
+    def _read(self, path: str, parameters: Mapping[str, str]) -> httpx2.Response:
+        self._pace.wait()
+        try:
+            answer = self._client.get(path, params=dict(parameters))
+        except httpx2.RequestError as error:
+            raise _away(error) from error
+        if not answer.is_success:
+            raise _read_failure(answer)
+        return answer
+
+    def _json(self, answer: httpx2.Response, path: str) -> object:
+        try:
+            value: object = answer.json()
+        except ValueError as error:
+            raise Retryable(f"Open Dental's answer to {_resource(path)} is cut off") from error
+        return value
+
+    def _fields(self, path: str, page: list[object]) -> list[Fields]:
+        resource = _resource(path)
+        return [Fields(resource, row, self.oddities) for row in page if isinstance(row, dict)]
+
+
+_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+
+
+def _resource(path: str) -> str:
+    return path.strip("/").split("/")[0]
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__
+
+
+def _away(error: Exception) -> Retryable:
+    return Retryable(f"Open Dental does not answer ({_kind(error)})", retry_after_s=15.0)
+
+
+_TRANSIENT = ("econnector", "timeout", "timed out", "connectivity", "try again")
+
+
+def sentence(answer: httpx2.Response) -> str:
+    """Read the human sentence of an error: plain text, a JSON string or ``{"message": …}``."""
+    text = answer.text.strip()
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        value = text
+    if isinstance(value, dict):
+        value = value.get("message") or value.get("Message") or ""
+    if not isinstance(value, str) or value.startswith("<"):
+        value = answer.reason_phrase
+    return " ".join(value.split())[:300] or answer.reason_phrase
+
+
+def _common_failure(answer: httpx2.Response, said: str) -> BitewingError | None:
+    status = answer.status_code
+    if status == 401:
+        return ConfigError(f"Open Dental refuses the keys or their permissions: {said}")
+    if status in (429, 503):
+        return Retryable(f"Open Dental asks to wait ({status}): {said}", _retry_after(answer))
+    if status == 410:
+        return Unsupported(f"Open Dental has retired this method: {said}")
+    if 300 <= status < 400:
+        return ConfigError("pms.base_url is redirected elsewhere; configure the final address")
+    return None
+
+
+def _is_transient(answer: httpx2.Response, said: str) -> bool:
+    return answer.status_code == 400 and any(word in said.lower() for word in _TRANSIENT)
+
+
+def _read_failure(answer: httpx2.Response) -> BitewingError:
+    said = sentence(answer)
+    is_failure = answer.status_code >= 500 and answer.status_code != 503
+    if is_failure or _is_transient(answer, said):
+        return Retryable(f"Open Dental failed ({answer.status_code}): {said}", retry_after_s=15.0)
+    common = _common_failure(answer, said)
+    if common is not None:
+        return common
+    if answer.status_code == 404:
+        return NotFound(f"Open Dental: {said}")
+    return Rejected(f"Open Dental: {said}")
+
+
+def _write_failure(answer: httpx2.Response) -> BitewingError:
+    said = sentence(answer)
+    common = _common_failure(answer, said)
+    if common is not None:
+        return common
+    if answer.status_code >= 500 or _is_transient(answer, said):
+        # 504 comes after 60 s, an eConnector may break off after handing the request on.
+        return OutcomeUnknown(f"Open Dental failed on a write ({answer.status_code}): {said}", 15.0)
+    if answer.status_code == 404:
+        return NotFound(f"Open Dental: {said}")
+    return Rejected(f"Open Dental: {said}")
+
+
+def _retry_after(answer: httpx2.Response) -> float:
+    try:
+        return min(600.0, max(1.0, float(answer.headers.get("retry-after", "5"))))
+    except ValueError:
+        return 5.0

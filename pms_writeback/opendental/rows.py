@@ -1,0 +1,101 @@
+"""Tolerant reading of Open Dental rows: what is unknown is counted, never a reason to stop.
+
+Quirks met: keys as numbers or strings, "True"/"true", sentinel dates, absent fields.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from datetime import date, datetime
+from enum import Enum
+from typing import TypeVar
+
+from node.errors import Rejected
+
+log = logging.getLogger(__name__)
+
+_E = TypeVar("_E", bound=Enum)
+
+
+class Oddities:
+    """What a PMS sent that nobody expected, counted by field and value; logged once each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def note(self, what: str) -> None:
+        """Count one oddity; ``what`` names a field and an enumeration value, never free text."""
+        with self._lock:
+            self._counts[what] += 1
+            is_first = self._counts[what] == 1
+        if is_first:
+            log.warning("unexpected value from Open Dental: %s", what)
+
+    def counts(self) -> dict[str, int]:
+        """Give each oddity and how often it came."""
+        with self._lock:
+            return dict(self._counts)
+
+
+class Fields:
+    """One row as received; unknown fields are left alone."""
+
+    def __init__(self, resource: str, raw: Mapping[str, object], oddities: Oddities) -> None:
+        self._resource = resource
+        self._raw = raw
+        self._oddities = oddities
+
+    def text(self, name: str) -> str:
+        """Read text; empty when absent."""
+        value = self._raw.get(name)
+        return "" if value is None else str(value)
+
+    def key(self, name: str) -> str:
+        """Read a key as text; empty for 0 and for an absent one."""
+        text = self.text(name).strip()
+        return "" if text in ("", "0") else text
+
+    def own_key(self, name: str) -> str:
+        """Read the row's primary key; raises Rejected when it has none."""
+        key = self.key(name)
+        if not key:
+            raise Rejected(f"a row of {self._resource} has no {name}")
+        return key
+
+    def number(self, name: str) -> int:
+        """Read a whole number; 0 when it is none."""
+        text = self.text(name)
+        return int(text) if re.fullmatch(r"-?\d{1,18}", text) else 0
+
+    def flag(self, name: str) -> bool:
+        """Read a string boolean in any case."""
+        return self.text(name).strip().lower() in ("true", "1")
+
+    def day(self, name: str) -> date | None:
+        """Read a date; None for a sentinel or none."""
+        moment = self.moment(name)
+        return None if moment is None else moment.date()
+
+    def moment(self, name: str) -> datetime | None:
+        """Read a wall-clock time, naive; None for a sentinel or none."""
+        text = self.text(name).strip()
+        if not text or text.startswith("0001-"):
+            return None
+        try:
+            moment = datetime.fromisoformat(text).replace(tzinfo=None)
+        except ValueError:
+            self._oddities.note(f"{self._resource}.{name} is not a date")
+            return None
+        return moment if moment.year >= 1850 else None
+
+    def one_of(self, name: str, values: Mapping[str, _E], other: _E) -> _E:
+        """Read an enumeration by its text; an unknown one is `other` and counted by its text."""
+        text = self.text(name)
+        if text not in values:
+            self._oddities.note(f"{self._resource}.{name}={text[:30]}")
+        return values.get(text, other)
