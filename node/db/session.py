@@ -139,7 +139,7 @@ def insert_once(conn: sa.Connection, table: sa.Table, values: Mapping[str, objec
     """Insert a row unless one of its unique keys is taken; return whether it was inserted."""
     dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
     statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
-    return conn.execute(statement).rowcount == 1
+    return conn.execute(statement.returning(*table.primary_key)).first() is not None
 
 
 def upsert(
