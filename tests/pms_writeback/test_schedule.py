@@ -127,7 +127,7 @@ def test_what_does_not_fit_the_description_is_counted():
     assert len(step.description) <= 64
 
 
-@given(st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)))
+@given(st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001 - Hypothesis adds the zone
 def test_the_local_day_and_time_are_the_practices(moment):
     day, time = schedule.local_date_time(moment, CHICAGO)
     local = moment.astimezone(CHICAGO).replace(tzinfo=None, microsecond=0)

@@ -1,0 +1,274 @@
+"""Delivering one command to the PMS: search, send, search again, and never twice.
+
+A run says ``sending`` in the row before the wire is touched and keeps the receipt after. Cut
+anywhere and repeated, it finds its own trace by the command's token. A run that has to wait ends
+and leaves a delayed run behind, so that one patient's trouble holds nobody else up.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never, cast
+
+import sqlalchemy as sa
+
+from node.db.session import Actor, Tx, begin, new_id, read
+from node.db.tables import patient, study
+from node.domain.events import EventKind
+from node.domain.study import MatchState
+from node.engine import DurableEngine
+from node.errors import BitewingError, Retryable
+from pms_writeback.command_rows import (
+    OPEN,
+    CommandRow,
+    CommandState,
+    load_command,
+    next_open,
+    schedule_run,
+    store_state,
+)
+from pms_writeback.payload import DocumentStore, Json, command_from_json
+from pms_writeback.pms import CloseTask, OutcomeUnknown, Pms, Receipt
+
+log = logging.getLogger(__name__)
+
+ASK_A_PERSON = (
+    "The practice system did not confirm this twice and shows no trace of it. "
+    "Look in the chart, then retry."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds.
+
+    Tries of one command are `first_wait_s` apart, then twice as long each, at most
+    `longest_wait_s`. `grace_s` is how long a write whose answer was lost may take to appear: more
+    than the longest time that a PMS works on a request (Open Dental remote: 60 s).
+    """
+
+    first_wait_s: float = 5.0
+    longest_wait_s: float = 300.0
+    grace_s: float = 90.0
+
+    def before_try(self, attempts: int, asked_s: float) -> float:
+        """Wait this long before the next try; the PMS may have asked for longer."""
+        growing = self.first_wait_s * 2.0 ** min(attempts, 10)
+        return min(max(growing, asked_s), self.longest_wait_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Landed:
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    state: CommandState
+    wait_s: float
+    error: str
+    sent_at: datetime | None
+    unknown_answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    state: CommandState
+    error: str
+    sent_at: datetime | None
+
+
+_Outcome = _Landed | _Later | _Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """Delivers the commands of one location; `run` may be cut anywhere and repeated."""
+
+    db: sa.Engine
+    engine: DurableEngine
+    store: DocumentStore
+    pms: Pms | None
+    location_id: str
+    patience: Patience
+    clock: Callable[[], datetime]
+
+    def run(self, command_id: str) -> str:
+        """Try one command once and return its state; leaves a run behind when it must wait.
+
+        Raises Retryable when our own database is locked or away.
+        """
+        try:
+            with read(self.db) as conn:
+                row = load_command(conn, command_id)
+                if row is None or row.location_id != self.location_id:
+                    return "not ours"
+                if row.state not in OPEN or next_open(conn, row) != row.id:
+                    return row.state.value  # the one before it wakes it
+                obstacle = _obstacle(conn, row)
+        except sa.exc.OperationalError:
+            raise Retryable("the database is away") from None
+        outcome = obstacle or self._try(row)
+        self._keep(row, outcome)
+        return "done" if isinstance(outcome, _Landed) else outcome.state.value
+
+    def _try(self, row: CommandRow) -> _Outcome:
+        """Search, then send; turn every error into what happens next."""
+        if self.pms is None:
+            return _Ended(CommandState.FAILED, "No practice management system is set up.", None)
+        try:
+            command = command_from_json(row.kind, cast(Json, row.payload["command"]), self.store)
+            found = self.pms.find(command)
+            if found is not None:
+                return _Landed(found)
+            if (verdict := self._still_missing(row)) is not None:
+                return verdict
+        except Exception as error:  # noqa: BLE001 - an edge: one bad command holds up no other
+            return self._judge(row, error, row.sent_at)
+        sent_at = self.clock()
+        self._say_sending(row, sent_at)
+        try:
+            return _Landed(self.pms.execute(command))
+        except OutcomeUnknown as error:
+            wait_s, answers = self.patience.first_wait_s, row.unknown_answers + 1
+            return _Later(CommandState.UNKNOWN, wait_s, str(error), sent_at, answers)
+        except BitewingError as error:  # this time it certainly did not land
+            return self._judge(row, error, row.sent_at)
+        except Exception as error:  # noqa: BLE001 - an edge: one bad command holds up no other
+            return self._judge(row, error, sent_at)
+
+    def _still_missing(self, row: CommandRow) -> _Outcome | None:
+        """Judge a search that found nothing; None means that it may be sent."""
+        if row.sent_at is None:
+            return None
+        age_s = max((self.clock() - row.sent_at).total_seconds(), 0.0)
+        if age_s < self.patience.grace_s:
+            return _Later(
+                CommandState.UNKNOWN,
+                self.patience.grace_s - age_s,
+                "Waiting for it to appear in the chart.",
+                row.sent_at,
+                row.unknown_answers,
+            )
+        if row.unknown_answers >= 2:
+            return _Ended(CommandState.FAILED, ASK_A_PERSON, row.sent_at)
+        return None
+
+    def _judge(self, row: CommandRow, error: Exception, sent_at: datetime | None) -> _Outcome:
+        """Say what follows from an error; `sent_at` is the last send that may have landed."""
+        if isinstance(error, Retryable):
+            wait_s = self.patience.before_try(row.attempts, error.retry_after_s)
+            state = CommandState.QUEUED if sent_at is None else CommandState.UNKNOWN
+            return _Later(state, wait_s, str(error), sent_at, row.unknown_answers)
+        if isinstance(error, BitewingError):
+            return _Ended(CommandState.FAILED, str(error), sent_at)
+        error_id = new_id()[:8]
+        log.error("command %s failed, error %s: %s", row.id, error_id, type(error).__name__)
+        return _Ended(CommandState.FAILED, f"Internal error {error_id}.", sent_at)
+
+    def _say_sending(self, row: CommandRow, sent_at: datetime) -> None:
+        with begin(self.db, self._actor, "pms.command_sending") as tx:
+            store_state(
+                tx,
+                row,
+                CommandState.SENDING,
+                sent_at=sent_at,
+                unknown_answers=row.unknown_answers,
+            )
+            tx.record(row.id, kind=row.kind)
+
+    def _keep(self, row: CommandRow, outcome: _Outcome) -> None:
+        """Commit what a try came to, and the run that follows from it."""
+        match outcome:
+            case _Landed(receipt):
+                with begin(self.db, self._actor, "pms.command_done") as tx:
+                    store_state(
+                        tx,
+                        row,
+                        CommandState.DONE,
+                        sent_at=row.sent_at,
+                        unknown_answers=row.unknown_answers,
+                        receipt=receipt,
+                    )
+                    self._announce(tx, row, CommandState.DONE)
+            case _Ended(state, error, sent_at):
+                with begin(self.db, self._actor, f"pms.command_{state.value}") as tx:
+                    store_state(
+                        tx,
+                        row,
+                        state,
+                        sent_at=sent_at,
+                        unknown_answers=row.unknown_answers,
+                        error=error,
+                    )
+                    self._announce(tx, row, state)
+            case _Later(state, wait_s, error, sent_at, unknown_answers):
+                with begin(self.db, self._actor, "pms.command_waiting") as tx:
+                    store_state(
+                        tx,
+                        row,
+                        state,
+                        sent_at=sent_at,
+                        unknown_answers=unknown_answers,
+                        error=error,
+                    )
+                    schedule_run(tx, self.engine, row.id, wait_s)
+                    tx.record(row.id, kind=row.kind, state=state.value)
+            case _:
+                assert_never(outcome)
+
+    def _announce(self, tx: Tx, row: CommandRow, state: CommandState) -> None:
+        """Leave the event of an end, and wake the patient's next command."""
+        is_done = state is CommandState.DONE
+        tx.append_event(
+            EventKind.WRITE_DONE if is_done else EventKind.WRITE_FAILED,
+            row.id,
+            f"write-done:{row.id}" if is_done else f"write-failed:{row.id}:{row.attempts}",
+            {"study_id": row.study_id, "kind": row.kind, "state": state.value},
+        )
+        following = next_open(tx.conn, row)
+        if following is not None:
+            schedule_run(tx, self.engine, following, None)
+        tx.record(row.id, kind=row.kind, state=state.value)
+
+    @property
+    def _actor(self) -> Actor:
+        return Actor("outbox", self.location_id)
+
+
+def _obstacle(conn: sa.Connection, row: CommandRow) -> _Ended | None:
+    """Check again, just before sending, that this is still certainly this patient's.
+
+    Closing a task that we made is always right: it may be what takes it off a wrong chart.
+    """
+    if row.kind == CloseTask.__name__:
+        return None
+    person = conn.execute(
+        sa.select(patient.c.pms_key, patient.c.tombstoned_at).where(patient.c.id == row.patient_id)
+    ).first()
+    command = cast(Json, row.payload["command"])
+    if person is None or person.pms_key != command["patient_key"]:
+        return _Ended(
+            CommandState.FAILED, "The patient's number in the practice system changed.", row.sent_at
+        )
+    if person.tombstoned_at is not None:
+        return _Ended(
+            CommandState.FAILED, "The patient was deleted in the practice system.", row.sent_at
+        )
+    if row.study_id is None:
+        return None
+    owner = conn.execute(
+        sa.select(study.c.match_state, study.c.patient_id).where(study.c.id == row.study_id)
+    ).one()
+    if not MatchState(owner.match_state).is_certain:
+        return _Ended(
+            CommandState.HELD,
+            "It is no longer certain whose study this is. Link the study, then retry.",
+            row.sent_at,
+        )
+    if owner.patient_id != row.patient_id:
+        return _Ended(CommandState.FAILED, "The study was linked to another patient.", row.sent_at)
+    return None
