@@ -84,9 +84,9 @@ class Session:
 
 
 def create_user(
-    db: sa.Engine, location_id: str, username: str, display_name: str, role: str, password: str
+    db: sa.Engine, actor: Actor, *, username: str, display_name: str, role: str, password: str
 ) -> str:
-    """Create an account and return its id.
+    """Create an account at the actor's location and return its id.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def create_user(
     user_id = new_id()
     values = {
         "id": user_id,
-        "location_id": location_id,
+        "location_id": actor.location_id,
         "username": name,
         "display_name": display_name.strip(),
         "role": known_role.value,
@@ -115,7 +115,7 @@ def create_user(
         "failed_attempts": 0,
         "is_active": True,
     }
-    with begin(db, Actor("accounts", location_id), "user.created") as tx:
+    with begin(db, actor, "user.created") as tx:
         if not insert_once(tx.conn, user_account, values):
             raise Rejected("that user name is taken")
         tx.record(f"user:{user_id}", role=known_role.value)

@@ -28,7 +28,9 @@ GET  /api/events                            –                    text/event-st
 
 Every POST but login carries the header ``X-CSRF-Token`` with ``Me.csrf_token``. Requests that the
 page makes by itself (refresh after an event) carry ``X-Background: 1``, so that they do not
-keep an abandoned screen unlocked. Errors are :class:`Problem`.
+keep an abandoned screen unlocked; a person who only looks is kept signed in by a GET /api/me about
+once a minute of use. ``/api/events?after=SEQ`` (or Last-Event-ID) follows from after an event.
+Errors are :class:`Problem`.
 """
 
 from __future__ import annotations
@@ -53,10 +55,10 @@ class Problem(_Shape):
     """``application/problem+json``: ``title`` is shown, ``detail`` stands under "More".
 
     ``type`` is one of ``unauthenticated`` (401, go to the sign-in page), ``locked`` (401, ask the
-    password, POST /api/prove), ``credentials`` (401, wrong name or password), ``csrf`` (403), ``forbidden`` (403), ``not_found`` (404),
-    ``conflict`` (409), ``rejected`` (409), ``not_signable`` (409, see `blockers`), ``invalid``
-    (422), ``too_many_attempts`` (429), ``unavailable`` (503, see `retry_after`) and ``bug`` (500,
-    see `error_id`).
+    password, POST /api/prove), ``credentials`` (401, wrong name or password), ``csrf`` (403),
+    ``forbidden`` (403), ``not_found`` (404), ``conflict`` (409), ``rejected`` (409),
+    ``not_signable`` (409, see `blockers`), ``invalid`` (422), ``unavailable`` (503, see
+    `retry_after`) and ``bug`` (500, see `error_id`).
     """
 
     type: str
