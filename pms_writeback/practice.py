@@ -1,0 +1,42 @@
+"""The practice's own system: which adapter the configuration asks for."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from node.config import Config
+from node.errors import ConfigError
+from pms_writeback.pms import Pms
+
+
+def open_pms(config: Config) -> Pms | None:
+    """Open the configured practice-management system; None when it is switched off.
+
+    Nothing is sent yet. Raises ConfigError when its address or keys cannot be right.
+    """
+    match config.pms.kind:
+        case "none":
+            return None
+        case "open_dental":
+            return _open_dental(config)
+        case _:
+            assert_never(config.pms.kind)
+
+
+def _open_dental(config: Config) -> Pms:
+    from pms_writeback.opendental import OpenDental, OpenDentalSettings  # httpx only where used
+
+    section = config.pms
+    if not section.base_url:
+        raise ConfigError("pms.base_url is empty: it is the address of the Open Dental API")
+    return OpenDental(
+        OpenDentalSettings(
+            base_url=section.base_url,
+            developer_key=section.developer_key.get_secret_value(),
+            customer_key=section.customer_key.get_secret_value(),
+            time_zone=config.node.time_zone,
+            task_list=section.task_list,
+            task_user=section.task_user,
+            min_interval_s=section.min_interval_s,
+        )
+    )
