@@ -79,6 +79,8 @@ class Sandbox:
         if fault is not None and kind == "status":
             return _failure(fault)
         answer = await run_in_threadpool(self._service.answer, request)
+        if fault is not None and kind == "delay_after_commit":
+            await asyncio.sleep(fault.seconds)
         if kind == "commit_then_drop":
             return None
         return _failure(fault) if fault is not None and kind == "status_after_commit" else answer

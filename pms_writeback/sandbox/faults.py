@@ -17,6 +17,7 @@ FaultKind = Literal[
     "status",
     "status_after_commit",
     "delay",
+    "delay_after_commit",
     "commit_then_drop",
     "drop_before_commit",
     "offline",
@@ -38,7 +39,7 @@ _TEXTS = {
 class Fault(BaseModel):
     """One fault to arm.
 
-    ``count`` requests are hit (``status``, ``delay``, drops), those of ``methods`` whose path
+    ``count`` requests are hit (``status``, delays, drops), those of ``methods`` whose path
     begins with ``path``. ``seconds`` is the delay, the clock's skew, or Retry-After of a status.
     ``computer`` is who updates the office (empty: nobody). ``on`` switches ``offline``.
     """
