@@ -29,7 +29,7 @@ from node.web.rights import Right
 from node.web.shapes import PatientHeader, ShownState
 
 # SQLAlchemy's Row is generic over its columns, which differ from query to query.
-Row = sa.Row  # type: ignore[type-arg]
+Row = sa.Row
 
 SUGGESTED = DecisionState.SUGGESTED.value
 _UNREADABLE = (InstanceState.UNREADABLE.value, InstanceState.NOT_AN_IMAGE.value)
