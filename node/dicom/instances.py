@@ -1,0 +1,200 @@
+"""Where image bytes live: one small interface, a folder behind it.
+
+A name is one of our own opaque ids, never anything that came over the network, and the location
+stands first in every key, so that two practices can never share a path.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+from node.errors import InvalidInput, NotFound, Retryable
+
+_LOG = logging.getLogger(__name__)
+_LOCATION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{3,63}(\.[a-z0-9]{1,8})?")
+_PART = ".part"
+#: A part older than this belongs to nobody any more (the longest association is far shorter).
+_STALE_PART_S = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One stored object: its key in the store, the SHA-256 of its bytes and how many."""
+
+    storage_key: str
+    sha256: str
+    size_bytes: int
+
+
+class InstanceStore(Protocol):
+    """What the node needs from a place for image bytes; a folder today, object storage later."""
+
+    def require_room(self, size_bytes: int) -> None:
+        """Raise Retryable when `size_bytes` more would pass the free-space watermark."""
+
+    def put(self, location_id: str, name: str, write: Callable[[BinaryIO], None]) -> StoredObject:
+        """Store what `write` writes, durably and whole or not at all; the key is new.
+
+        Raises Retryable when the disk is full or away; nothing is left behind then.
+        """
+
+    def open(self, storage_key: str) -> BinaryIO:
+        """Open a stored object for reading; raise NotFound when there is none."""
+
+    def path(self, storage_key: str) -> Path:
+        """Return a local file that holds the object, for readers that need a path."""
+
+    def discard(self, storage_key: str) -> None:
+        """Remove an object that no row refers to."""
+
+
+class _Digesting:
+    """A writable file that digests what passes through it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+        self.size_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        self.digest.update(data)
+        self.size_bytes += memoryview(data).nbytes
+        return self._file.write(data)
+
+
+class FolderStore:
+    """Objects as files ``<folder>/<location>/<2 digits>/<name>``, mode 0600, never executable.
+
+    `min_free_mb` megabytes (10^6 bytes) always stay free on the disk.
+    """
+
+    def __init__(self, folder: Path, min_free_mb: int = 0) -> None:
+        self._folder = folder.absolute()
+        self._min_free_bytes = min_free_mb * 1_000_000
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def require_room(self, size_bytes: int) -> None:
+        """Raise Retryable when `size_bytes` more would pass the free-space watermark."""
+        try:
+            free = shutil.disk_usage(self._folder).free
+        except OSError as error:
+            raise Retryable(f"the image store is away ({_name_of(error)})", 30.0) from None
+        if free - size_bytes < self._min_free_bytes:
+            raise Retryable("the image store is full", 60.0)
+
+    def put(self, location_id: str, name: str, write: Callable[[BinaryIO], None]) -> StoredObject:
+        """Write ``name.part``, flush it to the disk, rename it, flush the folder."""
+        storage_key = _key(location_id, name)
+        final = self._folder / storage_key
+        part = final.with_name(final.name + _PART)
+        try:
+            self._make_folder(final.parent)
+            stored = self._write_part(part, write)
+            part.rename(final)
+            _flush_folder(final.parent)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            final.unlink(missing_ok=True)
+            raise _retryable(error) from None
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return StoredObject(storage_key, stored.digest.hexdigest(), stored.size_bytes)
+
+    def open(self, storage_key: str) -> BinaryIO:
+        """Open a stored object for reading; raise NotFound when there is none."""
+        try:
+            return self.path(storage_key).open("rb")
+        except FileNotFoundError:
+            raise NotFound("the image store has no such object") from None
+        except OSError as error:
+            raise _retryable(error) from None
+
+    def path(self, storage_key: str) -> Path:
+        """Return the object's file, whether or not it is there."""
+        location_id, _, rest = storage_key.partition("/")
+        name = rest.rpartition("/")[2]
+        if storage_key != _key(location_id, name):
+            raise InvalidInput("not a key of the image store")
+        return self._folder / storage_key
+
+    def discard(self, storage_key: str) -> None:
+        """Remove an object that no row refers to."""
+        self.path(storage_key).unlink(missing_ok=True)
+
+    def sweep(self, older_than_s: float = _STALE_PART_S) -> int:
+        """Remove parts that a killed process left, oldest first; return how many."""
+        limit = time.time() - older_than_s
+        removed = 0
+        for part in self._folder.glob(f"*/*/*{_PART}"):
+            try:
+                if part.stat().st_mtime < limit:
+                    part.unlink()
+                    removed += 1
+            except FileNotFoundError:  # its writer finished it meanwhile
+                continue
+        if removed:
+            _LOG.info("removed %d unfinished files from the image store", removed)
+        return removed
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for parent in (folder.parent, self._folder):
+            _flush_folder(parent)
+
+    @staticmethod
+    def _write_part(part: Path, write: Callable[[BinaryIO], None]) -> _Digesting:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            digesting = _Digesting(file)
+            write(cast(BinaryIO, digesting))
+            file.flush()
+            _flush(file.fileno())
+        return digesting
+
+
+def _key(location_id: str, name: str) -> str:
+    if not _LOCATION.fullmatch(location_id) or not _NAME.fullmatch(name):
+        raise InvalidInput("not a name for the image store")
+    return f"{location_id}/{name[:2]}/{name}"
+
+
+def _flush(descriptor: int) -> None:
+    if hasattr(os, "fdatasync"):
+        os.fdatasync(descriptor)
+    else:  # macOS, Windows
+        os.fsync(descriptor)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut (POSIX; other systems do so themselves)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _retryable(error: OSError) -> Retryable:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Retryable("the image store is full", 60.0)
+    return Retryable(f"the image store did not take the object ({_name_of(error)})", 30.0)
+
+
+def _name_of(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "EIO")

@@ -1,0 +1,196 @@
+"""The DICOM listener: which services are offered, and the thin edge in front of each.
+
+C-STORE for every storage SOP class and transfer syntax pydicom knows, Verification, and Modality
+Worklist C-FIND. Nothing that peers send is logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import sqlalchemy as sa
+from pydicom._uid_dict import UID_dictionary
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.service_class import ServiceClass, StorageServiceClass
+from pynetdicom.sop_class import (
+    ModalityWorklistInformationFind,
+    Verification,
+    register_uid,
+    uid_to_service_class,
+)
+
+from node.config import Config
+from node.dicom.instances import InstanceStore
+from node.dicom.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, on_c_store
+from node.dicom.transport import AssociationListener
+from node.dicom.worklist import on_c_find
+from node.engine import DurableEngine
+from node.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
+_MAX_PDU_BYTES = 131_072
+_NETWORK_TIMEOUT_S = 60.0
+
+#: When a peer leaves us the choice, the first of these that it offers: uncompressed, then lossless.
+#: Source: PS3.8 7.1.1.13 leaves the choice to the acceptor.
+_PREFERRED_SYNTAXES = (
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.80",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.5",
+)
+_LAST_SYNTAXES = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
+
+
+def storage_classes() -> tuple[str, ...]:
+    """List every storage SOP class that pydicom or pynetdicom knows, retired ones included."""
+    known = {
+        uid
+        for uid, (name, kind, *_rest) in UID_dictionary.items()
+        if kind == "SOP Class" and _is_storage(name)
+    }
+    return tuple(sorted(known | {str(c.abstract_syntax) for c in AllStoragePresentationContexts}))
+
+
+def transfer_syntaxes() -> tuple[str, ...]:
+    """List every transfer syntax that pydicom knows, those that we prefer first."""
+    known = [uid for uid, (_, kind, *_rest) in UID_dictionary.items() if kind == "Transfer Syntax"]
+    middle = [uid for uid in known if uid not in (*_PREFERRED_SYNTAXES, *_LAST_SYNTAXES)]
+    return (*_PREFERRED_SYNTAXES, *middle, *_LAST_SYNTAXES)
+
+
+class DicomListener:
+    """One DICOM port of one location: start it, read its port, stop it."""
+
+    def __init__(
+        self, config: Config, db: sa.Engine, store: InstanceStore, engine: DurableEngine
+    ) -> None:
+        self._config = config
+        self._db = db
+        self._store = store
+        self._engine = engine
+        self._server: AssociationListener | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on; the real one when the configuration says 0."""
+        if self._server is None:
+            raise ConfigError("the DICOM listener is not running")
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Listen; return once connections are accepted.
+
+        Raises ConfigError when the address cannot be had.
+        """
+        _quieten()
+        dicom = self._config.dicom
+        entity = _entity(self._config)
+        try:
+            self._server = entity.make_server(
+                (dicom.host, dicom.port),
+                contexts=_contexts(),
+                evt_handlers=self._handlers(),
+                server_class=AssociationListener,
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen for DICOM on {dicom.host}:{dicom.port} ({error.strerror})"
+            ) from None
+        entity._servers.append(self._server)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="dicom-listener", daemon=True
+        )
+        self._thread.start()
+        _LOG.info("listening for DICOM as %s on port %d", dicom.ae_title, self.port)
+
+    def stop(self) -> None:
+        """Stop accepting and end open associations; what was answered Success is kept."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        open_associations = list(server.active_associations)
+        server.shutdown()
+        for assoc in open_associations:
+            assoc.abort()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _handlers(self) -> list[tuple[object, ...]]:
+        location_id = self._config.node.location_id
+        fallback = self._config.dicom.fallback_charset
+        return [
+            (
+                evt.EVT_C_STORE,
+                on_c_store,
+                [self._db, self._store, self._engine, location_id, fallback],
+            ),
+            (evt.EVT_C_FIND, _find, [self._db, self._config]),
+            (evt.EVT_C_ECHO, _echo),
+        ]
+
+
+def _find(event: evt.Event, db: sa.Engine, config: Config) -> Iterator[tuple[int, Dataset | None]]:
+    yield from on_c_find(event, db, config)
+
+
+def _echo(event: evt.Event) -> int:
+    return 0x0000
+
+
+def _entity(config: Config) -> AE:
+    dicom = config.dicom
+    entity = AE(ae_title=dicom.ae_title)
+    entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+    entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+    entity.maximum_pdu_size = _MAX_PDU_BYTES
+    entity.maximum_associations = dicom.max_associations
+    entity.require_called_aet = dicom.require_called_aet
+    entity.network_timeout = _NETWORK_TIMEOUT_S
+    return entity
+
+
+def _contexts() -> list[PresentationContext]:
+    syntaxes = list(transfer_syntaxes())
+    contexts = []
+    for uid in storage_classes():
+        _register(uid)
+        contexts.append(_context(uid, syntaxes))
+    plain = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", *_LAST_SYNTAXES]
+    services = (Verification, ModalityWorklistInformationFind)
+    return contexts + [_context(uid, plain) for uid in services]
+
+
+def _context(abstract_syntax: str, syntaxes: list[str]) -> PresentationContext:
+    context = PresentationContext()
+    context.abstract_syntax = UID(abstract_syntax)
+    context.transfer_syntax = [UID(syntax) for syntax in syntaxes]
+    return context
+
+
+def _register(uid: str) -> None:
+    """Tell pynetdicom 3.0 which service a retired storage class belongs to."""
+    if uid_to_service_class(uid) is ServiceClass:
+        register_uid(uid, UID_dictionary[uid][4], StorageServiceClass)
+
+
+def _is_storage(name: str) -> bool:
+    words = name.split()
+    return "Storage" in words and "Commitment" not in words and "Media" not in words
+
+
+def _quieten() -> None:
+    """Keep what peers send out of every log."""
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)

@@ -1,0 +1,489 @@
+"""C-STORE: keep the bytes, commit the rows, then say Success.
+
+The data set is kept byte for byte as sent, behind a preamble of zeros and file meta information of
+our own. Nothing about an image makes the node refuse it: a header that cannot be read is a reason
+on the study, not a lost film.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import traceback
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import BinaryIO, Protocol
+
+import sqlalchemy as sa
+from pydicom.uid import UID
+
+from node.db.session import Actor, Tx, begin, insert_once, new_id, read
+from node.db.tables import instance, instance_duplicate, study, study_identity
+from node.dicom.header import MAX_HEADER_BYTES, Header, is_uid, parse_header
+from node.dicom.instances import InstanceStore, StoredObject
+from node.domain import jobs
+from node.domain.events import EventKind
+from node.domain.study import InstanceState, MatchState, StudyState, dicom_name_key
+from node.engine import ANALYSIS, DurableEngine
+from node.errors import InvalidInput, Outcome, Retryable, outcome
+
+_LOG = logging.getLogger(__name__)
+
+SUCCESS = 0x0000
+#: PS3.4 Table B.2-1 offers three warnings. B000 says that we changed elements and B006 that we
+#: dropped some; neither is true, both copies are kept whole. B007, "the data set does not match",
+#: is the one that tells the sender to look at what it sent.
+DOES_NOT_MATCH = 0xB007
+
+#: Ours, under the UUID-derived root that anyone may use (PS3.5 B.2).
+IMPLEMENTATION_CLASS_UID = (
+    f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, 'https://bitewing.invalid/implementation').int}"
+)
+IMPLEMENTATION_VERSION_NAME = "BITEWING_0_1"
+_DERIVED = uuid.uuid5(uuid.NAMESPACE_URL, "https://bitewing.invalid/derived-study")
+
+
+class Kept(Enum):
+    """What became of one C-STORE."""
+
+    STORED = "stored"
+    SAME_AGAIN = "same_again"  # the bytes were here already; nothing was written
+    BESIDE = "beside"  # other bytes under a known SOP Instance UID
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOutcome:
+    """The answer to one C-STORE, given after everything is on the disk."""
+
+    kept: Kept
+    status: int
+    instance_id: str
+    study_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One object as it came: the bytes and what the network said about them."""
+
+    data: memoryview
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae: str
+
+    def __post_init__(self) -> None:
+        for uid in (self.sop_class_uid, self.sop_instance_uid, self.transfer_syntax_uid):
+            if not is_uid(uid):
+                raise InvalidInput("a UID of the C-STORE request is not a UID")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the data set as sent."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+class _Request(Protocol):
+    AffectedSOPClassUID: UID
+    AffectedSOPInstanceUID: UID
+    DataSet: io.BytesIO | None
+
+
+class _Requestor(Protocol):
+    ae_title: str
+
+
+class _Association(Protocol):
+    requestor: _Requestor
+
+
+class _Context(Protocol):
+    transfer_syntax: UID
+
+
+class StoreEvent(Protocol):
+    """What pynetdicom hands to a C-STORE handler."""
+
+    request: _Request
+    assoc: _Association
+    context: _Context
+
+
+def on_c_store(
+    event: StoreEvent,
+    db: sa.Engine,
+    store: InstanceStore,
+    engine: DurableEngine,
+    location_id: str,
+    fallback_charset: str,
+) -> int:
+    """Answer one C-STORE request: the status, once everything is on the disk."""
+    try:
+        request = event.request
+        if request.DataSet is None:
+            raise InvalidInput("a C-STORE request without a data set")
+        incoming = Incoming(
+            request.DataSet.getbuffer(),
+            str(request.AffectedSOPClassUID),
+            str(request.AffectedSOPInstanceUID),
+            str(event.context.transfer_syntax),
+            event.assoc.requestor.ae_title.strip()[:16],
+        )
+        return receive(
+            db, store, engine, incoming, location_id=location_id, fallback_charset=fallback_charset
+        ).status
+    except Exception as error:  # noqa: BLE001 - the DIMSE edge
+        return log_failure("C-STORE", error).store_status
+
+
+def receive(
+    db: sa.Engine,
+    store: InstanceStore,
+    engine: DurableEngine,
+    incoming: Incoming,
+    *,
+    location_id: str,
+    fallback_charset: str = "ISO_IR 100",
+) -> StoreOutcome:
+    """Keep one object: file, rows, event and analysis job; all of it or nothing.
+
+    Raises
+    ------
+    Retryable
+        The disk is full or the database is away; nothing is left behind.
+    """
+    try:
+        return _receive(db, store, engine, incoming, location_id, fallback_charset)
+    except sa.exc.OperationalError as error:  # reading; `begin` speaks for writing
+        raise Retryable(f"the database is away ({type(error.orig).__name__})") from None
+
+
+def _receive(
+    db: sa.Engine,
+    store: InstanceStore,
+    engine: DurableEngine,
+    incoming: Incoming,
+    location_id: str,
+    fallback_charset: str,
+) -> StoreOutcome:
+    sha256 = incoming.digest
+    with read(db) as conn:
+        known = _known(conn, location_id, incoming.sop_instance_uid, sha256)
+    if known is not None:
+        return known
+    store.require_room(incoming.data.nbytes)
+    header = parse_header(
+        io.BytesIO(incoming.data[:MAX_HEADER_BYTES]), incoming.transfer_syntax_uid, fallback_charset
+    )
+    object_id = new_id()
+    stored = store.put(location_id, f"{object_id}.dcm", lambda file: _write(file, incoming))
+    try:
+        with begin(db, Actor("dicom", location_id), "image.received") as tx:
+            result = _Arrival(tx, engine, incoming, header, stored, sha256, object_id).insert()
+    except BaseException:
+        _discard_if_unused(db, store, stored.storage_key)
+        raise
+    if result.kept is Kept.SAME_AGAIN:  # another association was faster with the same bytes
+        store.discard(stored.storage_key)
+    return result
+
+
+def _discard_if_unused(db: sa.Engine, store: InstanceStore, storage_key: str) -> None:
+    """Remove the file unless its row may be there: a commit can succeed and its answer be lost."""
+    with contextlib.suppress(sa.exc.SQLAlchemyError, OSError), read(db) as conn:
+        rows = sa.union_all(
+            sa.select(instance.c.id).where(instance.c.storage_key == storage_key),
+            sa.select(instance_duplicate.c.id).where(
+                instance_duplicate.c.storage_key == storage_key
+            ),
+        )
+        if conn.execute(rows).first() is None:
+            store.discard(storage_key)
+
+
+def _known(
+    conn: sa.Connection, location_id: str, sop_instance_uid: str, sha256: str
+) -> StoreOutcome | None:
+    first = conn.execute(
+        sa.select(instance.c.id, instance.c.study_id, instance.c.sha256).where(
+            instance.c.location_id == location_id,
+            instance.c.sop_instance_uid == sop_instance_uid,
+        )
+    ).first()
+    if first is None:
+        return None
+    if first.sha256 == sha256:
+        return StoreOutcome(Kept.SAME_AGAIN, SUCCESS, first.id, first.study_id)
+    beside = conn.execute(
+        sa.select(instance_duplicate.c.id).where(
+            instance_duplicate.c.instance_id == first.id, instance_duplicate.c.sha256 == sha256
+        )
+    ).first()
+    if beside is None:
+        return None
+    return StoreOutcome(Kept.SAME_AGAIN, DOES_NOT_MATCH, first.id, first.study_id)
+
+
+def _write(file: BinaryIO, incoming: Incoming) -> None:
+    # PS3.10 7.1: the preamble is zeros, so that a stored file is never anything but DICOM
+    meta = b"".join(
+        (
+            b"\2\0\1\0OB\0\0\2\0\0\0\0\1",
+            _meta_element(0x02, b"UI", incoming.sop_class_uid),
+            _meta_element(0x03, b"UI", incoming.sop_instance_uid),
+            _meta_element(0x10, b"UI", incoming.transfer_syntax_uid),
+            _meta_element(0x12, b"UI", IMPLEMENTATION_CLASS_UID),
+            _meta_element(0x13, b"SH", IMPLEMENTATION_VERSION_NAME),
+        )
+    )
+    length = b"\2\0\0\0UL\4\0" + len(meta).to_bytes(4, "little")
+    file.write(bytes(128) + b"DICM" + length + meta)
+    file.write(incoming.data)
+
+
+def _meta_element(element: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii")
+    value += (b"\0" if vr == b"UI" else b" ") * (len(value) % 2)
+    tag = b"\2\0" + element.to_bytes(2, "little")
+    return tag + vr + len(value).to_bytes(2, "little") + value
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """The rows of one object, inside its transaction."""
+
+    tx: Tx
+    engine: DurableEngine
+    incoming: Incoming
+    header: Header
+    stored: StoredObject
+    sha256: str
+    object_id: str
+
+    def insert(self) -> StoreOutcome:
+        known = _known(
+            self.tx.conn, self.tx.location_id, self.incoming.sop_instance_uid, self.sha256
+        )
+        if known is not None:
+            self.tx.record(known.instance_id, kept=known.kept.value)
+            return known
+        first = self._first_instance()
+        if first is not None:
+            return self._keep_beside(*first)
+        study_id = self._study()
+        if not insert_once(self.tx.conn, instance, self._instance_values(study_id)):
+            raced = self._first_instance()  # PostgreSQL: a transaction beside this one won
+            assert raced is not None
+            return self._keep_beside(*raced)
+        self._touch(study_id)
+        self._announce(study_id)
+        self.tx.record(self.object_id, kept=Kept.STORED.value, study=study_id)
+        status = SUCCESS if self._is_what_it_says() else DOES_NOT_MATCH
+        return StoreOutcome(Kept.STORED, status, self.object_id, study_id)
+
+    def _first_instance(self) -> tuple[str, str, str] | None:
+        row = self.tx.conn.execute(
+            sa.select(instance.c.id, instance.c.study_id, instance.c.sha256).where(
+                instance.c.location_id == self.tx.location_id,
+                instance.c.sop_instance_uid == self.incoming.sop_instance_uid,
+            )
+        ).first()
+        return None if row is None else (row.id, row.study_id, row.sha256)
+
+    def _keep_beside(self, instance_id: str, study_id: str, sha256: str) -> StoreOutcome:
+        if sha256 == self.sha256:
+            self.tx.record(instance_id, kept=Kept.SAME_AGAIN.value)
+            return StoreOutcome(Kept.SAME_AGAIN, SUCCESS, instance_id, study_id)
+        values = {
+            "id": self.object_id,
+            "location_id": self.tx.location_id,
+            "instance_id": instance_id,
+            "sha256": self.sha256,
+            "size_bytes": self.incoming.data.nbytes,
+            "storage_key": self.stored.storage_key,
+            "sender_ae_title": self.incoming.calling_ae,
+            "received_at": self.tx.now,
+        }
+        kept = Kept.BESIDE
+        if insert_once(self.tx.conn, instance_duplicate, values):
+            self.tx.append_event(
+                EventKind.DUPLICATE_KEPT,
+                instance_id,
+                f"duplicate:{instance_id}:{self.sha256}",
+                {"study_id": study_id, "duplicate_id": self.object_id},
+            )
+        else:
+            kept = Kept.SAME_AGAIN
+        self.tx.record(instance_id, kept=kept.value, duplicate=self.object_id)
+        return StoreOutcome(kept, DOES_NOT_MATCH, instance_id, study_id)
+
+    def _study(self) -> str:
+        """Find or make the study; another patient under the same UID gets a study of its own."""
+        uid = self.header.study_instance_uid or _derived_uid(self.incoming.sop_instance_uid)
+        study_id = self._upsert_study(uid)
+        if self._is_another_patient(study_id):
+            key = (self._name_key(), self.header.birth_date, self.header.patient_id)
+            study_id = self._upsert_study(_derived_uid("\0".join((uid, *key))))
+        return study_id
+
+    def _upsert_study(self, uid: str) -> str:
+        header, tx = self.header, self.tx
+        created = insert_once(
+            tx.conn,
+            study,
+            {
+                "id": new_id(),
+                "location_id": tx.location_id,
+                "study_instance_uid": uid,
+                # longer than SH allows: no accession number of ours, and nothing is cut short
+                "accession_number": header.accession_number
+                if len(header.accession_number) <= 16
+                else "",
+                "study_date": header.study_date,
+                "state": StudyState.RECEIVING.value,
+                "match_state": MatchState.PENDING.value,
+                "match_reason": f"header unreadable: {header.problem}"[:255]
+                if header.problem
+                else "",
+                "sender_ae_title": self.incoming.calling_ae,
+                "received_at": tx.now,
+                "last_image_at": tx.now,
+            },
+        )
+        study_id = str(
+            tx.conn.execute(
+                sa.select(study.c.id).where(
+                    study.c.location_id == tx.location_id, study.c.study_instance_uid == uid
+                )
+            ).scalar_one()
+        )
+        if created:
+            tx.conn.execute(
+                study_identity.insert().values(
+                    study_id=study_id,
+                    location_id=tx.location_id,
+                    patient_name=header.patient_name,
+                    patient_id_text=header.patient_id,
+                    issuer_of_patient_id=header.issuer_of_patient_id,
+                    birth_date=header.birth_date,
+                    sex=header.sex,
+                )
+            )
+        return study_id
+
+    def _is_another_patient(self, study_id: str) -> bool:
+        """Whether the image contradicts the study's first image in name, birth date or ID.
+
+        Study UIDs are reused for years by some sensor bridges; images of two people never mix.
+        """
+        row = self.tx.conn.execute(
+            sa.select(study_identity).where(study_identity.c.study_id == study_id)
+        ).one()
+        pairs = (
+            (dicom_name_key(row.patient_name), self._name_key()),
+            (row.birth_date, self.header.birth_date),
+            (row.patient_id_text.lstrip("0"), self.header.patient_id.lstrip("0")),
+        )
+        return any(a.strip("^") and b.strip("^") and a != b for a, b in pairs)
+
+    def _name_key(self) -> str:
+        return dicom_name_key(self.header.patient_name)
+
+    def _instance_values(self, study_id: str) -> dict[str, object]:
+        header, incoming = self.header, self.incoming
+        return {
+            "id": self.object_id,
+            "location_id": self.tx.location_id,
+            "study_id": study_id,
+            "sop_instance_uid": incoming.sop_instance_uid,
+            "sop_class_uid": incoming.sop_class_uid,
+            "series_instance_uid": header.series_instance_uid,
+            "transfer_syntax_uid": incoming.transfer_syntax_uid,
+            "modality": header.modality,
+            "instance_number": header.instance_number,
+            "rows": header.rows,
+            "columns": header.columns,
+            "spacing_mm_row": header.spacing.mm_row if header.spacing.is_known else None,
+            "spacing_mm_col": header.spacing.mm_col if header.spacing.is_known else None,
+            "spacing_kind": header.spacing.kind,
+            "sha256": self.sha256,
+            "size_bytes": incoming.data.nbytes,
+            "storage_key": self.stored.storage_key,
+            "sender_ae_title": incoming.calling_ae,
+            "state": InstanceState.RECEIVED.value,
+            "failure": header.problem[:255],
+            "received_at": self.tx.now,
+        }
+
+    def _touch(self, study_id: str) -> None:
+        """Note the time of the last image; a study that was closed is received again."""
+        closed = [s.value for s in (StudyState.COMPLETE, StudyState.READY, StudyState.SIGNED)]
+        reopened = self.tx.conn.execute(
+            study.update()
+            .where(study.c.id == study_id, study.c.state.in_(closed))
+            .values(
+                state=StudyState.RECEIVING.value,
+                generation=study.c.generation + 1,
+                completed_at=None,
+            )
+        )
+        newest = self._later(study_id)
+        self.tx.conn.execute(
+            study.update().where(study.c.id == study_id).values(last_image_at=newest)
+        )
+        if reopened.rowcount:
+            generation = self.tx.conn.execute(
+                sa.select(study.c.generation).where(study.c.id == study_id)
+            ).scalar_one()
+            self.tx.append_event(
+                EventKind.STUDY_REOPENED,
+                study_id,
+                f"reopened:{study_id}:{generation}",
+                {"generation": generation},
+            )
+
+    def _later(self, study_id: str) -> datetime:
+        last: datetime = self.tx.conn.execute(
+            sa.select(study.c.last_image_at).where(study.c.id == study_id)
+        ).scalar_one()
+        return max(last, self.tx.now)
+
+    def _announce(self, study_id: str) -> None:
+        instance_id = self.object_id
+        self.tx.append_event(
+            EventKind.IMAGE_STORED, instance_id, f"stored:{instance_id}", {"study_id": study_id}
+        )
+        self.engine.enqueue(
+            self.tx.conn,
+            ANALYSIS,
+            jobs.ANALYSE_IMAGE,
+            jobs.analyse_key(instance_id),
+            instance_id,
+        )
+
+    def _is_what_it_says(self) -> bool:
+        """Whether the data set carries the UIDs that the request announced."""
+        header, incoming = self.header, self.incoming
+        return header.sop_instance_uid in ("", incoming.sop_instance_uid) and (
+            header.sop_class_uid in ("", incoming.sop_class_uid)
+        )
+
+
+def _derived_uid(seed: str) -> str:
+    """Make a stable UID from text (PS3.5 B.2: 2.25 and a UUID as one decimal number)."""
+    return f"2.25.{uuid.uuid5(_DERIVED, seed).int}"
+
+
+def log_failure(service: str, error: BaseException) -> Outcome:
+    """Log a failed request under an error id, without anything that was sent; map it."""
+    mapped = outcome(error)
+    error_id = new_id()[:8]
+    where = "".join(traceback.format_tb(error.__traceback__)[-2:])
+    if mapped.exit_code == 70:
+        _LOG.error("%s failed, error %s: %s\n%s", service, error_id, type(error).__name__, where)
+    else:  # our own words, which never carry patient data
+        _LOG.warning("%s refused, error %s: %s", service, error_id, error)
+    return mapped

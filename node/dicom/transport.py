@@ -1,0 +1,222 @@
+"""pynetdicom's upper layer with the waits taken out of it.
+
+As installed, pynetdicom 3.0 reads 4 kB at a time, sends every C-FIND answer into Nagle's delay and
+wakes two threads a thousand times a second per open association. Here a PDU is read in one go into
+one buffer, TCP_NODELAY is set on accept, TCP_QUICKACK after each read (so that a sender with Nagle
+on need not wait for a delayed acknowledgement), and both threads sleep until something happens.
+"""
+
+from __future__ import annotations
+
+import queue
+import select
+import socket
+import threading
+from datetime import UTC, datetime
+from typing import Any
+
+from pynetdicom import evt
+from pynetdicom.association import MODE_ACCEPTOR, Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+#: A longer PDU is an attack or a fault: we announce 128 KiB, command PDUs are far shorter.
+_MAX_PDU_BYTES = 4 << 20
+#: The longest sleep; timers (ARTIM, network timeout) are looked at this often.
+_TICK_S = 0.5
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+
+
+class _WakingQueue(queue.Queue[Any]):
+    """A queue that also wakes a thread that sleeps on something else."""
+
+    def __init__(self, wake: Any) -> None:
+        super().__init__()
+        self._wake = wake
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        super().put(item, block, timeout)
+        self._wake()
+
+
+class _Socket(AssociationSocket):  # type: ignore[misc]  # untyped
+    """The accepted socket of one association."""
+
+    def __init__(self, assoc: Association, client_socket: socket.socket) -> None:
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_write.setblocking(False)
+        self._wake_read.setblocking(False)
+        client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        super().__init__(assoc, client_socket=client_socket)
+
+    def wake(self) -> None:
+        """Make a thread that waits in :meth:`ready` look at its queues."""
+        try:
+            self._wake_write.send(b"\0")
+        except (BlockingIOError, OSError):  # already awake, or closed
+            return
+
+    def wait(self) -> None:
+        """Sleep until data arrives, somebody calls :meth:`wake`, or a tick has passed."""
+        sock = self.socket
+        if sock is None:
+            return
+        try:
+            ready, _, _ = select.select([sock, self._wake_read], [], [], _TICK_S)
+            if self._wake_read in ready:
+                self._wake_read.recv(4096)
+        except (OSError, ValueError):  # closed meanwhile; the loop finds out
+            return
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read exactly `nr_bytes`, or what came before the peer closed."""
+        if nr_bytes > _MAX_PDU_BYTES:
+            raise OSError("the PDU is longer than any that was agreed on")
+        assert self.socket is not None
+        data = bytearray(nr_bytes)
+        view, got = memoryview(data), 0
+        while got < nr_bytes:
+            count = self.socket.recv_into(view[got:])
+            if count == 0:
+                view.release()
+                del data[got:]
+                return data
+            got += count
+        if _QUICKACK is not None:  # not sticky: Linux clears it again by itself
+            self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+        return data
+
+    def close(self) -> None:
+        """Close the connection and what wakes its thread."""
+        super().close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+
+class _Dul(DULServiceProvider):  # type: ignore[misc]  # untyped
+    """The upper layer thread: it sleeps until there is something to send or to read."""
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__(assoc)
+        self._run_loop_delay = 0
+        self.to_provider_queue = _WakingQueue(self._wake)
+        self.daemon = True
+
+    def kill_dul(self) -> None:
+        """Stop the thread."""
+        super().kill_dul()
+        self._wake()
+
+    def _wake(self) -> None:
+        if isinstance(self.socket, _Socket):
+            self.socket.wake()
+
+    def _is_transport_event(self) -> bool:
+        # Sta13: pynetdicom closes the socket as soon as nothing more can be read (PS3.8 9.2.3)
+        if self.state_machine.current_state != "Sta13" and self.event_queue.empty():
+            assert isinstance(self.socket, _Socket)
+            self.socket.wait()
+            if not self.to_provider_queue.empty() and not self.socket.ready:
+                return False
+        return bool(super()._is_transport_event())
+
+
+class _Checkpoint(threading.Event):
+    """pynetdicom's gate before each turn of the association's loop; it also waits for work."""
+
+    def __init__(self, assoc: _Association) -> None:
+        super().__init__()
+        self._assoc = assoc
+        self._work = threading.Event()
+        self.set()
+
+    def wake(self) -> None:
+        """Say that there is something to do."""
+        self._work.set()
+
+    def set(self) -> None:
+        """Open the gate."""
+        super().set()
+        if hasattr(self, "_work"):
+            self._work.set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Sleep until there is work or a tick has passed, then until the gate is open."""
+        self._work.clear()
+        if not self._assoc.has_work():
+            self._work.wait(_TICK_S)
+        return super().wait(timeout)
+
+
+class _Association(Association):  # type: ignore[misc]  # untyped
+    """An accepted association whose two threads sleep while it is idle."""
+
+    def __init__(self, server: AssociationListener, sock: socket.socket) -> None:
+        super().__init__(server.ae, MODE_ACCEPTOR)
+        self._server = server
+        self.dul = _Dul(self)
+        self.acse_timeout = self.ae.acse_timeout  # again: the setter reaches into the new DUL
+        self.network_timeout = self.ae.network_timeout
+        self.name = f"AcceptorThread@{datetime.now(UTC):%Y%m%d%H%M%S}"
+        self._reactor_checkpoint = _Checkpoint(self)
+        self.dul.to_user_queue = _WakingQueue(self._reactor_checkpoint.wake)
+        self.dimse.msg_queue = _WakingQueue(self._reactor_checkpoint.wake)
+        self.set_socket(_Socket(self, sock))
+
+    def has_work(self) -> bool:
+        """Whether the association's thread should take another turn now."""
+        return (
+            self._kill
+            or not self.dimse.msg_queue.empty()
+            or not self.dul.to_user_queue.empty()
+            or not self.dul.is_alive()
+        )
+
+    def kill(self) -> None:
+        """End the association's loop."""
+        super().kill()
+        if isinstance(self._reactor_checkpoint, _Checkpoint):
+            self._reactor_checkpoint.wake()
+
+
+class _Handler(RequestHandler):  # type: ignore[misc]  # untyped
+    """Makes our kind of association for each accepted connection."""
+
+    server: AssociationListener
+
+    def _create_association(self) -> Association:
+        assoc = _Association(self.server, self.request)
+        acceptor = assoc.acceptor
+        acceptor.maximum_length = self.ae.maximum_pdu_size
+        acceptor.ae_title = self.server.ae_title
+        acceptor.address_info = self.local
+        acceptor.implementation_class_uid = self.ae.implementation_class_uid
+        acceptor.implementation_version_name = self.ae.implementation_version_name
+        # pynetdicom copies 200 contexts for each connection; negotiation only reads them
+        acceptor.supported_contexts = self.server.contexts
+        assoc.requestor.address_info = self.remote
+        for event, handlers in self.server._handlers.items():
+            if event.is_intervention and handlers:
+                assoc.bind(event, *handlers)
+            elif isinstance(event, evt.NotificationEvent):
+                for handler, arguments in handlers:
+                    assoc.bind(event, handler, arguments)
+        self.server.has_garbage = True
+        return assoc
+
+
+class AssociationListener(ThreadedAssociationServer):  # type: ignore[misc]  # untyped
+    """pynetdicom's server, accepting associations that cost nothing while they are idle."""
+
+    request_queue_size = 64
+    daemon_threads = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.has_garbage = False
+        super().__init__(*args, **kwargs, request_handler=_Handler)
+
+    def service_actions(self) -> None:
+        """Collect finished associations, but only where there were any."""
+        if self.has_garbage:
+            super().service_actions()
+            self.has_garbage = self._gc[0] != 0
