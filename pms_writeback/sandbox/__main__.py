@@ -8,14 +8,14 @@ from pathlib import Path
 
 from node.errors import BitewingError, outcome
 from pms_writeback.sandbox.app import CUSTOMER_KEY, DEVELOPER_KEY
-from pms_writeback.sandbox.server import run
+from pms_writeback.sandbox.server import DEFAULT_PORT, serve
 
 
 def main() -> int:
     """Read the command line and serve; the exit code is that of the error's family."""
     parser = argparse.ArgumentParser(prog="pms_writeback.sandbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=30223, help="30223 is the vendor's own")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
     parser.add_argument("--db", type=Path, default=Path("sandbox-pms.sqlite"))
     parser.add_argument("--time-zone", default="America/New_York")
     parser.add_argument("--developer-key", default=DEVELOPER_KEY)
@@ -23,10 +23,10 @@ def main() -> int:
     parser.add_argument("--seed-cast", action="store_true", help="add the invented practice")
     options = parser.parse_args()
     try:
-        run(
-            options.host,
-            options.port,
+        serve(
             options.db,
+            host=options.host,
+            port=options.port,
             customer_key=options.customer_key,
             developer_key=options.developer_key,
             time_zone=options.time_zone,

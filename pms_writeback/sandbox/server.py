@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from pms_writeback.sandbox.service import ALL_PERMISSIONS
 from pms_writeback.sandbox.store import Clock, Row, Value, utc_now
 
 START_DEADLINE_S = 20.0
+
+DEFAULT_PORT = 30223
+"""The vendor's own port of its API service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,17 +155,17 @@ def running(
         sandbox.store.close()
 
 
-def run(
-    host: str,
-    port: int,
+def serve(
     db_path: Path,
     *,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
     customer_key: str = CUSTOMER_KEY,
     developer_key: str = DEVELOPER_KEY,
     time_zone: str = "America/New_York",
     seed_cast: bool = True,
 ) -> None:
-    """Serve the sandbox in the foreground until interrupted."""
+    """Serve the sandbox in the foreground until Ctrl-C."""
     sandbox = create_app(
         db_path, customer_key=customer_key, developer_key=developer_key, time_zone=time_zone
     )
@@ -170,7 +173,8 @@ def run(
         seed(sandbox.store)
     listener = _listen(host, port)
     try:
-        uvicorn.Server(_config(sandbox)).run(sockets=[listener])
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
+            uvicorn.Server(_config(sandbox)).run(sockets=[listener])
     finally:
         listener.close()
         sandbox.store.close()
