@@ -8,8 +8,6 @@ ANALYSE_IMAGE = "analyse_image"
 FINISH_STUDY = "finish_study"
 #: ``(study_id, version)`` — a signed review flows into the chart.
 CHART_FINDINGS = "chart_findings"
-#: ``(study_id, generation)`` — a task flags the chart while the study is unsigned.
-FLAG_STUDY = "flag_study"
 #: ``(command_id)`` — deliver one command to the PMS.
 DELIVER_COMMAND = "deliver_command"
 #: ``(study_id, version)`` — compose SR and annotated copy, send to peers; version 0 = preliminary.
@@ -31,11 +29,6 @@ def finish_key(study_id: str, generation: int) -> str:
 def chart_key(study_id: str, version: int) -> str:
     """Key of charting one signed version."""
     return f"chart:{study_id}:{version}"
-
-
-def flag_key(study_id: str, generation: int) -> str:
-    """Key of flagging one generation of an unsigned study."""
-    return f"flag:{study_id}:{generation}"
 
 
 def deliver_key(command_id: str, attempt: int = 0) -> str:

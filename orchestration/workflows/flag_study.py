@@ -1,0 +1,105 @@
+"""A task in the PMS says that a study waits for its reader.
+
+Started by: the sweep, for every study that is ready, certainly matched and unsigned, in assist
+mode. Writes: one task per generation of the study, ids and state only, no finding and no name; it
+is closed when the study is signed (`chart_findings`). Approved by: nobody, as nothing of the
+models is in it.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from node.config import Config, Mode
+from node.db.session import Actor, Tx, begin, read
+from node.db.tables import patient, pms_command, study
+from node.domain import jobs
+from node.domain.study import MatchState, StudyState
+from node.engine import RESULTS, DurableEngine
+from pms_writeback import notes, outbox
+from pms_writeback.payload import DocumentStore
+from pms_writeback.pms import CreateTask
+
+
+def flag_key(study_id: str, generation: int) -> str:
+    """Key of the task that flags one generation of an unsigned study."""
+    return f"flag:{study_id}:{generation}"
+
+
+def sweep(
+    db: sa.Engine, engine: DurableEngine, store: DocumentStore, actor: Actor, config: Config
+) -> int:
+    """Flag every ready study that has no task yet; returns how many. Safe to repeat."""
+    if config.node.mode is not Mode.ASSIST:
+        return 0
+    with read(db) as conn:
+        waiting = conn.execute(_unflagged(actor.location_id)).all()
+    for row in waiting:
+        with begin(db, actor, "study.flagged") as tx:
+            _flag(tx, engine, store, row, config)
+    return len(waiting)
+
+
+def _unflagged(location_id: str) -> sa.Select:  # type: ignore[type-arg]
+    # SQLAlchemy's Select is generic over its columns.
+    flagged = (
+        sa.select(pms_command.c.id)
+        .where(
+            pms_command.c.location_id == location_id,
+            pms_command.c.key
+            == sa.literal("flag:") + study.c.id + ":" + sa.cast(study.c.generation, sa.String),
+        )
+        .exists()
+    )
+    certain = [state.value for state in MatchState if state.is_certain]
+    return (
+        sa.select(
+            study.c.id,
+            study.c.generation,
+            study.c.accession_number,
+            study.c.patient_id,
+            patient.c.pms_key,
+        )
+        .join(patient, patient.c.id == study.c.patient_id)
+        .where(
+            study.c.location_id == location_id,
+            study.c.state == StudyState.READY.value,
+            study.c.match_state.in_(certain),
+            sa.not_(flagged),
+        )
+    )
+
+
+def _flag(
+    tx: Tx,
+    engine: DurableEngine,
+    store: DocumentStore,
+    row: sa.Row,  # type: ignore[type-arg]
+    config: Config,
+) -> None:
+    key = flag_key(row.id, row.generation)
+    tx.record(f"study:{row.id}", generation=row.generation)
+    if config.pms.kind != "none":
+        ref = outbox.ref_for(tx.location_id, key)
+        outbox.queue(
+            tx,
+            engine,
+            store,
+            key=key,
+            command=CreateTask(
+                patient_key=row.pms_key,
+                text=notes.review_task(row.accession_number, ref),
+                ref=ref,
+            ),
+            patient_id=row.patient_id,
+            study_id=row.id,
+        )
+    engine.enqueue(
+        tx.conn,
+        RESULTS,
+        jobs.PUBLISH_RESULTS,
+        jobs.publish_key(row.id, 0, row.generation),
+        row.id,
+        0,
+        row.generation,
+    )

@@ -1,0 +1,354 @@
+"""Results as DICOM to the configured peers.
+
+Started by: a signature (version 1, 2, …), or a study that became ready in assist mode when a peer
+opted in to preliminary reports (version 0). Writes: a structured report, and after a signature one
+annotated copy per image with findings, into the node's store and to each peer. Approved by: the
+signature; before it nothing but the report marked PRELIMINARY leaves, and only to peers that asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+import sqlalchemy as sa
+from node.dicom.pixels import decode, render8
+from pydicom.dataset import Dataset
+
+from node import __version__
+from node.config import Config, PeerSection
+from node.db.session import Actor, Tx, begin, insert_once, read
+from node.db.tables import (
+    analysis_run,
+    dicom_delivery,
+    dicom_result,
+    finding,
+    instance,
+    review,
+    study,
+)
+from node.dicom.derived import Composer, encode
+from node.dicom.instances import InstanceStore
+from node.dicom.measurements import ReportedFinding
+from node.dicom.results import (
+    Algorithms,
+    compose_annotated,
+    compose_preliminary_sr,
+    compose_signed_sr,
+)
+from node.domain import jobs
+from node.domain.events import EventKind
+from node.domain.findings import DecisionState, ModelVersion
+from node.domain.review import SignedReview, finding_from_json, model_from_json
+from node.domain.study import InstanceState, MatchState
+from node.engine import RESULTS, DurableEngine
+from node.errors import InvalidInput, Rejected
+
+#: Sends one stored file to one peer; raises Retryable or Rejected.
+Send = Callable[[Path, PeerSection], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """One stored image of the study, its header and its models' verdict."""
+
+    id: str
+    sop_instance_uid: str
+    path: Path
+    header: Dataset
+    has_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """What the two workflows need."""
+
+    db: sa.Engine
+    engine: DurableEngine
+    store: InstanceStore
+    config: Config
+    composer: Composer
+    send: Send
+
+    @property
+    def _actor(self) -> Actor:
+        return Actor("results", self.config.node.location_id)
+
+    def publish(self, study_id: str, version: int, generation: int) -> int:
+        """Compose, keep and queue the results; returns how many objects. Safe to repeat."""
+        peers = [p for p in self.config.dicom.peers if version or p.preliminary]
+        if not peers and not version:
+            return 0
+        images = self._images(study_id)
+        if not images:
+            return 0
+        if version:
+            composed = self._signed(study_id, version, images)
+        else:
+            composed = self._preliminary(study_id, generation, images)
+        if not composed:
+            return 0
+        with begin(self.db, self._actor, "results.composed") as tx:
+            for ds, image_id in composed:
+                self._keep(tx, study_id, version, generation, ds, image_id, peers)
+            tx.record(f"study:{study_id}", version=version, objects=len(composed))
+        return len(composed)
+
+    def deliver(self, delivery_id: str) -> str:
+        """Send one object to one peer; returns the state it ended in."""
+        with read(self.db) as conn:
+            row = conn.execute(
+                sa.select(dicom_delivery, dicom_result.c.storage_key, dicom_result.c.study_id)
+                .join(dicom_result, dicom_result.c.id == dicom_delivery.c.result_id)
+                .where(dicom_delivery.c.id == delivery_id)
+            ).one()
+        if row.state == "done":
+            return "done"
+        peer = next((p for p in self.config.dicom.peers if p.name == row.peer), None)
+        try:
+            if peer is None:
+                raise Rejected("this peer is no longer configured")
+            self.send(self.store.path(row.storage_key), peer)
+        except (Rejected, InvalidInput) as error:
+            self._close(delivery_id, row.study_id, "failed", str(error))
+            return "failed"
+        self._close(delivery_id, row.study_id, "done", "")
+        return "done"
+
+    def _signed(
+        self, study_id: str, version: int, images: Sequence[_Image]
+    ) -> list[tuple[Dataset, str | None]]:
+        signed, predecessor = self._review(study_id, version)
+        known = {image_id for image_id, _ in signed.instances}
+        seen = [image for image in images if image.id in known]
+        if not seen:
+            return []
+        report = compose_signed_sr(
+            [image.header for image in seen],
+            signed,
+            algorithms=_algorithms(seen),
+            composer=self.composer,
+            predecessor=predecessor,
+        )
+        copies = [
+            (self._annotate(image, signed), image.id)
+            for image in seen
+            if any(f.instance_id == image.id for f in signed.findings)
+        ]
+        return [(report, None), *copies]
+
+    def _annotate(self, image: _Image, signed: SignedReview) -> Dataset:
+        source = pydicom.dcmread(image.path, stop_before_pixels=True)
+        grey8 = render8(decode(image.path))
+        return compose_annotated(source, grey8, signed, composer=self.composer)
+
+    def _preliminary(
+        self, study_id: str, generation: int, images: Sequence[_Image]
+    ) -> list[tuple[Dataset, str | None]]:
+        seen = [image for image in images if image.has_run]
+        if not seen:
+            return []
+        uids = {image.id: image.sop_instance_uid for image in seen}
+        with read(self.db) as conn:
+            match = conn.execute(
+                sa.select(study.c.match_state, study.c.generation).where(study.c.id == study_id)
+            ).one()
+            rows = conn.execute(
+                sa.select(finding).where(
+                    finding.c.study_id == study_id,
+                    finding.c.origin == "ai",
+                    finding.c.state == DecisionState.SUGGESTED.value,
+                    sa.not_(finding.c.is_removed),
+                    finding.c.instance_id.in_(uids),
+                )
+            ).all()
+            runs = conn.execute(
+                sa.select(analysis_run.c.models, analysis_run.c.finished_at).where(
+                    analysis_run.c.instance_id.in_(uids)
+                )
+            ).all()
+        if not MatchState(match.match_state).is_certain or match.generation != generation:
+            return []
+        models = {str(m["digest"]): model_from_json(m) for run in runs for m in run.models}
+        ds = compose_preliminary_sr(
+            [image.header for image in seen],
+            [
+                ReportedFinding(
+                    row.id, uids[row.instance_id], finding_from_json(dict(row._mapping))
+                )
+                for row in rows
+            ],
+            generation=generation,
+            at=max(run.finished_at for run in runs),
+            models=tuple(sorted(models.values(), key=_name)),
+            algorithms=_algorithms(seen),
+            composer=self.composer,
+        )
+        return [(ds, None)]
+
+    def _review(self, study_id: str, version: int) -> tuple[SignedReview, Dataset | None]:
+        with read(self.db) as conn:
+            content = conn.execute(
+                sa.select(review.c.content).where(
+                    review.c.study_id == study_id, review.c.version == version
+                )
+            ).scalar_one()
+            before = conn.execute(
+                sa.select(dicom_result.c.storage_key)
+                .where(
+                    dicom_result.c.study_id == study_id,
+                    dicom_result.c.kind == "SR",
+                    dicom_result.c.review_version < version,
+                )
+                .order_by(dicom_result.c.review_version.desc(), dicom_result.c.generation.desc())
+                .limit(1)
+            ).scalar()
+        predecessor = pydicom.dcmread(self.store.path(before)) if before else None
+        return SignedReview.from_json(content), predecessor
+
+    def _images(self, study_id: str) -> list[_Image]:
+        with read(self.db) as conn:
+            rows = conn.execute(
+                sa.select(instance)
+                .where(
+                    instance.c.study_id == study_id,
+                    instance.c.rows.is_not(None),
+                    instance.c.state != InstanceState.NOT_AN_IMAGE.value,
+                    instance.c.state != InstanceState.UNREADABLE.value,
+                )
+                .order_by(instance.c.instance_number, instance.c.id)
+            ).all()
+        return [
+            _Image(
+                row.id,
+                row.sop_instance_uid,
+                self.store.path(row.storage_key),
+                pydicom.dcmread(self.store.path(row.storage_key), stop_before_pixels=True),
+                row.state == InstanceState.ANALYSED.value,
+            )
+            for row in rows
+        ]
+
+    def _keep(
+        self,
+        tx: Tx,
+        study_id: str,
+        version: int,
+        generation: int,
+        ds: Dataset,
+        image_id: str | None,
+        peers: Sequence[PeerSection],
+    ) -> None:
+        result_id = _derive(str(ds.SOPInstanceUID))
+        content = encode(ds)
+        stored = self.store.put(
+            tx.location_id, f"{result_id}.dcm", lambda file: _write(file, content)
+        )
+        insert_once(
+            tx.conn,
+            dicom_result,
+            {
+                "id": result_id,
+                "location_id": tx.location_id,
+                "study_id": study_id,
+                "review_version": version,
+                "generation": generation,
+                "kind": "SC" if image_id else "SR",
+                "instance_id": image_id,
+                "sop_instance_uid": str(ds.SOPInstanceUID),
+                "sop_class_uid": str(ds.SOPClassUID),
+                "storage_key": stored.storage_key,
+                "created_at": tx.now,
+            },
+        )
+        for peer in peers:
+            self._queue(tx, result_id, peer)
+
+    def _queue(self, tx: Tx, result_id: str, peer: PeerSection) -> None:
+        delivery_id = _derive(result_id, peer.name)
+        is_new = insert_once(
+            tx.conn,
+            dicom_delivery,
+            {
+                "id": delivery_id,
+                "location_id": tx.location_id,
+                "result_id": result_id,
+                "peer": peer.name,
+                "state": "queued",
+                "updated_at": tx.now,
+            },
+        )
+        if is_new:
+            key = jobs.send_key(delivery_id)
+            self.engine.enqueue(tx.conn, RESULTS, jobs.SEND_RESULT, key, delivery_id)
+
+    def _close(self, delivery_id: str, study_id: str, state: str, error: str) -> None:
+        with begin(self.db, self._actor, f"result.{state}") as tx:
+            tx.conn.execute(
+                dicom_delivery.update()
+                .where(dicom_delivery.c.id == delivery_id)
+                .values(
+                    state=state,
+                    error=error[:255],
+                    attempts=dicom_delivery.c.attempts + 1,
+                    updated_at=tx.now,
+                )
+            )
+            tx.append_event(
+                EventKind.RESULT_SENT,
+                delivery_id,
+                f"result:{delivery_id}:{state}",
+                {"study_id": study_id, "state": state},
+            )
+            tx.record(f"delivery:{delivery_id}", state=state)
+
+
+def register(
+    engine: DurableEngine,
+    db: sa.Engine,
+    store: InstanceStore,
+    config: Config,
+    device_uid: str,
+    send: Send,
+) -> Publisher:
+    """Register both workflows; returns what they run, for callers that publish at once."""
+    composer = Composer(
+        device_uid,
+        config.node.practice_name,
+        __version__,
+        config.zone,
+        config.dicom.fallback_charset,
+    )
+    publisher = Publisher(db, engine, store, config, composer, send)
+
+    @engine.workflow(jobs.PUBLISH_RESULTS)
+    def publish_results(study_id: str, version: int, generation: int) -> int:
+        return engine.step_until_done("publish", publisher.publish, study_id, version, generation)
+
+    @engine.workflow(jobs.SEND_RESULT)
+    def send_result(delivery_id: str) -> str:
+        return engine.step_until_done("send", publisher.deliver, delivery_id)
+
+    return publisher
+
+
+def _algorithms(images: Sequence[_Image]) -> Algorithms:
+    ran = sum(image.has_run for image in images)
+    if ran == 0:
+        return Algorithms.NONE_RAN
+    return Algorithms.ALL_RAN if ran == len(images) else Algorithms.SOME_RAN
+
+
+def _derive(*parts: str) -> str:
+    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:32]
+
+
+def _name(model: ModelVersion) -> str:
+    return model.name
+
+
+def _write(file: object, content: bytes) -> None:
+    file.write(content)  # type: ignore[attr-defined]
