@@ -239,6 +239,7 @@ class UploadDocument:
     def __post_init__(self) -> None:
         _check(self.patient_key, self.ref)
         _check_aware(self.created)
+        _check_text(self.description)
         if not self.content:
             raise InvalidInput("a document needs content")
         if not re.fullmatch(r"\.[a-z0-9]{1,5}", self.extension):
@@ -290,6 +291,10 @@ def _check_key(key: str) -> None:
 def _check_text(text: str) -> None:
     if not text.strip():
         raise InvalidInput("an empty text cannot be written to a chart")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("a text for a chart must be whole Unicode characters") from None
 
 
 def _check_aware(moment: datetime) -> None:

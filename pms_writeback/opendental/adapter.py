@@ -12,7 +12,7 @@ from node.errors import NotFound, Rejected, Retryable, Unsupported
 from pms_writeback.opendental import reading
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
 from pms_writeback.opendental.rows import Fields
-from pms_writeback.opendental.versions import capabilities, read_version
+from pms_writeback.opendental.versions import Version, capabilities, read_version
 from pms_writeback.opendental.writing import Writer
 from pms_writeback.pms import (
     Capabilities,
@@ -165,16 +165,21 @@ class OpenDental:
     def execute(self, command: Command) -> Receipt:
         """Send one command once, if this office's version can take it."""
         self._check_update()
-        known = self._planned()
-        capability = known.of(type(command))
-        if capability.support is not Support.SUPPORTED:
-            raise Unsupported(f"{capability.operation}: {capability.reason}")
-        return self._writer.execute(command, read_version(known.version))
+        return self._writer.execute(command, self._planned_for(command))
 
     def find(self, command: Command) -> Receipt | None:
         """Search the office for what an earlier attempt wrote."""
         self._check_update()
+        self._planned_for(command)
         return self._writer.find(command)
+
+    def _planned_for(self, command: Command) -> Version:
+        """Give the office's version; raises Unsupported when it cannot take this command."""
+        known = self._planned()
+        capability = known.of(type(command))
+        if capability.support is not Support.SUPPORTED:
+            raise Unsupported(f"{capability.operation}: {capability.reason}")
+        return read_version(known.version)
 
     def _planned(self) -> Capabilities:
         with self._lock:

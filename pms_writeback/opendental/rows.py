@@ -63,7 +63,7 @@ class Fields:
     def own_key(self, name: str) -> str:
         """Read the row's primary key; raises Rejected when it has none."""
         key = self.key(name)
-        if not key:
+        if not re.fullmatch(r"-?\d{1,19}", key):
             raise Rejected(f"a row of {self._resource} has no {name}")
         return key
 

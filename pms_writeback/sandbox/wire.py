@@ -109,6 +109,8 @@ def read_body(
     lists: dict[str, tuple[int, ...]] = {}
     for parameter in operation.parameters:
         value: object = raw.get(parameter.name)
+        if isinstance(value, str) and not _is_text(value):
+            raise Refusal(400, f"{parameter.name} is invalid.")
         if value is None or parameter.since > version:
             continue
         if isinstance(value, list):
@@ -121,6 +123,11 @@ def read_body(
             raise Refusal(400, f"{parameter.name} is invalid.")
     _check_required(operation, given, lists)
     return given, lists
+
+
+def _is_text(value: str) -> bool:
+    """Tell whether a string is whole Unicode characters, no halves of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _numbers(name: str, values: list[object]) -> tuple[int, ...]:

@@ -284,7 +284,9 @@ def test_changes_since_are_read_and_deletions_seen(pms, office):
 
 def test_deleted_procedures_are_still_seen(pms, office):
     procedure = imaging_procedure(office)
-    pms.change("procedurelogs", int(procedure.key), ProcStatus="D", DateTStamp="2026-06-10 13:00:00")
+    pms.change(
+        "procedurelogs", int(procedure.key), ProcStatus="D", DateTStamp="2026-06-10 13:00:00"
+    )
     (changed,) = office.procedures_since(NOON + timedelta(minutes=59))
     assert changed.status is ProcedureStatus.DELETED
 
@@ -335,8 +337,9 @@ def test_old_versions_are_planned_for(tmp_path, version, supported):
             expected = Support.SUPPORTED if command in supported else Support.NEEDS_VERSION
             assert known.of(command).support is expected
         if AppendProcedureNote not in supported:
-            with pytest.raises(Unsupported, match=r"needs Open Dental 24\.2\.29"):
-                office.execute(AppendProcedureNote("1", "1", "text", "ref:BW-0001"))
+            for act in (office.execute, office.find):
+                with pytest.raises(Unsupported, match=r"needs Open Dental 24\.2\.29"):
+                    act(AppendProcedureNote("1", "1", "text", "ref:BW-0001"))
         office.close()
 
 
@@ -376,7 +379,11 @@ def test_plain_http_stays_in_the_office():
     def build(url, **changes):
         return OpenDentalSettings(url, "dev", "cust", ZONE, **changes)
 
-    for near in ("http://127.0.0.1:30223/api/v1", "http://10.0.0.5:30223/api/v1", "http://srv/api/v1"):
+    for near in (
+        "http://127.0.0.1:30223/api/v1",
+        "http://10.0.0.5:30223/api/v1",
+        "http://srv/api/v1",
+    ):
         assert build(near).base_url == near
     assert build("https://api.example.com/api/v1")
     with pytest.raises(ConfigError, match="TLS"):
@@ -389,7 +396,9 @@ def test_plain_http_stays_in_the_office():
             build(wrong)
     with pytest.raises(ConfigError, match="key"):
         OpenDentalSettings("https://host/api/v1", "", "cust", ZONE)
-    assert "cust-secret" not in repr(OpenDentalSettings("https://h/api", "dev", "cust-secret", ZONE))
+    assert "cust-secret" not in repr(
+        OpenDentalSettings("https://h/api", "dev", "cust-secret", ZONE)
+    )
 
 
 def test_an_office_that_is_not_there_is_away(pms):
