@@ -29,8 +29,8 @@ export const DEPTHS = [
 
 /** Reject reasons behind the keys 1 to 7; the value is stored. */
 export const REASONS = [
-  ["cervical_burnout", "Cervical burnout"], ["restoration", "Restoration or material"],
-  ["overlap", "Overlap"], ["artefact", "Artefact or noise"], ["normal_anatomy", "Normal anatomy"],
+  ["cervical_burnout", "Cervical burnout"], ["restoration_material", "Restoration or material"],
+  ["overlap", "Overlap"], ["artefact_noise", "Artefact or noise"], ["normal_anatomy", "Normal anatomy"],
   ["already_treated", "Already treated"], ["other", "Other"],
 ];
 

@@ -37,9 +37,9 @@ function Problem({ row, index, chosen, onChanged }) {
       ${row.problems.map((problem) => html`<p key=${problem.kind + (problem.instance_id ?? "")}>
         <span class=${LINKABLE.includes(problem.kind) ? "warning" : "danger"}>${TITLES[problem.kind] ?? ""}</span>
         <span class="muted"> ${problem.words}</span>
-        ${problem.kind === "failed" && problem.instance_id && html` <${Retry} id=${problem.instance_id} onChanged=${onChanged} />`}</p>`)}
+        ${problem.kind === "failed" && problem.instance_id && may("analysis.retry") && html` <${Retry} id=${problem.instance_id} onChanged=${onChanged} />`}</p>`)}
     </div>
-    ${link && html`<button class="primary" onClick=${() => (repairing.value = row)}>Link patient</button>`}
+    ${link && may("patients.link") && html`<button class="primary" onClick=${() => (repairing.value = row)}>Link patient</button>`}
   </li>`;
 }
 
@@ -116,7 +116,7 @@ export function Repair({ onChanged }) {
     <footer><span class="grow"></span>
       ${isConfirming
         ? html`<button onClick=${() => setConfirming(false)}>Back</button>
-            <button class="primary" disabled=${!may("studies.link")} onClick=${link}>Yes, link to ${nameWords(choice.patient)}</button>`
+            <button class="primary" disabled=${!may("patients.link")} onClick=${link}>Yes, link to ${nameWords(choice.patient)}</button>`
         : html`<button class="primary" disabled=${!choice} onClick=${() => setConfirming(true)}>Continue</button>`}
     </footer>
   </dialog>`;
