@@ -13,6 +13,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "sandbox-pms.md"
 def test_every_fault_is_documented():
     text = PAGE.read_text("utf-8")
     for kind in get_args(FaultKind):
-        assert f"| `{kind}` |" in text
+        assert f"| `{kind}` |" in text, kind
     for address in ("/api/v1/", "/_sandbox/faults", "/_sandbox/log", "/_sandbox/appointments/"):
         assert address in text
