@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
@@ -54,7 +54,10 @@ PANORAMIC_CARIES_NOTE = (
     "Panoramic caries marks show gross lesions only, without depth, and are not a ground for "
     "procedure codes or pre-authorisation; confirm on a bitewing or clinically."
 )
-UNKNOWN_VIEW_NOTE = "The view type is unknown, so no finding network was run."
+UNKNOWN_VIEW_NOTE = (
+    "The view type is unknown because its network is not installed, so no finding network was run."
+)
+UNSURE_VIEW_NOTE = "The view type could not be told with confidence, so no finding network was run."
 OTHER_VIEW_NOTE = (
     "This does not look like a bitewing, periapical or panoramic radiograph, so no finding "
     "network was run."
@@ -126,6 +129,8 @@ class Pipeline:
         analysis = ImageAnalysis(
             view, probability, models=(self.triage.version,), absent=self.absent
         )
+        if view is None:
+            return replace(analysis, notes=(UNSURE_VIEW_NOTE,))
         match view:
             case View.OTHER:
                 return replace(analysis, notes=(OTHER_VIEW_NOTE,))
@@ -133,6 +138,8 @@ class Pipeline:
                 return self._panoramic(pixels, analysis)
             case View.BITEWING | View.PERIAPICAL:
                 return self._intraoral(pixels, view, spacing, analysis)
+            case _:
+                assert_never(view)
 
     def _panoramic(self, pixels: np.ndarray, analysis: ImageAnalysis) -> ImageAnalysis:
         teeth: tuple[ToothMark, ...] = ()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -37,7 +38,7 @@ _VERSION = re.compile(r"(\d+)\.\d+\.\d+")
 class Entry:
     """One weight file as the manifest describes it.
 
-    ``file`` and ``card`` are names relative to the weights folder; ``data`` says in words what it
+    ``file`` is a name in the weights folder, ``card`` one in ``models/cards``; ``data`` says in words what it
     was trained on, ``command`` how to train it again; ``sha256`` is of the file's bytes.
     """
 
@@ -121,14 +122,19 @@ def load(
     return _read(weights_dir / entry.file, entry)
 
 
-def _read(path: Path, entry: Entry) -> tuple[dict[str, torch.Tensor], ModelVersion]:
+def digest(path: Path) -> str:
+    """Compute the SHA-256 of a weight file; raises ConfigError when it cannot be read."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
         raise ConfigError(f"the weights {path} cannot be read: {error.strerror}") from error
-    if digest != entry.sha256:
+
+
+def _read(path: Path, entry: Entry) -> tuple[dict[str, torch.Tensor], ModelVersion]:
+    actual = digest(path)
+    if actual != entry.sha256:
         raise ConfigError(
-            f"the weights {path} have SHA-256 {digest[:12]}…, the manifest says "
+            f"the weights {path} have SHA-256 {actual[:12]}…, the manifest says "
             f"{entry.sha256[:12]}…; install the file again or disable {entry.task}"
         )
     try:
@@ -138,6 +144,9 @@ def _read(path: Path, entry: Entry) -> tuple[dict[str, torch.Tensor], ModelVersi
             f"weights for {entry.task} are installed but PyTorch is not; "
             "install bitewing[analysis] or disable the task"
         ) from error
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ConfigError(f"the weights {path} are not a plain state dict") from error
     tensors = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    return tensors, ModelVersion(entry.task, entry.version, digest)
+    return tensors, ModelVersion(entry.task, entry.version, actual)

@@ -1,0 +1,268 @@
+"""Panoramic radiographs: teeth with their numbers, and gross findings.
+
+Two dense networks on the film resized to :data:`INPUT`. Each predicts centre heat maps and, at
+every cell, the distances to the sides of the box; the tooth network also says which of 32
+permanent teeth a cell shows. Numbers are decided for a whole arch at once
+(:func:`models.arch.number`). Limits and figures: models/cards/panoramic_teeth.md and
+panoramic_caries.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch.nn import functional
+
+from models import arch
+from models.backbone import DenseNet, fused
+from node.domain.findings import Box, Finding, FindingKind, ModelVersion, ToothMark
+from node.domain.teeth import LOWER_ARCH, UPPER_ARCH, Tooth
+from node.errors import ConfigError
+
+#: Rows and columns of the networks' input; the film is stretched to it.
+INPUT = (448, 768)
+#: Cells of the output are this many input pixels wide.
+CELL = 4
+#: The unit of the box head in input pixels.
+BOX_UNIT = 16.0
+
+#: The 32 permanent teeth in the order of the class head (0 is background).
+TEETH: tuple[Tooth, ...] = UPPER_ARCH + LOWER_ARCH
+TEETH_HEADS = {"centre": 2, "box": 4, "tooth": 1 + len(TEETH)}
+
+#: What the findings network's centre maps mean, in the words of its training set.
+FINDING_LABELS = ("cavity", "filling", "impacted tooth", "implant")
+FINDING_HEADS = {"centre": len(FINDING_LABELS), "box": 4}
+#: The training set's "implant" mixes implants with root fillings, so it is learnt (to tell them
+#: from fillings) and never reported.
+KINDS: dict[str, FindingKind] = {
+    "cavity": FindingKind.CARIES,
+    "filling": FindingKind.RESTORATION,
+    "impacted tooth": FindingKind.IMPACTED_TOOTH,
+}
+
+_SAME_TOOTH_IOU = 0.6
+_SAME_FINDING_IOU = 0.45
+_MAX_PEAKS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """A local maximum of a centre map: its channel, cell, score and box in input pixels."""
+
+    channel: int
+    row: int
+    column: int
+    score: float
+    box: tuple[float, float, float, float]
+
+
+def prepare(image: np.ndarray, size: tuple[int, int] = INPUT) -> np.ndarray:
+    """Resize `image` to `size` (rows, cols) and stretch its grey range to 0..1, as float32."""
+    shrinks = image.shape[0] > size[0]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(image.astype(np.float32), size[::-1], interpolation=how)
+    low, high = np.percentile(resized, (0.5, 99.5))
+    stretched: np.ndarray = np.clip((resized - low) / max(high - low, 1e-3), 0.0, 1.0)
+    return stretched.astype(np.float32)
+
+
+def build(state: dict[str, torch.Tensor], heads: dict[str, int]) -> tuple[DenseNet, np.ndarray]:
+    """Build the network of a state dict and give it with the thresholds frozen in it.
+
+    Raises ConfigError when the state dict is of another architecture.
+    """
+    weights = dict(state)
+    thresholds = weights.pop("thresholds", None)
+    net = DenseNet(heads)
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigError("the weights do not fit this program's architecture") from error
+    if thresholds is None:
+        raise ConfigError("the weights carry no thresholds; train them again")
+    # PyTorch's stub forgets that memory_format stands alone for modules.
+    fused(net).to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net, thresholds.numpy()
+
+
+def device() -> torch.device:
+    """Choose the GPU when there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def run(net: DenseNet, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """Run `net` on one prepared image and give its maps as (channels, rows, cols)."""
+    batch = torch.from_numpy(pixels)[None, None].to(device())
+    with torch.inference_mode():
+        maps = net(batch)
+        maps["centre"] = torch.sigmoid(maps["centre"])
+    return {name: map_[0].float().cpu().numpy() for name, map_ in maps.items()}
+
+
+def peaks(maps: dict[str, np.ndarray], floor: float, same_iou: float) -> list[Peak]:
+    """Find local maxima of every centre map above `floor`, best first, without near-duplicates."""
+    centre = maps["centre"]
+    tensor = torch.from_numpy(centre)[None]
+    top = functional.max_pool2d(tensor, 3, stride=1, padding=1)[0].numpy()
+    where = np.argwhere((centre == top) & (centre > floor))
+    scores = centre[tuple(where.T)]
+    kept: list[Peak] = []
+    for index in np.argsort(-scores, kind="stable")[: _MAX_PEAKS * centre.shape[0]]:
+        channel, row, column = (int(v) for v in where[index])
+        box = _box(maps["box"], centre[channel], row, column)
+        peak = Peak(channel, row, column, float(scores[index]), box)
+        if all(p.channel != channel or iou(p.box, box) < same_iou for p in kept):
+            kept.append(peak)
+    return kept
+
+
+def _box(
+    sides: np.ndarray, weight: np.ndarray, row: int, column: int
+) -> tuple[float, float, float, float]:
+    """Average the boxes that the cells around a peak vote for, weighted by their heat."""
+    rows = slice(max(row - 1, 0), row + 2)
+    cols = slice(max(column - 1, 0), column + 2)
+    ys, xs = np.mgrid[rows, cols][:, : weight[rows, cols].shape[0], : weight[rows, cols].shape[1]]
+    w = weight[rows, cols] / max(float(weight[rows, cols].sum()), 1e-9)
+    left, top, right, bottom = np.maximum(sides[:, rows, cols], 0.05) * BOX_UNIT
+    x, y = (xs + 0.5) * CELL, (ys + 0.5) * CELL
+    votes = (x - left, y - top, x + right, y + bottom)
+    x0, y0, x1, y1 = (float((vote * w).sum()) for vote in votes)
+    return x0, y0, x1, y1
+
+
+def iou(a: Sequence[float], b: Sequence[float]) -> float:
+    """Give the intersection over union of two (x0, y0, x1, y1) boxes."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    both = width * height
+    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+
+
+def _on_film(box: Sequence[float], shape: tuple[int, ...]) -> Box | None:
+    """Scale a box from the network's input to the film and clip it; None if nothing is left."""
+    fx, fy = shape[1] / INPUT[1], shape[0] / INPUT[0]
+    x0, x1 = (min(max(v * fx, 0.0), float(shape[1])) for v in (box[0], box[2]))
+    y0, y1 = (min(max(v * fy, 0.0), float(shape[0])) for v in (box[1], box[3]))
+    return Box(x0, y0, x1, y1) if x1 - x0 >= 1 and y1 - y0 >= 1 else None
+
+
+@dataclass(frozen=True, slots=True)
+class PanoramicTeeth:
+    """The tooth network: finds permanent teeth and numbers them."""
+
+    net: DenseNet
+    threshold: float
+    version: ModelVersion
+
+    @classmethod
+    def from_state(cls, state: dict[str, torch.Tensor], version: ModelVersion) -> PanoramicTeeth:
+        """Build from a state dict with its ``thresholds`` (one number)."""
+        net, thresholds = build(state, TEETH_HEADS)
+        return cls(net, float(thresholds[0]), version)
+
+    def find(self, image: np.ndarray) -> tuple[ToothMark, ...]:
+        """Find the teeth on a panoramic (rows, cols), 0..1; each number at most once."""
+        maps = run(self.net, prepare(image))
+        marks = []
+        for tooth, peak, probability in decode_teeth(maps):
+            box = _on_film(peak.box, image.shape)
+            if box is not None and probability >= self.threshold:
+                marks.append(ToothMark(tooth, box, probability, self.version))
+        return tuple(marks)
+
+
+def decode_teeth(
+    maps: dict[str, np.ndarray], floor: float = 0.1
+) -> list[tuple[Tooth, Peak, float]]:
+    """Turn the maps of the tooth network into numbered teeth, upper arch first, left to right.
+
+    The probability is that of the tooth being there with this number.
+    """
+    found = peaks(maps, floor, _SAME_TOOTH_IOU)
+    teeth: list[tuple[Tooth, Peak, float]] = []
+    for channel, order in enumerate((UPPER_ARCH, LOWER_ARCH)):
+        row = sorted((p for p in found if p.channel == channel), key=_middle)
+        if not row:
+            continue
+        first = 1 + channel * len(order)
+        posterior = np.stack([_posterior(maps["tooth"], peak) for peak in row])
+        posterior = posterior[:, first : first + len(order)]
+        posterior /= np.maximum(posterior.sum(axis=1, keepdims=True), 1e-9)
+        joint = posterior * np.array([[peak.score] for peak in row])
+        labels = arch.number(np.log(np.maximum(joint, 1e-12)))
+        for index, (peak, label) in enumerate(zip(row, labels, strict=True)):
+            if label is not None:
+                # The order constraint may overrule the cell's own best label, so the tooth's
+                # probability is the centre's, shaded by how far the label was from its best.
+                teeth.append((order[label], peak, float(np.sqrt(peak.score * joint[index, label]))))
+    return teeth
+
+
+def _middle(peak: Peak) -> float:
+    return (peak.box[0] + peak.box[2]) / 2
+
+
+def _posterior(logits: np.ndarray, peak: Peak) -> np.ndarray:
+    """Average the class probabilities of the cells in the middle of a peak's box."""
+    half_w = (peak.box[2] - peak.box[0]) / CELL * 0.2
+    half_h = (peak.box[3] - peak.box[1]) / CELL * 0.2
+    rows = slice(max(int(peak.row - half_h), 0), int(peak.row + half_h) + 1)
+    cols = slice(max(int(peak.column - half_w), 0), int(peak.column + half_w) + 1)
+    cells = logits[:, rows, cols].reshape(logits.shape[0], -1)
+    exp = np.exp(cells - cells.max(axis=0, keepdims=True))
+    mean: np.ndarray = (exp / exp.sum(axis=0, keepdims=True)).mean(axis=1)
+    return mean
+
+
+@dataclass(frozen=True, slots=True)
+class PanoramicFindings:
+    """The findings network: gross caries, restorations and impacted teeth, as boxes.
+
+    A box spans the whole affected tooth, as in the training set; it carries no depth.
+    """
+
+    net: DenseNet
+    thresholds: tuple[float, ...]
+    version: ModelVersion
+
+    @classmethod
+    def from_state(cls, state: dict[str, torch.Tensor], version: ModelVersion) -> PanoramicFindings:
+        """Build from a state dict with its ``thresholds`` (one per :data:`FINDING_LABELS`)."""
+        net, thresholds = build(state, FINDING_HEADS)
+        return cls(net, tuple(float(t) for t in thresholds), version)
+
+    def find(self, image: np.ndarray, teeth: Sequence[ToothMark] = ()) -> tuple[Finding, ...]:
+        """Find what is there on a panoramic (rows, cols), 0..1; `teeth` lend their numbers."""
+        findings = []
+        for peak in self.candidates(image):
+            label = FINDING_LABELS[peak.channel]
+            box = _on_film(peak.box, image.shape)
+            if label in KINDS and box and peak.score >= self.thresholds[peak.channel]:
+                tooth = _overlapping(box, teeth)
+                findings.append(
+                    Finding(KINDS[label], box, tooth, probability=peak.score, model=self.version)
+                )
+        return tuple(findings)
+
+    def candidates(self, image: np.ndarray, floor: float = 0.02) -> list[Peak]:
+        """Give every peak above `floor`, best first; for measuring, thresholds not applied."""
+        return peaks(run(self.net, prepare(image)), floor, _SAME_FINDING_IOU)
+
+
+def _overlapping(box: Box, teeth: Sequence[ToothMark], least: float = 0.3) -> Tooth | None:
+    """Give the tooth whose box overlaps `box` most, if by `least` IoU at least."""
+    corners = (box.x0, box.y0, box.x1, box.y1)
+    scored = [
+        (iou(corners, (t.box.x0, t.box.y0, t.box.x1, t.box.y1)), index)
+        for index, t in enumerate(teeth)
+    ]
+    best, index = max(scored, default=(0.0, -1))
+    return teeth[index].tooth if best >= least else None

@@ -1,0 +1,167 @@
+"""Annotated films on disk: COCO folders of tooth masks or finding boxes.
+
+A folder holds ``annotations.coco.json`` and ``images/``. Films carry a ``split`` and a group: all
+films of one group (a patient) stay on one side of every split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from node.errors import InvalidInput
+
+#: Sub-folders named so hold films of that view.
+VIEWS = ("bitewing", "periapical", "panoramic", "other")
+_IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp"}
+
+#: The share of training groups put aside to choose thresholds and compare checkpoints.
+TUNE_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One annotated thing: its class name, box (x0, y0, x1, y1) and outline, in stored pixels."""
+
+    label: str
+    box: tuple[float, float, float, float]
+    outline: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """One image file with its marks; ``group`` is the patient where the set tells."""
+
+    path: Path
+    width: int
+    height: int
+    split: str
+    group: str
+    marks: tuple[Mark, ...]
+
+    def read(self) -> np.ndarray:
+        """Read the pixels as (rows, cols) uint8 grey; raises InvalidInput for a broken file."""
+        pixels = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE)
+        if pixels is None:
+            raise InvalidInput(f"{self.path.name} is not a readable image")
+        return pixels
+
+
+def read_coco(folder: Path) -> tuple[Film, ...]:
+    """Read a COCO folder; films without a split are ``test``.
+
+    A file name ``0012_0034.jpg`` puts the film into group ``0012``; any other name is its own
+    group. Raises InvalidInput when the folder is not of this form.
+    """
+    path = folder / "annotations.coco.json"
+    try:
+        coco = json.loads(path.read_text(encoding="utf-8"))
+        names = {item["id"]: str(item["name"]) for item in coco["categories"]}
+        marks: dict[int, list[Mark]] = {item["id"]: [] for item in coco["images"]}
+        for item in coco["annotations"]:
+            marks[item["image_id"]].append(_mark(item, names))
+        return tuple(_film(folder, item, marks[item["id"]]) for item in coco["images"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InvalidInput(f"{path} is not a COCO annotation file: {error!r}") from error
+
+
+def read_views(folder: Path) -> tuple[Film, ...]:
+    """Read films whose view is known: the mark of each spans the film and names its view.
+
+    A sub-folder called ``bitewing``, ``periapical``, ``panoramic`` or ``other`` holds images of
+    that view, those in its sub-folder ``train`` to learn from, the rest to report; any sub-folder
+    (or `folder` itself) that is a COCO folder holds panoramics.
+    """
+    films: list[Film] = []
+    for sub in sorted([folder, *(p for p in folder.iterdir() if p.is_dir())]):
+        if (sub / "annotations.coco.json").exists():
+            films += [_viewed(film, "panoramic") for film in read_coco(sub)]
+        elif sub.name in VIEWS:
+            paths = sorted(p for p in sub.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+            films += [_viewed(_plain(path, sub), sub.name) for path in paths]
+    return tuple(films)
+
+
+def _plain(path: Path, folder: Path) -> Film:
+    use = "train" if "train" in path.relative_to(folder).parts[:-1] else "test"
+    return Film(path, 0, 0, use, path.stem, ())
+
+
+def _viewed(film: Film, view: str) -> Film:
+    box = (0.0, 0.0, float(film.width), float(film.height))
+    return Film(film.path, film.width, film.height, film.split, film.group, (Mark(view, box),))
+
+
+def _mark(item: Mapping[str, object], names: Mapping[object, str]) -> Mark:
+    x, y, width, height = (float(v) for v in item["bbox"])  # type: ignore[attr-defined]
+    rings: list[list[float]] = item.get("segmentation") or []  # type: ignore[assignment]
+    ring = max(rings, key=len, default=[])
+    points = (
+        ring
+        if ring and isinstance(ring[0], list)
+        else list(zip(ring[::2], ring[1::2], strict=True))
+    )
+    outline = tuple((float(px), float(py)) for px, py in points)
+    return Mark(names[item["category_id"]], (x, y, x + width, y + height), outline)
+
+
+def _film(folder: Path, item: Mapping[str, object], marks: Iterable[Mark]) -> Film:
+    name = str(item["file_name"])
+    stem = Path(name).stem
+    head, _, tail = stem.partition("_")
+    group = head if head.isdigit() and tail.isdigit() else stem
+    return Film(
+        folder / "images" / name,
+        int(str(item["width"])),
+        int(str(item["height"])),
+        str(item.get("split") or "test"),
+        group,
+        tuple(marks),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Films to learn from, to choose thresholds on, and to report once."""
+
+    train: tuple[Film, ...]
+    tune: tuple[Film, ...]
+    test: tuple[Film, ...]
+
+
+def split(films: Iterable[Film]) -> Splits:
+    """Divide by patient: the set's own ``val`` and ``test`` are reported, part of ``train`` tunes.
+
+    A group that has a reported film is used for nothing else. The choice of tuning groups depends
+    on the group's name only, so it is the same in every run.
+    """
+    films = tuple(films)
+    test = tuple(film for film in films if film.split != "train")
+    reported = {film.group for film in test}
+    rest = [film for film in films if film.split == "train" and film.group not in reported]
+    tune = tuple(film for film in rest if _fraction(film.group) < TUNE_SHARE)
+    train = tuple(film for film in rest if _fraction(film.group) >= TUNE_SHARE)
+    return Splits(train, tune, test)
+
+
+def _fraction(text: str) -> float:
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 0x1_0000_0000
+
+
+def manifest(films: Iterable[Film]) -> list[dict[str, str]]:
+    """List files with their SHA-256, split and group, to keep beside the weights they made."""
+    return [
+        {
+            "file": film.path.name,
+            "split": film.split,
+            "group": film.group,
+            "sha256": hashlib.sha256(film.path.read_bytes()).hexdigest(),
+        }
+        for film in films
+    ]
