@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +11,6 @@ import sqlalchemy as sa
 from node.db.session import Actor, begin, read
 from node.db.tables import event, patient, pms_command, study
 from node.domain.study import MatchState
-from node.engine import DurableEngine
 from node.errors import Conflict, InvalidInput, NotFound
 from pms_writeback import outbox
 from pms_writeback.command_rows import CommandState
@@ -148,9 +146,14 @@ def test_a_transaction_that_fails_leaves_no_command(
     sqlite_database, engine, store, actor, add_case
 ):
     case = add_case(sqlite_database, "1")
-    with pytest.raises(KeyError), begin(sqlite_database, actor, "test") as tx:
-        queue_one(tx, engine, store, case)
-        raise KeyError
+
+    def queue_and_fail() -> None:
+        with begin(sqlite_database, actor, "test") as tx:
+            queue_one(tx, engine, store, case)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        queue_and_fail()
     with read(sqlite_database) as conn:
         assert conn.execute(sa.select(sa.func.count()).select_from(pms_command)).scalar() == 0
     assert engine.counts()["ENQUEUED"] == 0
