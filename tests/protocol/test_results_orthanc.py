@@ -1,0 +1,283 @@
+"""Results in an archive: Orthanc keeps every object byte for byte, in the patient's study."""
+
+import base64
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from highdicom import sr
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from node.dicom.derived import Composer, derived_uid, encode
+from node.dicom.measurements import ReportedFinding
+from node.dicom.results import (
+    Algorithms,
+    compose_annotated,
+    compose_preliminary_sr,
+    compose_signed_sr,
+)
+from node.dicom.send import Peer, send_object, send_paths
+from node.domain.findings import CariesDepth, DecisionState, Finding, FindingKind, Line, Polygon
+from node.domain.review import DecisionCounts, SignedFinding, SignedReview
+from node.domain.teeth import Surface, Tooth
+
+pytestmark = pytest.mark.protocol
+
+HELPER = Path(__file__).with_name("private_orthanc.py")
+spec = importlib.util.spec_from_file_location("private_orthanc", HELPER)
+private_orthanc = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(private_orthanc)
+
+STUDY = "1.2.826.0.1.3680043.10.7.1"
+COMPOSER = Composer(derived_uid("device", "orthanc"), "Zahnärzte am Markt", "0.1.0")
+AT = datetime(2026, 3, 4, 15, 30, 12, tzinfo=UTC)
+
+
+def missing(what: str) -> None:
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is not available")
+    pytest.skip(f"{what} is not available")
+
+
+def program(name: str, *known: str) -> str:
+    found = next((path for path in known if Path(path).exists()), None) or shutil.which(name)
+    if found is None:
+        missing(name)
+    return found
+
+
+def wait_until(condition, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        pause.wait(0.05)
+
+
+class Orthanc:
+    """A running Orthanc, reached through loopback ports of our own."""
+
+    def __init__(self, dicom_port: int, http_port: int) -> None:
+        self.peer = Peer("ORTHANC", "127.0.0.1", dicom_port)
+        self._url = f"http://127.0.0.1:{http_port}"
+
+    def get(self, path: str) -> bytes:
+        token = base64.b64encode(b"test:test").decode()
+        request = urllib.request.Request(
+            self._url + path, headers={"Authorization": f"Basic {token}"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read()
+
+    def is_up(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(self.get("/system"))
+        return False
+
+    def json(self, path: str):
+        return json.loads(self.get(path))
+
+    def files(self) -> list[bytes]:
+        return [self.get(f"/instances/{one}/file") for one in self.json("/instances")]
+
+
+@pytest.fixture
+def orthanc(tmp_path):
+    """Orthanc in a private network, with a configuration and storage of its own."""
+    orthanc_path = program("Orthanc", "/usr/sbin/Orthanc", "/usr/bin/Orthanc")
+    unshare = program("unshare")
+    if subprocess.run([unshare, "-rn", "true"], capture_output=True, check=False).returncode:
+        missing("a private network for Orthanc (unshare -rn)")
+    config = tmp_path / "orthanc.json"
+    config.write_text(json.dumps(CONFIG | {
+        "StorageDirectory": str(tmp_path / "storage"),
+        "IndexDirectory": str(tmp_path / "storage"),
+    }))  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:  # short: a Unix socket has 107 characters
+        process = subprocess.Popen(
+            [
+                *(unshare, "-rn", sys.executable, HELPER),
+                orthanc_path,
+                config,
+                folder,
+                "4242",
+                "8042",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        listeners = []
+        for port in ("4242", "8042"):
+            listener = socket.create_server(("127.0.0.1", 0))
+            path = Path(folder) / port
+            private_orthanc.relay(listener, lambda path=path: private_orthanc.connect_unix(path))
+            listeners.append(listener)
+        try:
+            server = Orthanc(*(one.getsockname()[1] for one in listeners))
+            wait_until(lambda: server.is_up() or process.poll() is not None)
+            assert process.poll() is None, "Orthanc ended at once"
+            yield server
+        finally:
+            process.stdin.close()
+            process.wait(30)
+            for listener in listeners:
+                listener.close()
+
+
+CONFIG = {
+    "DicomAet": "ORTHANC",
+    "DicomPort": 4242,
+    "HttpPort": 8042,
+    "RemoteAccessAllowed": False,
+    "AuthenticationEnabled": True,
+    "RegisteredUsers": {"test": "test"},
+    "DicomAlwaysAllowStore": True,
+    "Plugins": [],
+}
+
+
+def image() -> Dataset:
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SpecificCharacterSet = "ISO_IR 100"
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.3"
+    ds.SOPInstanceUID = f"{STUDY}.1.1"
+    ds.StudyInstanceUID = STUDY
+    ds.SeriesInstanceUID = f"{STUDY}.1"
+    ds.PatientName = "Müller^Jörg"
+    ds.PatientID = "1234"
+    ds.Modality = "IO"
+    ds.Rows, ds.Columns = 120, 160
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit, ds.PixelRepresentation = 7, 0
+    ds.PixelData = bytes(120 * 160)
+    return ds
+
+
+CARIES = Finding(
+    FindingKind.CARIES,
+    Polygon(((30.0, 30.0), (50.0, 32.0), (40.0, 45.0))),
+    Tooth("16"),
+    (Surface.DISTAL,),
+    CariesDepth.D1,
+    probability=0.8,
+)
+BONE = Finding(
+    FindingKind.BONE_LEVEL, Line(((70.0, 50.0), (71.0, 60.0))), Tooth("46"), value_mm=3.0
+)
+
+
+def review() -> SignedReview:
+    findings = tuple(
+        SignedFinding(f"f{n}", "i1", f"{STUDY}.1.1", "ai", DecisionState.ACCEPTED, finding, None)
+        for n, finding in enumerate((CARIES, BONE))
+    )
+    return SignedReview(
+        "s1", STUDY, 1, "u1", "Anna Lin", "dentist", AT, "read", "", "0.1.0",
+        (("i1", f"{STUDY}.1.1"),), findings, (), DecisionCounts(2, 2, 0, 0, 0),
+    )  # fmt: skip
+
+
+def results() -> list[Dataset]:
+    early = compose_preliminary_sr(
+        [image()],
+        [ReportedFinding("f0", f"{STUDY}.1.1", CARIES)],
+        generation=1,
+        at=AT,
+        models=(),
+        algorithms=Algorithms.ALL_RAN,
+        composer=COMPOSER,
+    )
+    late = compose_signed_sr(
+        [image()], review(), algorithms=Algorithms.ALL_RAN, composer=COMPOSER, predecessor=early
+    )
+    copy = compose_annotated(
+        image(), np.zeros((120, 160), dtype=np.uint8), review(), composer=COMPOSER
+    )
+    return [early, late, copy]
+
+
+def write_all(folder: Path, objects: list[Dataset]) -> dict[str, bytes]:
+    folder.mkdir()
+    made = {str(ds.SOPInstanceUID): encode(ds) for ds in objects}
+    for number, content in enumerate(made.values()):
+        (folder / f"{number}.dcm").write_bytes(content)
+    return made
+
+
+def data_set_of(content: bytes) -> bytes:
+    return content[144 + int.from_bytes(content[140:144], "little") :]
+
+
+def test_every_result_is_kept_as_it_is_in_the_one_study_of_the_patient(orthanc, tmp_path):
+    made = write_all(tmp_path / "out", [image(), *results()])
+    for _ in range(2):  # sent again after a lost answer: still one object each
+        report = send_paths([tmp_path / "out"], orthanc.peer, calling_ae="BITEWING")
+        assert report.failed == report.skipped == ()
+        assert len(report.sent) == 4
+    kept = {}
+    for number, content in enumerate(orthanc.files()):
+        path = tmp_path / f"kept-{number}.dcm"
+        path.write_bytes(content)
+        kept[str(dcmread(path).SOPInstanceUID)] = content
+    assert kept.keys() == made.keys()
+    for uid, content in made.items():
+        assert data_set_of(kept[uid]) == data_set_of(content)
+    assert len(orthanc.json("/patients")) == 1
+    assert len(orthanc.json("/studies")) == 1
+    assert len(orthanc.json("/series")) == 4
+
+
+def test_findings_can_be_read_back_from_what_the_archive_holds(orthanc, tmp_path):
+    early, late, _ = results()
+    write_all(tmp_path / "out", [late])
+    send_object(tmp_path / "out" / "0.dcm", orthanc.peer, calling_ae="BITEWING")
+    (content,) = orthanc.files()
+    path = tmp_path / "kept.dcm"
+    path.write_bytes(content)
+    report = sr.ComprehensiveSR.from_dataset(dcmread(path))
+    (group,) = report.content.get_planar_roi_measurement_groups()
+    assert group.tracking_uid == derived_uid("finding", "f0")
+    assert group.tracking_identifier == "Caries #3 D D1"
+    predecessor = report.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    assert predecessor.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == early.SOPInstanceUID
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["preliminary", "signed"])
+def test_dcmtk_reads_the_report(number, tmp_path):
+    path = tmp_path / "report.dcm"
+    path.write_bytes(encode(results()[number]))
+    done = subprocess.run(
+        [program("dsrdump", "/usr/bin/dsrdump"), "+U8", "-Er", str(path)],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    text = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
+    assert not [line for line in done.stderr.decode().splitlines() if line.startswith("E:")]
+    assert "Imaging Measurement Report" in text
+    assert "Caries #3 D D1" in text
+    assert "Outer third of dentin" in text
+    flags = re.search(r"Verification Flag\s*: (\w+)", text)
+    assert flags[1] == ("UNVERIFIED", "VERIFIED")[number]
