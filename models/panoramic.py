@@ -112,8 +112,12 @@ def peaks(maps: dict[str, np.ndarray], floor: float, same_iou: float) -> list[Pe
     where = np.argwhere((centre == top) & (centre > floor))
     scores = centre[tuple(where.T)]
     kept: list[Peak] = []
-    for index in np.argsort(-scores, kind="stable")[: _MAX_PEAKS * centre.shape[0]]:
+    seen = [0] * centre.shape[0]
+    for index in np.argsort(-scores, kind="stable"):
         channel, row, column = (int(v) for v in where[index])
+        seen[channel] += 1
+        if seen[channel] > _MAX_PEAKS:
+            continue
         box = _box(maps["box"], centre[channel], row, column)
         peak = Peak(channel, row, column, float(scores[index]), box)
         if all(p.channel != channel or iou(p.box, box) < same_iou for p in kept):

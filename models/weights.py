@@ -38,8 +38,8 @@ _VERSION = re.compile(r"(\d+)\.\d+\.\d+")
 class Entry:
     """One weight file as the manifest describes it.
 
-    ``file`` is a name in the weights folder, ``card`` one in ``models/cards``; ``data`` says in words what it
-    was trained on, ``command`` how to train it again; ``sha256`` is of the file's bytes.
+    ``file`` is a name in the weights folder, ``card`` one in ``models/cards``; ``data`` says in
+    words what it was trained on, ``command`` how to train it again; ``sha256`` is of the file.
     """
 
     task: str
