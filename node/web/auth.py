@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
+import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -34,6 +36,25 @@ class BadToken(Forbidden):
     """A change came without the page's token: perhaps another site sent it."""
 
 
+class Opened:
+    """What was opened in which session, as far as this process remembers; forgets the oldest."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._known: OrderedDict[tuple[str, str, str], None] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def is_new(self, key: tuple[str, str, str]) -> bool:
+        """Whether this is the first time; from now on it is not."""
+        with self._guard:
+            if key in self._known:
+                return False
+            self._known[key] = None
+            if len(self._known) > self._most:
+                self._known.popitem(last=False)
+            return True
+
+
 @dataclass(frozen=True, slots=True)
 class Web:
     """What every route needs."""
@@ -43,6 +64,7 @@ class Web:
     store: InstanceStore
     engine: DurableEngine
     accounts: Accounts
+    opened: Opened
 
     @property
     def location_id(self) -> str:
@@ -67,7 +89,8 @@ def open_web(config: Config, db: sa.Engine, store: InstanceStore, engine: Durabl
     """Gather what the routes need."""
     idle = timedelta(minutes=config.web.idle_lock_min) + _IDLE_GRACE
     absolute = timedelta(hours=config.web.session_hours)
-    return Web(config, db, store, engine, Accounts(db, config.node.location_id, idle, absolute))
+    accounts = Accounts(db, config.node.location_id, idle, absolute)
+    return Web(config, db, store, engine, accounts, Opened())
 
 
 def web_of(request: Request) -> Web:
@@ -129,6 +152,12 @@ def audit_read(web: Web, session: Session, action: str, subject: str) -> None:
     """Write down that a person opened a study or an image."""
     with begin(web.db, session.actor, action) as tx:
         tx.record(subject, role=session.role.value)
+
+
+def audit_first_read(web: Web, session: Session, action: str, subject: str) -> None:
+    """Write down that a person opened this, once in a session."""
+    if web.opened.is_new((session.token_hash, action, subject)):
+        audit_read(web, session, action, subject)
 
 
 def me_of(web: Web, session: Session) -> Me:

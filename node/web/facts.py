@@ -32,6 +32,8 @@ from node.web.shapes import PatientHeader, ShownState
 Row = sa.Row
 
 SUGGESTED = DecisionState.SUGGESTED.value
+#: Operations that decide nothing.
+VIEW_KINDS = ("seen_image", "bare_view")
 _UNREADABLE = (InstanceState.UNREADABLE.value, InstanceState.NOT_AN_IMAGE.value)
 
 
@@ -192,7 +194,7 @@ def _findings(
 
 def _is_touched(conn: sa.Connection, study_id: str) -> bool:
     query = sa.select(operation.c.op_id).where(
-        operation.c.study_id == study_id, operation.c.kind.not_in(("seen_image", "bare_view"))
+        operation.c.study_id == study_id, operation.c.kind.not_in(VIEW_KINDS)
     )
     return conn.execute(query.limit(1)).first() is not None
 
@@ -208,7 +210,10 @@ def patient_header(
             sa.select(patient_identity).where(patient_identity.c.patient_id == row.patient_id)
         ).first()
         return pms_header(known, today) if known else None
-    return sender_header(conn, row.id, today)
+    sent = conn.execute(
+        sa.select(study_identity).where(study_identity.c.study_id == row.id)
+    ).first()
+    return sender_header(sent, today) if sent else None
 
 
 def pms_header(known: Row, today: date) -> PatientHeader:
@@ -223,12 +228,9 @@ def pms_header(known: Row, today: date) -> PatientHeader:
     )
 
 
-def sender_header(conn: sa.Connection, study_id: str, today: date) -> PatientHeader | None:
+def sender_header(sent: Row, today: date) -> PatientHeader | None:
     """Describe the patient as the first image did, verbatim; None when it said nothing."""
-    sent = conn.execute(
-        sa.select(study_identity).where(study_identity.c.study_id == study_id)
-    ).first()
-    if sent is None or not (sent.patient_name or sent.birth_date):
+    if not (sent.patient_name or sent.birth_date):
         return None
     family, _, rest = sent.patient_name.split("=")[0].partition("^")
     birth_date = _dicom_date(sent.birth_date)

@@ -1,0 +1,46 @@
+"""The web application: routes, headers and errors put together."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from node import __version__
+from node.config import Config
+from node.dicom.instances import InstanceStore
+from node.engine import DurableEngine
+from node.web import api, auth, health, images, linking, live, pages, problems
+
+
+def create_web(
+    config: Config,
+    db: sa.Engine,
+    store: InstanceStore,
+    engine: DurableEngine,
+    *,
+    probes: health.ProbeAll,
+    metrics_registry: CollectorRegistry,
+) -> FastAPI:
+    """Make the web application of one location.
+
+    Other packages' routers may be included into it; they ask for rights with
+    :func:`node.web.auth.require`. Call :func:`end_streams` before the server is stopped.
+    """
+    app = FastAPI(
+        title="Bitewing", version=__version__, docs_url=None, redoc_url=None, openapi_url=None
+    )
+    web = auth.open_web(config, db, store, engine)
+    app.state.web = web
+    app.state.live = live.Live(web)
+    app.state.pictures = images.Pictures(store)
+    problems.install(app)
+    for part in (auth, api, images, linking, live, pages):
+        app.include_router(part.router)
+    app.include_router(health.make_router(probes, metrics_registry))
+    return app
+
+
+def end_streams(app: FastAPI) -> None:
+    """End the live streams within a second, so that a stopping server need not wait for them."""
+    app.state.live.close()

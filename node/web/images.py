@@ -1,0 +1,237 @@
+"""Pixels for the page: previews, raw samples, colour, the original file; and how to grey them."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Annotated, Generic, TypeVar
+
+import numpy as np
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import FileResponse, Response
+from PIL import Image as Raster
+
+from node.db.session import read
+from node.dicom.instances import InstanceStore
+from node.dicom.pixels import Colour, Greyscale, LookUpTable, decode, render8
+from node.domain.study import InstanceState
+from node.errors import InvalidInput, NotFound, Rejected
+from node.web.accounts import Session
+from node.web.auth import WebDep, audit_first_read, audit_read, opaque_id, require
+from node.web.facts import Row, find_image
+from node.web.rights import Right
+from node.web.shapes import Grey, GreyWindow, LookUp
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+#: The page asks for preview, samples and parameters of an image at nearly one time.
+_FRAMES = 8
+_PREVIEWS = 400
+_GREYS = 4000
+_SIGNED_OFFSET = 32_768
+
+#: ints of a thumbnail and of the first view.
+WIDTHS = (160, 900)
+
+router = APIRouter(prefix="/api")
+
+
+class _Kept(Generic[K, V]):
+    """The results used last, each made once even when several threads ask for it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._making: dict[K, threading.Lock] = {}
+        self._guard = threading.Lock()
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        with self._guard:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+            making = self._making.setdefault(key, threading.Lock())
+        with making:
+            with self._guard:
+                if key in self._values:
+                    return self._values[key]
+            try:
+                value = make()
+                with self._guard:
+                    self._values[key] = value
+                    while len(self._values) > self._most:
+                        self._values.popitem(last=False)
+            finally:
+                with self._guard:
+                    self._making.pop(key, None)
+            return value
+
+
+class Pictures:
+    """Decoded images of a store; stored bytes never change, so what is kept never goes stale."""
+
+    def __init__(self, store: InstanceStore) -> None:
+        self._store = store
+        self._frames: _Kept[str, Greyscale | Colour] = _Kept(_FRAMES)
+        self._greys: _Kept[str, tuple[Grey | None, str]] = _Kept(_GREYS)
+        self._previews: _Kept[tuple[str, int], bytes] = _Kept(_PREVIEWS)
+
+    def grey_or_problem(self, image: Row) -> tuple[Grey | None, str]:
+        """How to grey an image; or None, and why it cannot be shown."""
+        if image.state == InstanceState.UNREADABLE.value or image.rows is None:
+            return None, "This image has no pixels that can be shown."
+        return self._greys.get(image.id, lambda: self._grey(image))
+
+    def preview(self, image: Row, width: int) -> bytes:
+        """Draw an image at most `width` pixels wide, as WebP, by the grey of the reference."""
+        return self._previews.get((image.id, width), lambda: self._draw(image, width))
+
+    def samples(self, image: Row) -> bytes:
+        """Stored samples, unsigned 16-bit little-endian, row by row; signed ones lifted by 32768.
+
+        Raises Rejected for a colour image.
+        """
+        frame = self._frame(image)
+        if isinstance(frame, Colour):
+            raise Rejected("This is a colour image; ask for /color.")
+        if frame.stored.dtype.kind == "i":
+            return (frame.stored.astype(np.int32) + _SIGNED_OFFSET).astype("<u2").tobytes()
+        return frame.stored.astype("<u2").tobytes()
+
+    def color(self, image: Row) -> bytes:
+        """Give a colour image as PNG, without loss. Raises Rejected for a grey one."""
+        frame = self._frame(image)
+        if isinstance(frame, Greyscale):
+            raise Rejected("This is a grey image; ask for /pixels.")
+        return _encode(Raster.fromarray(frame.rgb), "PNG", compress_level=1)
+
+    def _frame(self, image: Row) -> Greyscale | Colour:
+        path = self._store.path(image.storage_key)
+        return self._frames.get(image.id, lambda: decode(path))
+
+    def _grey(self, image: Row) -> tuple[Grey | None, str]:
+        try:
+            frame = self._frame(image)
+        except (InvalidInput, NotFound) as error:
+            return None, str(error)
+        return grey_shape(frame), ""
+
+    def _draw(self, image: Row, width: int) -> bytes:
+        frame = self._frame(image)
+        drawn = Raster.fromarray(frame.rgb if isinstance(frame, Colour) else render8(frame))
+        if drawn.width > width:
+            height = max(1, round(drawn.height * width / drawn.width))
+            drawn = drawn.resize((width, height), Raster.Resampling.BOX, reducing_gap=2.0)
+        return _encode(drawn.convert("RGB"), "WEBP", quality=82, method=1)
+
+
+def grey_shape(frame: Greyscale | Colour) -> Grey:
+    """Tell the page how to grey an image."""
+    if isinstance(frame, Colour):
+        return Grey(
+            bits_stored=8,
+            is_signed=False,
+            sample_offset=0,
+            slope=1.0,
+            intercept=0.0,
+            modality_lut=None,
+            voi_lut=None,
+            windows=(),
+            function="LINEAR",
+            photometric="RGB",
+            is_inverted=False,
+            padding=None,
+            is_color=True,
+        )
+    return Grey(
+        bits_stored=frame.bits_stored,
+        is_signed=frame.is_signed,
+        sample_offset=_SIGNED_OFFSET if frame.stored.dtype.kind == "i" else 0,
+        slope=frame.slope,
+        intercept=frame.intercept,
+        modality_lut=_look_up(frame.modality_lut),
+        voi_lut=_look_up(frame.voi_lut),
+        windows=tuple(
+            GreyWindow(center=window.center, width=window.width, label=window.label)
+            for window in frame.windows
+        ),
+        function=frame.function.value,
+        photometric=frame.photometric,
+        is_inverted=frame.is_inverted,
+        padding=frame.padding,
+        is_color=False,
+    )
+
+
+def pictures_of(request: Request) -> Pictures:
+    """Give a route the pictures."""
+    pictures = request.app.state.pictures
+    assert isinstance(pictures, Pictures)
+    return pictures
+
+
+Viewer = Annotated[Session, Depends(require(Right.IMAGES_SEE))]
+PicturesDep = Annotated[Pictures, Depends(pictures_of)]
+
+
+@router.get("/images/{image_id}/preview", response_class=Response)
+def get_preview(
+    image_id: str, web: WebDep, pictures: PicturesDep, session: Viewer, w: int = 160
+) -> Response:
+    """Give a small drawing: 160 or 900 pixels wide."""
+    if w not in WIDTHS:
+        raise InvalidInput("A preview is 160 or 900 pixels wide.")
+    return Response(pictures.preview(_image(web.db, session, image_id), w), media_type="image/webp")
+
+
+@router.get("/images/{image_id}/pixels", response_class=Response)
+def get_pixels(image_id: str, web: WebDep, pictures: PicturesDep, session: Viewer) -> Response:
+    """Give the stored samples; the first time in a session is audited."""
+    image = _image(web.db, session, image_id)
+    samples = pictures.samples(image)
+    audit_first_read(web, session, "image.opened", f"instance:{image.id}")
+    return Response(samples, media_type="application/octet-stream")
+
+
+@router.get("/images/{image_id}/color", response_class=Response)
+def get_color(image_id: str, web: WebDep, pictures: PicturesDep, session: Viewer) -> Response:
+    """Give a colour photograph; the first time in a session is audited."""
+    image = _image(web.db, session, image_id)
+    drawn = pictures.color(image)
+    audit_first_read(web, session, "image.opened", f"instance:{image.id}")
+    return Response(drawn, media_type="image/png")
+
+
+@router.get("/images/{image_id}/dicom", response_class=Response)
+def get_dicom(
+    image_id: str,
+    web: WebDep,
+    session: Annotated[Session, Depends(require(Right.IMAGES_DOWNLOAD))],
+) -> Response:
+    """Give the file as it was received; every time is audited."""
+    image = _image(web.db, session, image_id)
+    path = web.store.path(image.storage_key)
+    if not path.is_file():
+        raise NotFound("The image file is missing.")
+    audit_read(web, session, "image.downloaded", f"instance:{image.id}")
+    headers = {"Content-Disposition": f'attachment; filename="{image.id}.dcm"'}
+    return FileResponse(path, media_type="application/dicom", headers=headers)
+
+
+def _image(db: sa.Engine, session: Session, image_id: str) -> Row:
+    with read(db) as conn:
+        return find_image(conn, session.location_id, opaque_id(image_id))
+
+
+def _look_up(table: LookUpTable | None) -> LookUp | None:
+    return LookUp(first=table.first, bits=table.bits, values=table.values) if table else None
+
+
+def _encode(drawn: Raster.Image, name: str, **options: int) -> bytes:
+    file = io.BytesIO()
+    drawn.save(file, name, **options)
+    return file.getvalue()

@@ -1,0 +1,139 @@
+"""The HTML shells with their boot block, and the static files, served as written."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+
+from node import __version__
+from node.errors import Forbidden, NotFound
+from node.web.accounts import Session, Unauthenticated
+from node.web.auth import Web, WebDep, audit_read, me_of, opaque_id, session_of
+from node.web.images import Pictures, pictures_of
+from node.web.rights import Right
+from node.web.shapes import Boot
+from node.web.studies import compose_study
+from node.web.worklist import compose_worklist
+
+_HERE = Path(__file__).parent
+_PLACE = "<!--boot-->"
+_TYPES = {
+    ".mjs": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".json": "application/json",
+    ".woff2": "font/woff2",
+    ".txt": "text/plain; charset=utf-8",
+}
+_FILE = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(\.[a-z0-9]+)+")
+
+router = APIRouter(include_in_schema=False)
+
+
+def render(page: str, boot: Boot) -> HTMLResponse:
+    """Put the boot block into a page's shell.
+
+    ``<`` is escaped, so that no text in the data can end the block or open another.
+    """
+    shell = (_HERE / "pages" / f"{page}.html").read_text(encoding="utf-8")
+    data = boot.model_dump_json().replace("<", "\\u003c")
+    block = f'<script type="application/json" id="boot">{data}</script>'
+    before, found, after = shell.partition(_PLACE)
+    assert found, f"{page}.html has no place for its boot block"
+    return HTMLResponse(f"{before}{block}{after}")
+
+
+@router.get("/login")
+def login_page(web: WebDep) -> HTMLResponse:
+    """Show the sign-in page."""
+    return render("login", _boot(web, "login"))
+
+
+@router.get("/")
+def worklist_page(request: Request, web: WebDep) -> Response:
+    """Show the queue."""
+    session = _signed_in(request)
+    if session is None:
+        return _to_login("/")
+    boot = _boot(web, "worklist", session)
+    if not session.is_locked and session.may(Right.WORKLIST_SEE):
+        web.accounts.touch(session)
+        worklist = compose_worklist(web, session, "to_review")
+        boot = boot.model_copy(update={"worklist": worklist})
+    return render("worklist", boot)
+
+
+@router.get("/review/{study_id}")
+def review_page(
+    study_id: str,
+    request: Request,
+    web: WebDep,
+    pictures: Annotated[Pictures, Depends(pictures_of)],
+) -> Response:
+    """Show one study; a study that this person may not see is a page without it."""
+    session = _signed_in(request)
+    if session is None:
+        return _to_login(f"/review/{opaque_id(study_id)}")
+    boot = _boot(web, "review", session)
+    if session.is_locked:
+        return render("review", boot)
+    if not session.may(Right.IMAGES_SEE):
+        raise Forbidden("You need the right: see images. Ask an administrator.")
+    web.accounts.touch(session)
+    study = compose_study(web, pictures, session, opaque_id(study_id))
+    audit_read(web, session, "study.opened", f"study:{study_id}")
+    return render("review", boot.model_copy(update={"study": study}))
+
+
+@router.get("/static/{name:path}")
+def static_file(name: str, request: Request) -> Response:
+    """Serve one of the page's files; browsers ask each time whether it changed."""
+    if not _FILE.fullmatch(name) or Path(name).suffix not in _TYPES:
+        raise NotFound("There is no such file.")
+    path = _HERE / "static" / name
+    if not path.is_file():
+        raise NotFound("There is no such file.")
+    stat = path.stat()
+    headers = {
+        "ETag": f'"{_digest(path, stat.st_mtime_ns, stat.st_size)}"',
+        "Cache-Control": "no-cache",
+    }
+    if request.headers.get("if-none-match") == headers["ETag"]:
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, media_type=_TYPES[path.suffix], headers=headers)
+
+
+@lru_cache(maxsize=512)
+def _digest(path: Path, _changed_ns: int, _size: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
+def _boot(web: Web, page: str, session: Session | None = None) -> Boot:
+    return Boot.model_validate(
+        {
+            "page": page,
+            "practice_name": web.config.node.practice_name,
+            "software_version": __version__,
+            "me": me_of(web, session) if session else None,
+        }
+    )
+
+
+def _signed_in(request: Request) -> Session | None:
+    try:
+        return session_of(request)
+    except Unauthenticated:
+        return None
+
+
+def _to_login(next_path: str) -> Response:
+    return RedirectResponse(f"/login?next={quote(next_path, safe='/')}", status_code=303)

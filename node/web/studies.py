@@ -1,0 +1,262 @@
+"""The study answer: everything that the review page draws."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+
+import sqlalchemy as sa
+
+from node.db.session import read
+from node.db.tables import (
+    appointment,
+    dicom_delivery,
+    dicom_result,
+    event,
+    instance_duplicate,
+    pms_command,
+    tooth_mark,
+)
+from node.domain.findings import View
+from node.domain.review import SignedReview
+from node.domain.study import MatchState
+from node.web.accounts import Session
+from node.web.auth import Web
+from node.web.facts import Facts, Row, patient_header, read_facts
+from node.web.images import Pictures
+from node.web.marks import finding_shapes, read_reviews, signed_shapes, universal
+from node.web.rights import Right
+from node.web.shapes import (
+    Counts,
+    Delivery,
+    Finding,
+    Image,
+    Match,
+    Model,
+    Progress,
+    Receipt,
+    SpacingShape,
+    Study,
+    ToothShape,
+    Version,
+)
+from node.web.signing import screen_hash, sign_state
+
+_VIEW_LABELS = {
+    View.BITEWING.value: "BW",
+    View.PERIAPICAL.value: "PA",
+    View.PANORAMIC.value: "PAN",
+}
+
+
+def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str) -> Study:
+    """Compose the answer for one person. Raises NotFound."""
+    with read(web.db) as conn:
+        facts = read_facts(conn, web, session, study_id)
+        reviews = read_reviews(conn, study_id)
+        row = facts.study
+        return Study(
+            id=row.id,
+            label=label((i.modality for i in facts.images), facts.runs.values()),
+            study_date=row.study_date,
+            received_at=row.received_at,
+            state=facts.shown_state,
+            is_editable=facts.is_editable and session.may(Right.FINDINGS_PROPOSE),
+            patient=patient_header(conn, session, row, today(web)),
+            match=match_shape(row),
+            appointment_at=appointment_at(conn, row),
+            images=_images(conn, pictures, facts),
+            findings=tuple(_findings(conn, session, facts, reviews)),
+            progress=Progress(done=len(facts.images) - len(facts.waiting), total=len(facts.images)),
+            models=_models(facts),
+            absent=_in_order(task for run in facts.runs.values() for task in run.absent),
+            notes=_in_order(note for run in facts.runs.values() for note in run.notes),
+            versions=tuple(_version(signed) for signed in reviews),
+            receipts=_receipts(conn, study_id),
+            deliveries=_deliveries(conn, study_id),
+            sign=sign_state(facts, session),
+            content_hash=screen_hash(facts),
+            rights=tuple(sorted(right.value for right in session.rights)),
+            settings=web.settings,
+            last_seq=last_seq(conn, web.location_id),
+        )
+
+
+def label(modalities: Iterable[str], runs: Iterable[Row]) -> str:
+    """Name what was taken: ``BW 2 PA 1`` by view, or by modality where views are not shown."""
+    views = [_VIEW_LABELS.get(run.view or "", "") for run in runs]
+    names = [view for view in views if view] or [name or "image" for name in modalities]
+    return " ".join(f"{name} {count}" for name, count in sorted(Counter(names).items()))
+
+
+def match_shape(row: Row) -> Match:
+    """Say whose study this is, as far as the node knows."""
+    state = MatchState(row.match_state)
+    return Match(state=state.value, is_certain=state.is_certain, reason=row.match_reason)
+
+
+def today(web: Web) -> date:
+    """The practice's day."""
+    return datetime.now(web.config.zone).date()
+
+
+def last_seq(conn: sa.Connection, location_id: str) -> int:
+    """The number of the last event here."""
+    query = sa.select(sa.func.max(event.c.seq)).where(event.c.location_id == location_id)
+    return int(conn.execute(query).scalar() or 0)
+
+
+def appointment_at(conn: sa.Connection, row: Row) -> datetime | None:
+    """When the appointment is that this study belongs to."""
+    if row.appointment_id is None:
+        return None
+    query = sa.select(appointment.c.start_at).where(appointment.c.id == row.appointment_id)
+    return conn.execute(query).scalar()
+
+
+def _images(conn: sa.Connection, pictures: Pictures, facts: Facts) -> tuple[Image, ...]:
+    ids = [image.id for image in facts.images]
+    duplicates = Counter(
+        conn.execute(
+            sa.select(instance_duplicate.c.instance_id).where(
+                instance_duplicate.c.instance_id.in_(ids)
+            )
+        ).scalars()
+    )
+    teeth = _teeth(conn, ids) if facts.sees_ai else {}
+    return tuple(
+        _image(image, pictures, facts, teeth.get(image.id, ()), duplicates[image.id])
+        for image in facts.images
+    )
+
+
+def _image(
+    image: Row, pictures: Pictures, facts: Facts, teeth: tuple[ToothShape, ...], duplicates: int
+) -> Image:
+    run = facts.runs.get(image.id)
+    grey, problem = pictures.grey_or_problem(image)
+    return Image(
+        id=image.id,
+        number=image.instance_number,
+        rows=image.rows,
+        columns=image.columns,
+        modality=image.modality,
+        view=run.view if run is not None else None,
+        view_probability=run.view_probability if run is not None else None,
+        state=image.state,
+        failure=image.failure or problem,
+        spacing=SpacingShape(
+            mm_row=image.spacing_mm_row or 0.0,
+            mm_col=image.spacing_mm_col or 0.0,
+            kind=image.spacing_kind,
+        ),
+        grey=grey,
+        teeth=teeth,
+        is_seen=image.id in facts.seen,
+        is_seen_bare=image.id in facts.seen_bare,
+        duplicates=duplicates,
+        received_at=image.received_at,
+    )
+
+
+def _teeth(conn: sa.Connection, ids: list[str]) -> Mapping[str, tuple[ToothShape, ...]]:
+    found: dict[str, tuple[ToothShape, ...]] = {}
+    rows = conn.execute(
+        sa.select(tooth_mark)
+        .where(tooth_mark.c.instance_id.in_(ids))
+        .order_by(tooth_mark.c.tooth, tooth_mark.c.id)
+    )
+    for row in rows:
+        x0, y0, x1, y1 = row.box
+        mark = ToothShape(
+            tooth=row.tooth,
+            universal=universal(row.tooth) or "",
+            box=((x0, y0), (x1, y1)),
+            probability=row.probability,
+        )
+        found[row.instance_id] = (*found.get(row.instance_id, ()), mark)
+    return found
+
+
+def _findings(
+    conn: sa.Connection, session: Session, facts: Facts, reviews: list[SignedReview]
+) -> list[Finding]:
+    if session.may(Right.FINDINGS_SEE_UNSIGNED):
+        return finding_shapes(conn, session, facts.findings)
+    return signed_shapes(session, reviews[-1]) if reviews else []
+
+
+def _models(facts: Facts) -> tuple[Model, ...]:
+    found = {
+        (model["name"], model["version"], model["digest"])
+        for run in facts.runs.values()
+        for model in run.models
+    }
+    return tuple(Model(name=n, version=v, digest=d) for n, v, d in sorted(found))
+
+
+def _in_order(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def _version(signed: SignedReview) -> Version:
+    counts = signed.counts
+    return Version(
+        version=signed.version,
+        signer_name=signed.signer_name,
+        signer_role=signed.signer_role,
+        signed_at=signed.signed_at,
+        reason=signed.reason,
+        counts=Counts(
+            suggested=counts.suggested,
+            accepted=counts.accepted,
+            edited=counts.edited,
+            rejected=counts.rejected,
+            added=counts.added,
+            left_unreviewed=counts.left_unreviewed,
+        ),
+    )
+
+
+def _receipts(conn: sa.Connection, study_id: str) -> tuple[Receipt, ...]:
+    rows = conn.execute(
+        sa.select(pms_command)
+        .where(pms_command.c.study_id == study_id)
+        .order_by(pms_command.c.created_at, pms_command.c.id)
+    )
+    return tuple(
+        Receipt(
+            id=row.id,
+            kind=row.kind,
+            version=row.review_version,
+            state=row.state,
+            attempts=row.attempts,
+            error=row.error,
+            receipt=row.receipt,
+            updated_at=row.updated_at,
+        )
+        for row in rows
+    )
+
+
+def _deliveries(conn: sa.Connection, study_id: str) -> tuple[Delivery, ...]:
+    rows = conn.execute(
+        sa.select(dicom_delivery, dicom_result.c.kind, dicom_result.c.review_version)
+        .join(dicom_result, dicom_result.c.id == dicom_delivery.c.result_id)
+        .where(dicom_result.c.study_id == study_id)
+        .order_by(dicom_delivery.c.updated_at, dicom_delivery.c.id)
+    )
+    return tuple(
+        Delivery(
+            id=row.id,
+            kind=row.kind,
+            version=row.review_version,
+            peer=row.peer,
+            state=row.state,
+            attempts=row.attempts,
+            error=row.error,
+            updated_at=row.updated_at,
+        )
+        for row in rows
+    )

@@ -1,0 +1,323 @@
+"""The reader's queue: today's scheduled patients first, then the longest waiting."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Literal
+
+import sqlalchemy as sa
+
+from node.db.session import read
+from node.db.tables import (
+    analysis_run,
+    appointment,
+    finding,
+    instance,
+    operation,
+    patient_identity,
+    pms_command,
+    review,
+    study,
+    study_identity,
+    user_account,
+)
+from node.domain.findings import FindingKind
+from node.domain.study import InstanceState, MatchState, StudyState
+from node.web.accounts import Session
+from node.web.auth import Web
+from node.web.facts import SUGGESTED, VIEW_KINDS, Facts, Row, pms_header, sees_ai, sender_header
+from node.web.rights import Right
+from node.web.shapes import (
+    PatientHeader,
+    Progress,
+    ShownState,
+    WorkCounts,
+    Worklist,
+    WorkProblem,
+    WorkRow,
+)
+from node.web.studies import label, last_seq
+
+Filter = Literal["to_review", "signed_today", "all", "problems"]
+
+#: The open studies and the recent signed ones; older work is found by searching, not scrolling.
+_MOST_OPEN = 500
+_MOST_SIGNED = 100
+_DOUBTFUL = {
+    MatchState.AMBIGUOUS.value: "ambiguous",
+    MatchState.UNMATCHED.value: "unmatched",
+    MatchState.SUGGESTED.value: "suggested",
+}
+_MATCH_WORDS = {
+    MatchState.AMBIGUOUS.value: "It may be one of several patients.",
+    MatchState.UNMATCHED.value: "No patient of the practice fits.",
+    MatchState.SUGGESTED.value: "A likely patient must be confirmed.",
+}
+
+
+def compose_worklist(web: Web, session: Session, chosen: Filter) -> Worklist:
+    """Compose the queue for one person."""
+    now = datetime.now(UTC)
+    with read(web.db) as conn:
+        book = _Book.read(conn, web, session, now)
+        seq = last_seq(conn, web.location_id)
+    rows = [book.row(listed) for listed in book.studies]
+    kept = {name: [row for row in rows if keeps(row)] for name, keeps in _keepers(book).items()}
+    return Worklist(
+        filter=chosen,
+        rows=tuple(sorted(kept[chosen], key=_order)),
+        counts=WorkCounts(
+            to_review=len(kept["to_review"]),
+            signed_today=len(kept["signed_today"]),
+            all=len(kept["all"]),
+            problems=len(kept["problems"]),
+        ),
+        generated_at=now,
+        last_seq=seq,
+    )
+
+
+def _keepers(book: _Book) -> dict[Filter, Callable[[WorkRow], bool]]:
+    return {
+        "to_review": lambda row: row.state is not ShownState.SIGNED,
+        "signed_today": lambda row: row.id in book.signed_today,
+        "all": lambda row: True,
+        "problems": lambda row: bool(row.problems),
+    }
+
+
+def _order(row: WorkRow) -> tuple[bool, bool, datetime]:
+    """Open before signed; then patients with an appointment today; then who waits longest."""
+    is_signed = row.state is ShownState.SIGNED
+    return is_signed, row.scheduled_at is None, row.scheduled_at or row.received_at
+
+
+@dataclass(frozen=True, slots=True)
+class _Book:
+    """Everything that the rows are made of, read in a few queries."""
+
+    now: datetime
+    session: Session
+    shows_ai: bool
+    studies: Sequence[Row]
+    images: Mapping[str, list[Row]]
+    runs: Mapping[str, dict[str, Row]]
+    undecided: Mapping[str, Counter[str]]
+    reviewers: Mapping[str, str]
+    headers: Mapping[str, PatientHeader]
+    scheduled: Mapping[str, datetime]
+    failed_writes: frozenset[str]
+    signed_today: frozenset[str]
+
+    @classmethod
+    def read(cls, conn: sa.Connection, web: Web, session: Session, now: datetime) -> _Book:
+        """Read the open studies and the signed ones of late, with all that belongs to them."""
+        studies = _studies(conn, web.location_id)
+        ids = [row.id for row in studies]
+        shows_ai = sees_ai(web, session)
+        day = now.astimezone(web.config.zone).date()
+        midnight = datetime.combine(day, time(), web.config.zone)
+        headers = _headers(conn, studies, day) if session.may(Right.PATIENTS_SEE) else {}
+        return cls(
+            now=now,
+            session=session,
+            shows_ai=shows_ai,
+            studies=studies,
+            images=_images(conn, ids),
+            runs=_runs(conn, ids) if shows_ai else {},
+            undecided=_undecided(conn, ids) if shows_ai else {},
+            reviewers=_reviewers(conn, ids),
+            headers=headers,
+            scheduled=_scheduled(conn, studies, midnight),
+            failed_writes=_failed_writes(conn, ids),
+            signed_today=_signed_since(conn, ids, midnight),
+        )
+
+    def row(self, listed: Row) -> WorkRow:
+        """Make one row."""
+        images = self.images.get(listed.id, [])
+        runs = self.runs.get(listed.id, {})
+        facts = Facts(
+            study=listed,
+            images=images,
+            findings=(),
+            runs=runs,
+            seen=frozenset(),
+            seen_bare=frozenset(),
+            is_touched=listed.id in self.reviewers,
+            sees_ai=self.shows_ai,
+        )
+        state = facts.shown_state
+        letters = self.undecided.get(listed.id, Counter())
+        is_reviewed = state in (ShownState.IN_REVIEW, ShownState.AMENDING)
+        return WorkRow(
+            id=listed.id,
+            patient=self.headers.get(listed.id),
+            label=label((image.modality for image in images), runs.values()),
+            images=len(images),
+            study_date=listed.study_date,
+            received_at=listed.received_at,
+            waiting_s=max(0, int((self.now - listed.last_image_at).total_seconds())),
+            scheduled_at=self.scheduled.get(listed.id),
+            state=state,
+            reviewer=self.reviewers[listed.id] if is_reviewed else None,
+            progress=Progress(done=len(images) - len(facts.waiting), total=len(images)),
+            suggestions=dict(sorted(letters.items())) if self.shows_ai else None,
+            undecided=letters.total() if self.shows_ai else None,
+            match_state=listed.match_state,
+            problems=tuple(self._problems(listed, images)),
+        )
+
+    def _problems(self, listed: Row, images: Sequence[Row]) -> list[WorkProblem]:
+        found: list[WorkProblem] = []
+        if listed.match_state in _DOUBTFUL and listed.state != StudyState.RECEIVING.value:
+            words = _MATCH_WORDS[listed.match_state]
+            if listed.match_reason:
+                words = f"{words} {listed.match_reason}"
+            kind = _DOUBTFUL[listed.match_state]
+            found.append(WorkProblem.model_validate({"kind": kind, "words": words}))
+        for image in images:
+            if image.state in (InstanceState.FAILED.value, InstanceState.UNREADABLE.value):
+                found.append(
+                    WorkProblem(
+                        kind=image.state,
+                        words=image.failure or "The image could not be read.",
+                        instance_id=image.id,
+                    )
+                )
+        if listed.id in self.failed_writes:
+            words = "Not everything reached the practice management system."
+            found.append(WorkProblem(kind="write_failed", words=words))
+        return found
+
+
+def _studies(conn: sa.Connection, location_id: str) -> list[Row]:
+    is_signed = study.c.state == StudyState.SIGNED.value
+    here = sa.select(study).where(study.c.location_id == location_id)
+    still_open = here.where(sa.not_(is_signed)).order_by(study.c.received_at)
+    signed = here.where(is_signed).order_by(study.c.last_image_at.desc())
+    return [
+        *conn.execute(still_open.limit(_MOST_OPEN)),
+        *conn.execute(signed.limit(_MOST_SIGNED)),
+    ]
+
+
+def _images(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    query = sa.select(
+        instance.c.id,
+        instance.c.study_id,
+        instance.c.state,
+        instance.c.failure,
+        instance.c.modality,
+    )
+    for row in conn.execute(
+        query.where(
+            instance.c.study_id.in_(ids), instance.c.state != InstanceState.NOT_AN_IMAGE.value
+        )
+    ):
+        found[row.study_id].append(row)
+    return found
+
+
+def _runs(conn: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, Row]]:
+    found: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in conn.execute(
+        sa.select(
+            instance.c.study_id,
+            analysis_run.c.instance_id,
+            analysis_run.c.view,
+            analysis_run.c.models,
+        )
+        .join(instance, instance.c.id == analysis_run.c.instance_id)
+        .where(instance.c.study_id.in_(ids))
+        .order_by(analysis_run.c.finished_at)
+    ):
+        found[row.study_id][row.instance_id] = row
+    return found
+
+
+def _undecided(conn: sa.Connection, ids: Sequence[str]) -> dict[str, Counter[str]]:
+    found: dict[str, Counter[str]] = defaultdict(Counter)
+    for study_id, kind, count in conn.execute(
+        sa.select(finding.c.study_id, finding.c.kind, sa.func.count())
+        .where(
+            finding.c.study_id.in_(ids),
+            finding.c.state == SUGGESTED,
+            sa.not_(finding.c.is_removed),
+        )
+        .group_by(finding.c.study_id, finding.c.kind)
+    ):
+        found[study_id][FindingKind(kind).letter] += count
+    return found
+
+
+def _reviewers(conn: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
+    """Who worked last on each study."""
+    last = sa.func.max(operation.c.at)
+    rows = conn.execute(
+        sa.select(operation.c.study_id, user_account.c.display_name)
+        .join(user_account, user_account.c.id == operation.c.user_id)
+        .where(operation.c.study_id.in_(ids), operation.c.kind.not_in(VIEW_KINDS))
+        .group_by(operation.c.study_id, user_account.c.display_name)
+        .order_by(last)
+    )
+    return {row.study_id: row.display_name for row in rows}
+
+
+def _headers(conn: sa.Connection, studies: Sequence[Row], day: date) -> dict[str, PatientHeader]:
+    linked = {
+        row.id: row.patient_id
+        for row in studies
+        if row.patient_id and MatchState(row.match_state).is_certain
+    }
+    known = {
+        row.patient_id: row
+        for row in conn.execute(
+            sa.select(patient_identity).where(
+                patient_identity.c.patient_id.in_(sorted(set(linked.values())))
+            )
+        )
+    }
+    others = [row.id for row in studies if row.id not in linked]
+    sent = conn.execute(sa.select(study_identity).where(study_identity.c.study_id.in_(others)))
+    headers = {row.study_id: sender_header(row, day) for row in sent}
+    headers |= {
+        study_id: pms_header(known[patient_id], day)
+        for study_id, patient_id in linked.items()
+        if patient_id in known
+    }
+    return {study_id: header for study_id, header in headers.items() if header is not None}
+
+
+def _scheduled(
+    conn: sa.Connection, studies: Sequence[Row], midnight: datetime
+) -> dict[str, datetime]:
+    """When today's appointment is, for the studies that belong to one."""
+    wanted = {row.appointment_id for row in studies if row.appointment_id}
+    rows = conn.execute(
+        sa.select(appointment.c.id, appointment.c.start_at).where(
+            appointment.c.id.in_(sorted(wanted)),
+            appointment.c.start_at >= midnight,
+            appointment.c.start_at < midnight + timedelta(days=1),
+        )
+    )
+    starts = {row.id: row.start_at for row in rows}
+    return {row.id: starts[row.appointment_id] for row in studies if row.appointment_id in starts}
+
+
+def _failed_writes(conn: sa.Connection, ids: Sequence[str]) -> frozenset[str]:
+    query = sa.select(pms_command.c.study_id).where(
+        pms_command.c.study_id.in_(ids), pms_command.c.state == "failed"
+    )
+    return frozenset(conn.execute(query).scalars())
+
+
+def _signed_since(conn: sa.Connection, ids: Sequence[str], midnight: datetime) -> frozenset[str]:
+    query = sa.select(review.c.study_id).where(
+        review.c.study_id.in_(ids), review.c.signed_at >= midnight
+    )
+    return frozenset(conn.execute(query).scalars())
