@@ -269,10 +269,10 @@ def main() -> NoReturn:
     except BitewingError as error:
         typer.echo(f"bitewing: {error}", err=True)
         sys.exit(outcome(error).exit_code)
-    except typer.TyperException as error:  # type: ignore[attr-defined]
-        error.show()
+    except typer.TyperException as error:
+        typer.echo(f"bitewing: {error.format_message()} (see bitewing --help)", err=True)
         sys.exit(2)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the edge of the command line
         error_id = secrets.token_hex(4)
         where = place_of(error)
         typer.echo(f"bitewing: a bug ({type(error).__name__} at {where}), id {error_id}", err=True)

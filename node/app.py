@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import socket
@@ -11,25 +12,24 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
 import uvicorn
-from pms_writeback.practice import open_pms
-from pms_writeback.sync import ScheduleSync
-from prometheus_client import CollectorRegistry
 
 from node.analysis.completion import complete_quiet_studies, requeue_forgotten_images
 from node.analysis.inference import InferenceProcess
 from node.analysis.workflows import Analyser
-from node.config import Config
+from node.config import Config, PeerSection
 from node.db.migrate import migrate
-from node.db.session import Actor, open_database, read
+from node.db.session import Actor, begin, open_database, read
 from node.db.tables import study
+from node.dicom.derived import derived_uid
 from node.dicom.identity import match_study
 from node.dicom.instances import FolderStore
 from node.dicom.scp import DicomListener
-from node.dicom.send import send_objects
+from node.dicom.send import send_object
 from node.domain.study import MatchState
 from node.engine import (
     ANALYSIS,
@@ -42,15 +42,21 @@ from node.engine import (
     read_engine_key,
 )
 from node.errors import BitewingError, ConfigError, place_of
-from node.status import Probe, Probes, metrics
-from node.web.app import create_web
+from node.status import Probe, Status, metrics
+from node.web.app import create_web, end_streams
 from orchestration.workflows import chart_findings, flag_study, publish_results
 from pms_writeback import outbox
+from pms_writeback.pms import Pms
+from pms_writeback.practice import open_pms
+from pms_writeback.sync import ScheduleSync
 
 log = logging.getLogger("bitewing")
 
 _TICK_S = 1.0
+_FLAG_EVERY_S = 3.0
 _HEAL_EVERY_S = 60.0
+_FORGOTTEN_S = 600.0
+_REMATCH_DAYS = 14
 
 
 class Part(StrEnum):
@@ -125,8 +131,7 @@ class Node:
         ).register(engine)
         outbox.register(engine, db, store, pms, config)
         chart_findings.register(engine, db, store, config)
-        flag_study.register(engine, db, config)
-        publish_results.register(engine, db, store, config, send_objects)
+        publish_results.register(engine, db, store, config, _device_uid(key), self._send)
         queues = [queue for part in sorted(self.parts) for queue in _QUEUES[part]]
         if queues:
             engine.launch(queues)
@@ -135,17 +140,17 @@ class Node:
             engine.connect()
         self._closers.append(engine.close)
         self._closers.append(inference.close)
-        probes = Probes(db=db, config=config, engine=engine, parts=self.parts)
+        status = Status(db, config)
         if Part.ANALYSIS in self.parts:
-            self._start_analysis(db, engine, actor, inference, probes)
+            self._start_analysis(db, engine, actor, inference, status)
         if Part.WORKFLOWS in self.parts:
-            self._start_sync(db, engine, pms, probes)
+            self._start_workflows(db, engine, store, pms, status)
         if Part.DICOM in self.parts:
             self.listener = DicomListener(config, db, store, engine)
             self.listener.start()
             self._closers.append(self.listener.stop)
         if Part.WEB in self.parts:
-            self._start_web(db, store, engine, probes)
+            self._start_web(db, store, engine, status)
 
     @property
     def executor_id(self) -> str:
@@ -160,76 +165,84 @@ class Node:
         engine: DurableEngine,
         actor: Actor,
         inference: InferenceProcess,
-        probes: Probes,
+        status: Status,
     ) -> None:
         quiet_s = self.config.dicom.study_quiet_s
-        last_heal = [datetime.now(UTC)]
 
         def tick() -> None:
-            now = datetime.now(UTC)
-            complete_quiet_studies(db, engine, actor, quiet_s, now)
-            if now - last_heal[0] > timedelta(seconds=_HEAL_EVERY_S):
-                last_heal[0] = now
-                requeue_forgotten_images(db, engine, actor, now - timedelta(minutes=10))
+            complete_quiet_studies(db, engine, actor, quiet_s, datetime.now(UTC))
+
+        def heal() -> None:
+            long_ago = datetime.now(UTC) - timedelta(seconds=_FORGOTTEN_S)
+            requeue_forgotten_images(db, engine, actor, long_ago)
 
         def warm() -> None:
-            installed = inference.installed()
-            probes.models = Probe(
-                not installed.absent,
-                "ready" if not installed.absent else "no weights: " + ", ".join(installed.absent),
-            )
+            absent = inference.installed().absent
+            words = "no weights for " + ", ".join(absent) if absent else "loaded"
+            status.models = Probe(True, words)
 
-        self._every(_TICK_S, "study-clock", tick)
-        threading.Thread(
-            target=_guarded("inference-start", warm), name="inference-start", daemon=True
-        ).start()
+        status.threads["study clock"] = self._every(_TICK_S, "study-clock", tick)
+        self._every(_HEAL_EVERY_S, "image-sweep", heal)
+        threading.Thread(target=_guarded("inference-start", warm), daemon=True).start()
 
-    def _start_sync(
-        self, db: sa.Engine, engine: DurableEngine, pms: object, probes: Probes
+    def _start_workflows(
+        self,
+        db: sa.Engine,
+        engine: DurableEngine,
+        store: FolderStore,
+        pms: Pms | None,
+        status: Status,
     ) -> None:
         config = self.config
         actor = Actor("workflows", config.node.location_id)
-        self._every(5.0, "flag-sweep", lambda: flag_study.sweep(db, engine, actor, config))
+
+        def flag() -> None:
+            flag_study.sweep(db, engine, store, actor, config)
+
+        def resume() -> None:
+            outbox.resume(db, engine, actor)
+
+        status.threads["flag sweep"] = self._every(_FLAG_EVERY_S, "flag-sweep", flag)
+        self._every(_HEAL_EVERY_S, "outbox-sweep", resume)
         if pms is None:
             return
-        sync = ScheduleSync(db, pms, config)  # type: ignore[arg-type]  # narrowed by open_pms
+        sync = ScheduleSync(db, pms, config)
 
-        def run() -> None:
-            report = sync.run_once(datetime.now(UTC))
-            if report.changed:
+        def pull() -> None:
+            if sync.run_once(datetime.now(UTC)).changed:
                 self._rematch(db)
 
-        probes.sync_now = run
-        self._every(config.pms.poll_s, "pms-sync", run, at_once=True)
+        status.threads["schedule sync"] = self._every(
+            config.pms.poll_s, "pms-sync", pull, at_once=True
+        )
 
     def _rematch(self, db: sa.Engine) -> None:
         """Try again to place recent studies whose patient was not known when they came."""
-        from node.db.session import begin
-
         config = self.config
+        unplaced = [MatchState.PENDING.value, MatchState.UNMATCHED.value]
         with read(db) as conn:
-            open_studies = list(
+            waiting = list(
                 conn.execute(
                     sa.select(study.c.id).where(
                         study.c.location_id == config.node.location_id,
-                        study.c.match_state.in_(
-                            [MatchState.PENDING.value, MatchState.UNMATCHED.value]
-                        ),
-                        study.c.received_at > datetime.now(UTC) - timedelta(days=14),
+                        study.c.match_state.in_(unplaced),
+                        study.c.received_at > datetime.now(UTC) - timedelta(days=_REMATCH_DAYS),
                     )
                 ).scalars()
             )
-        for study_id in open_studies:
+        for study_id in waiting:
             with begin(db, Actor("identity", config.node.location_id), "study.rematched") as tx:
                 match_study(tx, study_id, config)
 
+    def _send(self, path: Path, peer: PeerSection) -> None:
+        send_object(path, peer, calling_ae=self.config.dicom.ae_title)
+
     def _start_web(
-        self, db: sa.Engine, store: FolderStore, engine: DurableEngine, probes: Probes
+        self, db: sa.Engine, store: FolderStore, engine: DurableEngine, status: Status
     ) -> None:
-        registry = CollectorRegistry()
-        metrics(registry, db, self.config)
+        registry = metrics(db, self.config.node.location_id)
         app = create_web(
-            self.config, db, store, engine, probes=probes.all, metrics_registry=registry
+            self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
         server = uvicorn.Server(
             uvicorn.Config(
@@ -250,6 +263,7 @@ class Node:
         thread.start()
 
         def close() -> None:
+            end_streams(app)
             server.should_exit = True
             thread.join(timeout=8)
 
@@ -257,7 +271,7 @@ class Node:
 
     def _every(
         self, seconds: float, name: str, action: Callable[[], None], at_once: bool = False
-    ) -> None:
+    ) -> threading.Thread:
         """Run `action` again and again on its own thread; its errors are logged, never fatal."""
         guarded = _guarded(name, action)
 
@@ -270,6 +284,7 @@ class Node:
         thread = threading.Thread(target=loop, name=name, daemon=True)
         thread.start()
         self._closers.append(lambda: thread.join(timeout=5))
+        return thread
 
 
 def parse_parts(only: str) -> frozenset[Part]:
@@ -291,6 +306,11 @@ def _guarded(name: str, action: Callable[[], None]) -> Callable[[], None]:
             log.error("%s failed (%s at %s)", name, type(error).__name__, place_of(error))
 
     return run
+
+
+def _device_uid(key: bytes) -> str:
+    """Name this installation as a device for ever: a digest of its own key, not the key."""
+    return derived_uid("device", hashlib.sha256(b"device" + key).hexdigest())
 
 
 def _bind(host: str, port: int) -> socket.socket:

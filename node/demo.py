@@ -179,7 +179,7 @@ def _item_for(
     sample: SampleStudy, items: list[ScheduledStep], modality: str
 ) -> ScheduledStep | None:
     exact = [item for item in items if item.modality == modality]
-    return (exact or items or [None])[0]
+    return next(iter(exact or items), None)
 
 
 def _invite(node: Node, sandbox: SandboxHandle, console: Console, open_browser: bool) -> None:

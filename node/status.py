@@ -1,0 +1,153 @@
+"""What ``/healthz`` and ``/metrics`` say about a running node: cheap looks, no patient data."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from threading import Thread
+
+import sqlalchemy as sa
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from node.config import Config
+from node.db.session import read
+from node.db.tables import dicom_delivery, event, instance, pms_command, study, sync_state
+from node.domain.events import EventKind
+
+_LATE_SYNCS = 4
+_SYNC_SLACK_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One look at a part of this node (`is_ours`) or at a neighbour."""
+
+    is_ok: bool
+    words: str
+    is_ours: bool = True
+
+
+@dataclass(slots=True)
+class Status:
+    """Collects the looks of one process; parts report what cannot be read from tables."""
+
+    db: sa.Engine
+    config: Config
+    threads: dict[str, Thread] = field(default_factory=dict)
+    models: Probe | None = None
+    listener: Callable[[], Probe] | None = None
+
+    def probes(self) -> Mapping[str, Probe]:
+        """Look at everything; a look that fails is itself the answer."""
+        found = {"database": self._guarded(self._database), "disk": self._guarded(self._disk)}
+        if self.listener is not None:
+            found["dicom"] = self.listener()
+        if self.models is not None:
+            found["models"] = self.models
+        for name, thread in self.threads.items():
+            alive = thread.is_alive()
+            found[name] = Probe(alive, "runs" if alive else "has stopped; restart the node")
+        if self.config.pms.kind != "none":
+            found["pms"] = self._guarded(self._pms, is_ours=False)
+        if self.config.dicom.peers:
+            found["peers"] = self._guarded(self._peers, is_ours=False)
+        return found
+
+    def _guarded(self, look: Callable[[], Probe], is_ours: bool = True) -> Probe:
+        try:
+            return look()
+        except Exception as error:  # noqa: BLE001 - an edge: a failing look is an answer
+            return Probe(False, f"cannot be looked at ({type(error).__name__})", is_ours)
+
+    def _database(self) -> Probe:
+        with read(self.db) as conn:
+            conn.execute(sa.select(sa.func.count()).select_from(study))
+        return Probe(True, conn.dialect.name)
+
+    def _disk(self) -> Probe:
+        free_mb = shutil.disk_usage(self.config.node.data_dir).free / 1e6
+        enough = free_mb > self.config.dicom.min_free_mb
+        words = f"{free_mb / 1000:.1f} GB free"
+        return Probe(
+            enough, words if enough else words + ": images are refused until there is room"
+        )
+
+    def _pms(self) -> Probe:
+        with read(self.db) as conn:
+            rows = conn.execute(
+                sa.select(sync_state.c.last_ok_at, sync_state.c.error).where(
+                    sync_state.c.location_id == self.config.node.location_id
+                )
+            ).all()
+        times = [row.last_ok_at for row in rows if row.last_ok_at is not None]
+        error = next((row.error for row in rows if row.error), "")
+        if not times:
+            return Probe(False, error or "not synced yet", is_ours=False)
+        age_s = (datetime.now(UTC) - max(times)).total_seconds()
+        if error or age_s > self.config.pms.poll_s * _LATE_SYNCS + _SYNC_SLACK_S:
+            return Probe(False, f"last synced {age_s:.0f} s ago. {error}".strip(), is_ours=False)
+        return Probe(True, f"synced {age_s:.0f} s ago", is_ours=False)
+
+    def _peers(self) -> Probe:
+        with read(self.db) as conn:
+            late = conn.execute(
+                sa.select(dicom_delivery.c.peer)
+                .where(
+                    dicom_delivery.c.location_id == self.config.node.location_id,
+                    dicom_delivery.c.state == "failed",
+                )
+                .distinct()
+            ).scalars()
+            names = sorted(late)
+        words = f"deliveries refused by {', '.join(names)}" if names else "nothing refused"
+        return Probe(not names, words, is_ours=False)
+
+
+class TableCollector(Collector):
+    """Gauges counted from the tables at each scrape."""
+
+    def __init__(self, db: sa.Engine, location_id: str) -> None:
+        self._db = db
+        self._location_id = location_id
+
+    def collect(self) -> Iterable[Metric]:
+        """Count what waits, what is done and what failed."""
+        with read(self._db) as conn:
+            yield self._by_state(conn, "bitewing_studies", "Studies by state", study)
+            yield self._by_state(conn, "bitewing_images", "Images by state", instance)
+            yield self._by_state(conn, "bitewing_pms_commands", "PMS writes by state", pms_command)
+            yield self._by_state(
+                conn, "bitewing_dicom_deliveries", "Result deliveries by state", dicom_delivery
+            )
+            duplicates = sa.select(sa.func.count()).where(
+                event.c.location_id == self._location_id,
+                event.c.kind == EventKind.DUPLICATE_KEPT.value,
+            )
+            yield GaugeMetricFamily(
+                "bitewing_duplicates_kept",
+                "Images kept beside another under the same SOP Instance UID",
+                value=conn.execute(duplicates).scalar_one(),
+            )
+
+    def _by_state(
+        self, conn: sa.Connection, name: str, words: str, table: sa.Table
+    ) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(name, words, labels=["state"])
+        rows = conn.execute(
+            sa.select(table.c.state, sa.func.count())
+            .where(table.c.location_id == self._location_id)
+            .group_by(table.c.state)
+        )
+        for state, number in rows:
+            family.add_metric([state], number)
+        return family
+
+
+def metrics(db: sa.Engine, location_id: str) -> CollectorRegistry:
+    """Make the registry that ``/metrics`` prints."""
+    registry = CollectorRegistry()
+    registry.register(TableCollector(db, location_id))
+    return registry
