@@ -49,8 +49,11 @@ def warp(
     )
 
 
-def appearance(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """Change curve, contrast, sharpness, noise and overlays of uint8 `pixels`; gives 0..1."""
+def appearance(rng: np.random.Generator, pixels: np.ndarray, may_mask: bool = True) -> np.ndarray:
+    """Change curve, contrast, sharpness, noise and overlays of uint8 `pixels`; gives 0..1.
+
+    `may_mask` lets an ellipse blank the corners, as archives of panoramics do.
+    """
     if rng.random() < 0.25:
         clip = float(rng.uniform(1.0, 5.0))
         pixels = cv2.createCLAHE(clip, (8, 8)).apply(pixels)
@@ -61,7 +64,7 @@ def appearance(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
     image = _sharpness(rng, image)
     if rng.random() < 0.35:
         image += rng.normal(0, rng.uniform(0.005, 0.05), image.shape).astype(np.float32)
-    if rng.random() < 0.25:
+    if may_mask and rng.random() < 0.25:
         image = _mask(rng, image)
     if rng.random() < 0.25:
         image = _overlay(rng, image)

@@ -100,15 +100,16 @@ def _viewed(film: Film, view: str) -> Film:
 
 def _mark(item: Mapping[str, object], names: Mapping[object, str]) -> Mark:
     x, y, width, height = (float(v) for v in item["bbox"])  # type: ignore[attr-defined]
-    rings: list[list[float]] = item.get("segmentation") or []  # type: ignore[assignment]
+    box = (x, y, x + width, y + height)
+    return Mark(names[item["category_id"]], box, outline_of(item.get("segmentation")))
+
+
+def outline_of(segmentation: object) -> tuple[tuple[float, float], ...]:
+    """Read the longest ring of a COCO segmentation, flat or as pairs; none gives no points."""
+    rings = segmentation if isinstance(segmentation, list) else []
     ring = max(rings, key=len, default=[])
-    points = (
-        ring
-        if ring and isinstance(ring[0], list)
-        else list(zip(ring[::2], ring[1::2], strict=True))
-    )
-    outline = tuple((float(px), float(py)) for px, py in points)
-    return Mark(names[item["category_id"]], (x, y, x + width, y + height), outline)
+    pairs = ring if ring and isinstance(ring[0], list) else zip(ring[::2], ring[1::2], strict=True)
+    return tuple((float(x), float(y)) for x, y in pairs)
 
 
 def _film(folder: Path, item: Mapping[str, object], marks: Iterable[Mark]) -> Film:

@@ -23,6 +23,7 @@ from node.domain.findings import FindingKind, ModelVersion, View
 from node.domain.teeth import LOWER_ARCH, UPPER_ARCH
 from node.errors import BitewingError, ConfigError, InvalidInput, outcome
 from training.datasets import Film, read_coco, read_views, split
+from training.dentex import is_dentex, read_dentex
 
 #: False marks per film at which the FROC curve is read. Source: clinical FROC practice.
 FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
@@ -308,7 +309,7 @@ def measure(task: str, data: Path, folder: Path) -> Report:
     state, version = loaded
     if task == "intraoral":
         return _intraoral(state, version, data)
-    films = read_views(data) if task == "triage" else read_coco(data)
+    films = _films(task, data)
     chosen = split(films).test or tuple(films)
     if not chosen:
         raise InvalidInput(f"{data} has no films")
@@ -319,6 +320,14 @@ def measure(task: str, data: Path, folder: Path) -> Report:
     from models.triage import Triage
 
     return triage_report(Triage.from_state(state, version).view, chosen)
+
+
+def _films(task: str, data: Path) -> tuple[Film, ...]:
+    if task == "triage":
+        return read_views(data)
+    if is_dentex(data):
+        return read_dentex(data, diagnoses=task == "panoramic_caries")
+    return read_coco(data)
 
 
 def _intraoral(state: dict[str, torch.Tensor], version: ModelVersion, data: Path) -> Report:

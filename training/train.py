@@ -27,7 +27,6 @@ from training import datasets
 
 #: The smoothing of the averaged weights that are kept in the end.
 _AVERAGE = 0.995
-_SAVE_EVERY_S = 120.0
 
 Batch = dict[str, torch.Tensor]
 
@@ -60,6 +59,7 @@ class Settings:
     steps: int | None
     seed: int
     rate: float = 1.0e-3
+    save_every_s: float = 120.0
 
 
 def fit(task: Task, settings: Settings) -> None:
@@ -77,7 +77,7 @@ def fit(task: Task, settings: Settings) -> None:
         step, spent = step + 1, spent + time.process_time() - start
         if step % 20 == 0:
             _log(settings, step, spent, parts)
-        if time.monotonic() - saved > _SAVE_EVERY_S:
+        if time.monotonic() - saved > settings.save_every_s:
             _save(settings, net, average, optimizer, step, spent)
             saved = time.monotonic()
     _save(settings, net, average, optimizer, step, spent)

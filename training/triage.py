@@ -30,6 +30,8 @@ _BATCH = 16
 _POOL = 300
 #: How often each view is drawn: bitewing, periapical, panoramic, other.
 _SHARES = (0.25, 0.25, 0.25, 0.25)
+#: How many intraoral draws are close crops of panoramics, the rest being synthetic.
+_CLOSE_SHARE = 0.5
 #: The longer side of stored training pixels; more than the input so that crops stay sharp.
 _STORED = 640
 
@@ -42,9 +44,11 @@ class TriageTask:
     def __init__(self, data: Path, pool: int = _POOL, seed: int = 7) -> None:
         self._films = split(read_views(data))
         train = (*self._films.train, *self._films.tune)
-        self._panoramics = [f for f in train if f.marks[0].label == "panoramic"]
-        if not self._panoramics:
+        films = [f for f in train if f.marks[0].label == "panoramic"]
+        if not films:
             raise InvalidInput("triage needs a folder of panoramic training films")
+        sets = sorted({film.path.parent for film in films})
+        self._panoramics = [[f for f in films if f.path.parent == folder] for folder in sets]
         self._toothed = [f for sub in sorted(data.iterdir()) for f in _toothed(sub)]
         self._synthetic = {view: _pool(view, pool, seed) for view in VIEWS[:2]}
         self._photos = [_stored(f.read()) for f in train if f.marks[0].label == "other"]
@@ -91,16 +95,21 @@ class TriageTask:
         """Draw one augmented, prepared image of `view`."""
         match view:
             case View.PANORAMIC:
-                pixels = _jitter(_stored(_pick(rng, self._panoramics).read()), rng, 0.6)
+                pixels = _jitter(self._panoramic(rng), rng, 0.6)
                 pixels = _reshaped(pixels, rng.uniform(1.5, 2.25))
             case View.BITEWING | View.PERIAPICAL:
                 pixels = self._intraoral(view, rng)
             case View.OTHER:
                 pixels = self._other(rng)
-        return prepare(augment.appearance(rng, np.ascontiguousarray(pixels)))
+        may_mask = view is View.PANORAMIC
+        return prepare(augment.appearance(rng, np.ascontiguousarray(pixels), may_mask))
+
+    def _panoramic(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw a set first, so that a large one does not drown the others."""
+        return _stored(_pick(rng, _pick(rng, self._panoramics)).read())
 
     def _intraoral(self, view: View, rng: np.random.Generator) -> np.ndarray:
-        if self._toothed and rng.random() < 0.35:
+        if self._toothed and rng.random() < _CLOSE_SHARE:
             pixels = close_crop(_pick(rng, self._toothed), view, rng)
         else:
             pixels = _pick(rng, self._synthetic[view])
@@ -137,7 +146,7 @@ class TriageTask:
     def _film(self, rng: np.random.Generator) -> np.ndarray:
         view = VIEWS[int(rng.integers(0, 3))]
         if view is View.PANORAMIC:
-            return _stored(_pick(rng, self._panoramics).read())
+            return self._panoramic(rng)
         return _pick(rng, self._synthetic[view])
 
     def _negative(self, rng: np.random.Generator) -> np.ndarray:
@@ -156,7 +165,7 @@ class TriageTask:
 
     def _detail(self, rng: np.random.Generator) -> np.ndarray:
         """A piece of a panoramic away from the teeth."""
-        pixels = _stored(_pick(rng, self._panoramics).read())
+        pixels = self._panoramic(rng)
         rows, cols = pixels.shape
         height, width = int(rows * rng.uniform(0.15, 0.28)), int(cols * rng.uniform(0.12, 0.3))
         top = 0 if rng.random() < 0.5 else rows - height
