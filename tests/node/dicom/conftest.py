@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from node.engine import DurableEngine
 
 Film = Callable[..., Dataset]
 
@@ -66,3 +68,15 @@ def save(tmp_path: Path) -> Callable[[Dataset], Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def enqueuer(request: pytest.FixtureRequest) -> Iterator[DurableEngine]:
+    """Enqueue into the test's database without running anything."""
+    wants_both = "database" in request.fixturenames
+    opened = request.getfixturevalue("database" if wants_both else "sqlite_database")
+    url = opened.url.render_as_string(hide_password=False)
+    engine = DurableEngine(url, b"a test's engine key, 32 bytes..!", "test-1")
+    engine.connect()
+    yield engine
+    engine.close(wait_s=0)
