@@ -6,8 +6,12 @@ the film, never on it, stands a strip that says what the marks are and who signe
 
 from __future__ import annotations
 
+import io
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 
 import numpy as np
 import numpy.typing as npt
@@ -59,23 +63,37 @@ def annotate(grey8: Pixels, marks: Sequence[Mark], banner: Sequence[str]) -> Pix
     rows, cols = grey8.shape
     film = Image.fromarray(grey8).convert("RGB")
     unit = max(1, round(min(rows, cols) / 500))
-    font = ImageFont.load_default(13 * unit)
+    font = _font(13 * unit)
     draw = ImageDraw.Draw(film)
     for item in marks:
         _stroke(draw, item, unit)
-    taken: list[Rectangle] = []
-    for item in marks:
-        taken.append(_write_label(draw, item, font, unit, (cols, rows), taken))
+    shapes = [_bounds(item) for item in marks]
+    labels: list[Rectangle] = []
+    for number, item in enumerate(marks):
+        others = shapes[:number] + shapes[number + 1 :]
+        labels.append(_write_label(draw, item, font, unit, (cols, rows), labels, others))
     return np.vstack([np.asarray(film), _strip(banner, cols, unit)])
 
 
-def can_write(text: str) -> bool:
-    """Return whether the font has every character of `text`."""
-    font = ImageFont.load_default(16)
+def writable(text: str, otherwise: str) -> str:
+    """Return `text` in letters the font has, without accents if need be, else `otherwise`."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return next((wording for wording in (text, plain) if _can_write(wording)), otherwise)
+
+
+def _can_write(text: str) -> bool:
+    font = _font(16)
     missing = bytes(font.getmask("\U0010ffff"))
     return all(
         character.isspace() or bytes(font.getmask(character)) != missing for character in text
     )
+
+
+@cache
+def _font(size_px: int) -> ImageFont.FreeTypeFont:
+    # Bitstream Vera comes with reportlab: the same letters, and bytes, on every machine.
+    face = files("reportlab").joinpath("fonts/Vera.ttf").read_bytes()
+    return ImageFont.truetype(io.BytesIO(face), size_px)
 
 
 def _stroke(draw: ImageDraw.ImageDraw, item: Mark, unit: int) -> None:
@@ -108,15 +126,16 @@ def _ticks(line: Line, half: float) -> Iterator[list[tuple[float, float]]]:
 def _write_label(
     draw: ImageDraw.ImageDraw,
     item: Mark,
-    font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
+    font: ImageFont.FreeTypeFont,
     unit: int,
     size: tuple[int, int],
-    taken: Sequence[Rectangle],
+    labels: Sequence[Rectangle],
+    shapes: Sequence[Rectangle],
 ) -> Rectangle:
     left, top, right, bottom = draw.textbbox((0, 0), item.text, font=font)
     pad = 2 * unit
     box = (right - left + 2 * pad, bottom - top + 2 * pad)
-    x, y = _place(item, box, 4 * unit, size, taken)
+    x, y = _place(item, box, 4 * unit, size, labels, shapes)
     area = (x, y, x + box[0], y + box[1])
     draw.rectangle(area, fill=item.colour, outline="#000000")
     draw.text((x + pad - left, y + pad - top), item.text, fill="#000000", font=font)
@@ -128,27 +147,27 @@ def _place(
     box: tuple[float, float],
     gap: float,
     size: tuple[int, int],
-    taken: Sequence[Rectangle],
+    labels: Sequence[Rectangle],
+    shapes: Sequence[Rectangle],
 ) -> tuple[float, float]:
+    """Find a place beside the mark: off every label, and off other marks where it can be."""
+    x0, y0, x1, y1 = _bounds(item)
+    beside = [(x0, y1 + gap), (x1 + gap, y0), (x0 - gap - box[0], y0)]
+    candidates = [(x0, y0 - gap - box[1]), *beside]
+    candidates += [(x, y + step * (box[1] + gap)) for step in (1, 2, 3) for x, y in beside]
+    limit = (max(size[0] - 1 - box[0], 0), max(size[1] - 1 - box[1], 0))
+    inside = [(min(max(x, 0), limit[0]), min(max(y, 0), limit[1])) for x, y in candidates]
+    unmoved = [place for place, wanted in zip(inside, candidates, strict=True) if place == wanted]
+    for places, taken in ((unmoved, [*labels, *shapes]), (inside, labels)):
+        for x, y in places:
+            if not _hits((x, y, x + box[0], y + box[1]), taken):
+                return x, y
+    return inside[0]
+
+
+def _bounds(item: Mark) -> Rectangle:
     xs, ys = zip(*item.geometry.points, strict=True)
-    candidates = [
-        (min(xs), min(ys) - gap - box[1]),
-        (min(xs), max(ys) + gap),
-        (max(xs) + gap, min(ys)),
-        (min(xs) - gap - box[0], min(ys)),
-    ]
-    candidates += [(x, y + step * (box[1] + gap)) for step in (1, 2, 3) for x, y in candidates[1:]]
-    inside = [
-        (min(max(x, 0), max(size[0] - 1 - box[0], 0)), min(max(y, 0), max(size[1] - 1 - box[1], 0)))
-        for x, y in candidates
-    ]
-    for (x, y), wanted in zip(inside, candidates, strict=True):
-        if (x, y) == wanted and not _hits((x, y, x + box[0], y + box[1]), taken):
-            return x, y
-    return next(
-        ((x, y) for x, y in inside if not _hits((x, y, x + box[0], y + box[1]), taken)),
-        inside[0],
-    )
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _hits(area: Rectangle, taken: Sequence[Rectangle]) -> bool:
@@ -159,10 +178,10 @@ def _hits(area: Rectangle, taken: Sequence[Rectangle]) -> bool:
 
 
 def _strip(banner: Sequence[str], cols: int, unit: int) -> Pixels:
-    font = ImageFont.load_default(min(12 * unit, max(10, cols // 12)))
+    font = _font(min(12 * unit, max(10, cols // 12)))
     margin = 6 * unit
     lines = [part for text in banner for part in _wrap(text, font, cols - 2 * margin)]
-    height = sum(font.getmetrics()) if isinstance(font, ImageFont.FreeTypeFont) else 12
+    height = sum(font.getmetrics())
     strip = Image.new("RGB", (cols, 2 * margin + height * len(lines)), _STRIP)
     draw = ImageDraw.Draw(strip)
     for number, text in enumerate(lines):
@@ -170,9 +189,7 @@ def _strip(banner: Sequence[str], cols: int, unit: int) -> Pixels:
     return np.asarray(strip)
 
 
-def _wrap(
-    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float
-) -> Iterator[str]:
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: float) -> Iterator[str]:
     line = ""
     for word in text.split():
         longer = f"{line} {word}".strip()

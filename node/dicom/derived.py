@@ -88,6 +88,7 @@ class SourceImage:
     columns: int
     text: dict[str, str] = field(repr=False)
     time_zone: timezone | None = None
+    is_calibrated: bool = False  # Pixel Spacing holds in the patient (PS3.3 10.7.1.3)
 
     @property
     def patient(self) -> tuple[str, str]:
@@ -129,6 +130,7 @@ def read_source(ds: Dataset, fallback_charset: str = "ISO_IR 100") -> SourceImag
         columns,
         text,
         _offset(str(ds.get("TimezoneOffsetFromUTC", "") or "")),
+        str(ds.get("PixelSpacingCalibrationType", "")) in ("GEOMETRY", "FIDUCIAL"),
     )
 
 

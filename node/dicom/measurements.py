@@ -39,6 +39,8 @@ _PERCENT = Code("%", "UCUM", "Percent")
 _MILLIMETRE = Code("mm", "UCUM", "millimeter")
 _PIXELS = Code("{pixels}", "UCUM", "Pixels")
 
+_NOT_CALIBRATED = "Millimetres at the detector plane; magnification is not calibrated."
+
 Pixels = npt.NDArray[np.float32]
 Group: TypeAlias = (
     sr.PlanarROIMeasurementsAndQualitativeEvaluations | sr.MeasurementsAndQualitativeEvaluations
@@ -113,6 +115,8 @@ def measurement_group(reported: ReportedFinding, source: SourceImage) -> Group:
             ],
             geometric_purpose=_OUTLINE,
         )
+    if finding.value_mm is not None and not source.is_calibrated:
+        _append_comment(group, _NOT_CALIBRATED)
     _append_comment(group, reported.comment)
     return group
 

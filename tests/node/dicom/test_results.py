@@ -440,6 +440,16 @@ def test_a_bone_level_without_spacing_has_no_millimetres():
     assert {m.name.value for m in group.get_measurements()} == {"410668003", "111012"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_said"),
+    [({}, True), ({"PixelSpacingCalibrationType": "GEOMETRY"}, False)],
+    ids=["detector plane", "calibrated"],
+)
+def test_uncalibrated_millimetres_are_marked_as_such(changes, is_said):
+    ds = preliminary([source(**changes)], [reported(1, BONE)])
+    assert ("not calibrated" in everything_texts(ds)) == is_said
+
+
 def test_a_finding_keeps_its_tracking_uid_from_suggestion_to_signature():
     early = content(preliminary([source()], [reported(1, CARIES)]))
     edited = signed(1, replace(CARIES, depth=CariesDepth.D2), state=DecisionState.EDITED)
@@ -642,18 +652,14 @@ def test_the_annotated_copy_shows_only_the_findings_of_its_own_image():
 
 
 def test_the_annotated_copy_says_what_it_was_made_of():
-    ds = reread(
-        compose_annotated(
-            source(), grey8(), review(signed(1, CARIES)), composer=COMPOSER, instance_number=3
-        )
-    )
+    ds = reread(compose_annotated(source(2), grey8(), review(signed(1, CARIES)), composer=COMPOSER))
     item = ds.SourceImageSequence[0]
-    assert item.ReferencedSOPInstanceUID == f"{STUDY}.1.1"
+    assert item.ReferencedSOPInstanceUID == f"{STUDY}.1.2"
     assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
     assert item.SpatialLocationsPreserved == "YES"
     assert list(ds.ImageType) == ["DERIVED", "SECONDARY"]
     assert (ds.ConversionType, ds.BurnedInAnnotation) == ("WSD", "YES")
-    assert (ds.Modality, ds.InstanceNumber) == ("IO", 3)
+    assert (ds.Modality, ds.InstanceNumber) == ("IO", 2)
     assert ds.LossyImageCompression == "00"
     assert "AI-assisted" in ds.SeriesDescription
 
