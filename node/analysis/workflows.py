@@ -26,6 +26,9 @@ from node.errors import ConfigError, InvalidInput, Rejected
 
 #: An image that kills the process this often is the cause, not a victim.
 _TRIES = 3
+#: Presentation states, raw data, structured reports and key objects, encapsulated documents
+#: (PS3.4 B.5): kept with the study, but nothing to look at.
+_NOT_IMAGES = tuple(f"1.2.840.10008.5.1.4.1.1.{part}" for part in ("11.", "66", "88.", "104."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,12 @@ class Analyser:
     def analyse(self, instance_id: str) -> str:
         """Analyse one image and store the result; returns ``analysed``, ``failed`` or ``died``."""
         image = self._image(instance_id)
+        if image.sop_class_uid.startswith(_NOT_IMAGES):
+            store_failure(self.db, self.actor, instance_id, InstanceState.NOT_AN_IMAGE, "")
+            return "failed"
         if image.rows is None:
-            state = InstanceState.NOT_AN_IMAGE if not image.failure else InstanceState.UNREADABLE
-            store_failure(self.db, self.actor, instance_id, state, image.failure)
+            reason = image.failure or "the header states no image size"
+            store_failure(self.db, self.actor, instance_id, InstanceState.UNREADABLE, reason)
             return "failed"
         started_at = datetime.now(UTC)
         try:
@@ -106,6 +112,7 @@ class Analyser:
                 sa.select(
                     instance.c.study_id,
                     instance.c.storage_key,
+                    instance.c.sop_class_uid,
                     instance.c.rows,
                     instance.c.failure,
                     instance.c.state,

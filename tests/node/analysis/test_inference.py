@@ -1,0 +1,165 @@
+"""The inference process: it answers, it is replaced, it costs nobody else anything."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+from node.analysis.inference import InferenceDied, InferenceProcess
+from node.analysis.worker import analysis_from_json, analysis_to_json
+from node.config import AnalysisSection
+from node.domain.findings import (
+    Box,
+    CariesDepth,
+    Finding,
+    FindingKind,
+    ImageAnalysis,
+    Line,
+    ModelVersion,
+    Polygon,
+    ToothMark,
+    View,
+)
+from node.domain.teeth import Surface, Tooth
+from node.errors import ConfigError, InvalidInput
+
+pytest.importorskip("torch")
+MODEL = ModelVersion("test", "1", "0" * 64)
+
+
+def write_image(path: Path, samples: np.ndarray) -> Path:
+    """Write a 16-bit grey Secondary Capture."""
+    ds = pydicom.Dataset()
+    ds.SOPClassUID = SecondaryCaptureImageStorage
+    ds.SOPInstanceUID = generate_uid()
+    ds.Rows, ds.Columns = samples.shape
+    ds.SamplesPerPixel, ds.PixelRepresentation = 1, 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 16, 15
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.PixelData = samples.astype("<u2").tobytes()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    return write_image(tmp_path / "image.dcm", rng.integers(0, 4096, (300, 400)))
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[InferenceProcess]:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "manifest.json").write_text("[]")
+    section = AnalysisSection(weights_dir=str(tmp_path / "weights"), threads=1, timeout_s=60)
+    opened = InferenceProcess(section)
+    yield opened
+    opened.close()
+
+
+def test_without_weights_it_says_what_is_absent(process: InferenceProcess, image: Path) -> None:
+    assert process.installed().models == ()
+    analysis = process.analyse(image)
+    assert analysis.view is None
+    assert "triage" in analysis.absent
+    assert analysis.findings == ()
+
+
+def test_unreadable_pixels_are_a_reason_and_the_process_lives_on(
+    process: InferenceProcess, image: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.dcm"
+    broken.write_bytes(image.read_bytes()[:-1000])
+    with pytest.raises(InvalidInput):
+        process.analyse(broken)
+    before = process.process_id
+    process.analyse(image)
+    assert process.process_id == before
+
+
+def test_a_dead_process_is_replaced(process: InferenceProcess, image: Path) -> None:
+    process.analyse(image)
+    first = process.process_id
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while process.process_id is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.analyse(image)
+    assert process.process_id not in (None, first)
+
+
+def test_death_during_an_image_is_retryable(process: InferenceProcess, image: Path) -> None:
+    process.installed()
+    stopped = process.process_id
+    assert stopped is not None
+    os.kill(stopped, signal.SIGSTOP)  # it hangs on the image, then dies
+    caught: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            process.analyse(image)
+        except InferenceDied as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(0.3)  # let the request reach the pipe; either order must give the same outcome
+    os.kill(stopped, signal.SIGKILL)
+    thread.join(30)
+    assert len(caught) == 1
+    process.analyse(image)
+
+
+def test_an_image_that_takes_too_long_is_given_up(tmp_path: Path, image: Path) -> None:
+    (tmp_path / "manifest.json").write_text("[]")
+    process = InferenceProcess(AnalysisSection(weights_dir=str(tmp_path), timeout_s=0.5))
+    process.installed()
+    assert process.process_id is not None
+    os.kill(process.process_id, signal.SIGSTOP)
+    with pytest.raises(InferenceDied):
+        process.analyse(image)
+    process.close()
+
+
+def test_wrong_weights_are_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("not json")
+    process = InferenceProcess(AnalysisSection(weights_dir=str(tmp_path)))
+    with pytest.raises(ConfigError):
+        process.installed()
+    process.close()
+
+
+def test_an_analysis_survives_the_pipe() -> None:
+    findings = (
+        Finding(
+            FindingKind.CARIES,
+            Polygon(((1.0, 2.0), (3.0, 4.0), (5.0, 1.0))),
+            Tooth("46"),
+            (Surface.MESIAL, Surface.OCCLUSAL),
+            CariesDepth.D2,
+            probability=0.5,
+            model=MODEL,
+        ),
+        Finding(FindingKind.BONE_LEVEL, Line(((0.0, 0.0), (1.0, 9.0))), value_mm=2.5, model=MODEL),
+    )
+    analysis = ImageAnalysis(
+        View.BITEWING,
+        0.9,
+        (ToothMark(Tooth("17"), Box(0.0, 0.0, 10.0, 20.0), 0.8, MODEL),),
+        findings,
+        (MODEL,),
+        ("panoramic_teeth",),
+        ("a note",),
+    )
+    assert analysis_from_json(analysis_to_json(analysis)) == analysis
