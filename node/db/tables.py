@@ -174,7 +174,7 @@ procedure = sa.Table(
     _ref("patient_id", "patient"),
     sa.Column("appointment_key", sa.String(64), nullable=False, server_default=""),
     sa.Column("cdt_code", sa.String(16), nullable=False),
-    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
     sa.Column("tooth", sa.String(4), nullable=False, server_default=""),
     sa.Column("procedure_date", sa.Date, nullable=True),
     _at("synced_at"),

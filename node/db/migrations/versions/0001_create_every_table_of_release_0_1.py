@@ -192,7 +192,7 @@ def upgrade() -> None:
         sa.Column("patient_id", sa.String(length=32), nullable=False),
         sa.Column("appointment_key", sa.String(length=64), server_default="", nullable=False),
         sa.Column("cdt_code", sa.String(length=16), nullable=False),
-        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("status", sa.String(length=32), nullable=False),
         sa.Column("tooth", sa.String(length=4), server_default="", nullable=False),
         sa.Column("procedure_date", sa.Date(), nullable=True),
         sa.Column("synced_at", node.db.tables.UtcDateTime(timezone=True), nullable=False),
