@@ -40,7 +40,7 @@ function Login() {
         ${start.practice_name && html`<p class="muted" id="about">${start.practice_name}</p>`}
         <label class="field">User name
           <input name="username" autocomplete="username" autocapitalize="none" spellcheck="false"
-            required maxlength="64" autofocus />
+            required maxlength="64" />
         </label>
         <label class="field">Password
           <input ref=${password} name="password" type="password" autocomplete="current-password"

@@ -5,7 +5,7 @@ import { alarm, say } from "../shared/say.mjs";
 import { flip, rotate, zoomAt, zoomTo } from "../engine/view.mjs";
 import * as at from "./store.mjs";
 import { change, leftWords } from "./changes.mjs";
-import { look, setLook, stageSize, fitAgain, nextWindow, frames, startDisplay, dragWindow } from "./looks.mjs";
+import { look, setLook, stageSize, fitAgain, nextWindow, startDisplay, dragWindow } from "./looks.mjs";
 
 /** Show an image and choose its first open suggestion. */
 export function showImage(id) {
@@ -166,8 +166,8 @@ export const viewing = {
   rotate: () => ready() && turn(rotate(look.value.view)),
   mirror: () => ready() && turn(flip(look.value.view)),
   invert: () => ready() && setLook({ isInverted: !look.value.isInverted }),
-  reset: () => ready() && at.current.value.grey && setLook({ display: startDisplay(at.current.value, frames.peek(at.currentId.value) ?? {}) }),
-  nextWindow: () => ready() && look.value.display && frames.peek(at.currentId.value) && nextWindow(frames.peek(at.currentId.value)),
+  reset: () => ready() && at.current.value.grey && setLook({ display: startDisplay(at.current.value) }),
+  nextWindow: () => ready() && look.value.display && nextWindow(),
   window: (dx, dy) => ready() && look.value.display && dragWindow(look.value.display, dx, dy),
   toSelection: () => ready() && at.selected.value
     && setLook({ view: zoomTo(look.value.view, stageSize.value, at.selected.value.geometry.points) }),
@@ -177,10 +177,9 @@ function ready() {
   return Boolean(look.value);
 }
 
-/** Turning or mirroring a fitted image fits it again. */
+/** Turning or mirroring fits the image again. */
 function turn(view) {
-  const isFitted = !at.images.value.length || look.value.isFitted !== false;
-  setLook(isFitted ? { view: null, turns: view.turns, mirror: view.mirror } : { view });
+  setLook({ view: null, turns: view.turns, mirror: view.mirror });
 }
 
 /** Signing opens only when nothing is on its way; the dialog says what is left. */

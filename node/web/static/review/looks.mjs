@@ -3,9 +3,8 @@
 import { signal, computed } from "../vendor/preact.mjs";
 import { bytes, picture } from "../shared/api.mjs";
 import { Frames } from "../engine/frames.mjs";
-import { fit } from "../engine/view.mjs";
-import { firstDisplay, lutWindow, percentileWindow, windowDisplay } from "../engine/grey.mjs";
-import { clamp } from "../engine/view.mjs";
+import { clamp, fit } from "../engine/view.mjs";
+import { firstDisplay, lutWindow, windowDisplay } from "../engine/grey.mjs";
 import { current, images } from "./store.mjs";
 
 /** Size of the stage in CSS pixels. */
@@ -67,18 +66,17 @@ export function fitAgain() {
 }
 
 /** The display an image starts with. */
-export function startDisplay(image, frame) {
-  return image.grey && !image.grey.is_color ? firstDisplay(image.grey, frame.samples ?? null) : null;
+export function startDisplay(image) {
+  return image.grey && !image.grey.is_color ? firstDisplay(image.grey) : null;
 }
 
-/** Show the image's next window: its LUT, its windows, then percentiles. */
-export function nextWindow(frame) {
+/** Show the image's next window: its LUT, then its windows. */
+export function nextWindow() {
   const { grey } = current.value;
   const { display } = look.value;
   const all = [
     ...(grey.voi_lut ? [{ kind: "lut" }] : []),
     ...grey.windows.map((window) => windowDisplay(grey, window)),
-    { kind: "window", ...percentileWindow(grey, frame.samples), func: "LINEAR_EXACT" },
   ];
   const same = (d) => d.kind === display.kind && d.center === display.center && d.width === display.width;
   setLook({ display: all[(all.findIndex(same) + 1) % all.length] });

@@ -64,7 +64,8 @@ export function Menu() {
 /** Beside the shape, inside the stage; the reason strip stands at the bottom. */
 function placeOf(menu) {
   const size = stageSize.value;
-  if (menu.kind === "reason" || menu.kind === "goto") return { left: `${(size.width - WIDTH) / 2}px`, bottom: "16px" };
+  if (menu.kind === "reason") return { left: `${Math.max((size.width - 820) / 2, size.width * 0.03)}px`, bottom: "14px" };
+  if (menu.kind === "goto") return { left: `${(size.width - WIDTH) / 2}px`, bottom: "14px" };
   const geometry = menu.geometry ?? at.findings.value.get(menu.id)?.geometry;
   const [x0, y0, x1] = bounds(geometry.points.map(toStage));
   const left = x1 + 16 + WIDTH < size.width ? x1 + 16 : Math.max(x0 - 16 - WIDTH, 8);

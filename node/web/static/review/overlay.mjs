@@ -1,7 +1,7 @@
 /** Findings on the image, as SVG: class by colour and letter, state by line and mark, never by colour alone. */
 
 import { html } from "../vendor/preact.mjs";
-import { map, matrix } from "../engine/view.mjs";
+import { bounds, map, matrix } from "../engine/view.mjs";
 import { lengthWords } from "../engine/measure.mjs";
 import { kindOf } from "../shared/kinds.mjs";
 import * as at from "./store.mjs";
@@ -9,7 +9,7 @@ import { look, stageSize } from "./looks.mjs";
 import { handles, path, vertices } from "./shapes.mjs";
 
 const STATE_MARK = { suggested: "", accepted: "", edited: "✎", rejected: "×" };
-const CHAR_PX = 7.4;
+const CHAR_PX = 8;
 const LABEL_PX = 18;
 
 export function Overlay() {
@@ -85,6 +85,10 @@ function Draft({ draft, m, image, size }) {
   </g>`;
 }
 
+function boundsOf(finding, m) {
+  return bounds(vertices(finding.geometry).map((point) => map(m, point)));
+}
+
 /** What a label says: letter, tooth, surfaces, score of an open suggestion, the state's mark. */
 export function labelWords(finding) {
   const score = finding.state === "suggested" && finding.probability !== null ? `${Math.round(finding.probability * 100)}%` : "";
@@ -95,17 +99,14 @@ export function labelWords(finding) {
 
 /** Place labels outside their shapes, clear of each other and of the stage's edge. */
 export function placeLabels(marks, m, size) {
-  const taken = [];
   const placed = new Map();
+  const boxes = new Map(marks.map((f) => [f.id, boundsOf(f, m)]));
+  const taken = [...boxes.values()].map(([x, y, x1, y1]) => ({ x, y, width: x1 - x, height: y1 - y }));
   const order = [...marks].sort((a, b) => (b.id === at.selectedId.value) - (a.id === at.selectedId.value));
   for (const finding of order) {
     const words = labelWords(finding);
     const width = Math.round(words.length * CHAR_PX + 10);
-    const points = vertices(finding.geometry).map((p) => map(m, p));
-    const x0 = Math.min(...points.map((p) => p[0]));
-    const x1 = Math.max(...points.map((p) => p[0]));
-    const y0 = Math.min(...points.map((p) => p[1]));
-    const y1 = Math.max(...points.map((p) => p[1]));
+    const [x0, y0, x1, y1] = boxes.get(finding.id);
     if (x1 < 0 || y1 < 0 || x0 > size.width || y0 > size.height) continue;
     const gap = 8;
     const spots = [
@@ -114,9 +115,9 @@ export function placeLabels(marks, m, size) {
       [x0, y0 - 2 * (LABEL_PX + 4) - gap], [x0, y1 + LABEL_PX + 4 + gap],
     ];
     const isFree = ([x, y]) => x >= 2 && y >= 2 && x + width <= size.width - 2 && y + LABEL_PX <= size.height - 2
-      && !taken.some((t) => x < t.x + t.width + 3 && t.x < x + width + 3 && y < t.y + LABEL_PX + 3 && t.y < y + LABEL_PX + 3);
+      && !taken.some((t) => x < t.x + t.width + 3 && t.x < x + width + 3 && y < t.y + t.height + 3 && t.y < y + LABEL_PX + 3);
     const [x, y] = spots.find(isFree) ?? [Math.min(Math.max(x0, 2), size.width - width - 2), Math.max(y0 - LABEL_PX - gap, 2)];
-    const label = { x, y, width, words };
+    const label = { x, y, width, words, height: LABEL_PX };
     taken.push(label);
     placed.set(finding.id, label);
   }

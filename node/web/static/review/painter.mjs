@@ -63,7 +63,7 @@ export class Painter {
       const frame = await frames.get(image.id);
       if (!this.pictures.has(image.id)) this.keep(image.id, makePicture(frame));
       if (current.value?.id !== image.id) return;
-      if (!look.value.display) setLook({ display: startDisplay(image, frame) });
+      if (!look.value.display) setLook({ display: startDisplay(image) });
       this.mark(image.id, "ready");
       noteView("seen_image", image.id);
       const at = images.value.indexOf(image);

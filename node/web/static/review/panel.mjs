@@ -21,7 +21,7 @@ export function Panel() {
     <div class="listhead">
       <h2>Findings</h2>
       <select aria-label="Which findings" value=${at.listScope.value} onChange=${(e) => (at.listScope.value = e.target.value)}>
-        <option value="image">this image</option><option value="study">all images</option></select>
+        <option value="image">image</option><option value="study">study</option></select>
       <span class="grow"></span>
       <div class="stops" role="radiogroup" aria-label="Sensitivity" onKeyDown=${roving}>
         ${["strict", "default", "wide"].map((stop) => html`<button key=${stop} role="radio" aria-checked=${String(at.stop.value === stop)}
@@ -93,23 +93,23 @@ function Card({ finding }) {
       <span class="ellipsis"><strong>${kindOf(finding.kind).words}</strong></span>
       <span class="where">${[at.toothWords(finding.tooth), finding.surfaces].filter(Boolean).join(" ") || "no tooth"}</span>
       <span class="grow"></span>
-      <span class="what">${valueWords(finding, image)}</span>
+      <span class="what">${valueWords(finding)}</span>
     </button>
     <div class="cardline"><span class=${`state ${finding.state}`}>${act.stateWords(finding)}</span>
       ${finding.probability !== null && html`<span class="muted" title=${SCORE_HELP}>${scoreWords(finding.probability)}</span>`}
       ${at.listScope.value === "study" && html`<span class="muted">${at.imageWords(image, true)}</span>`}</div>
     ${conflict && html`<${Conflict} id=${finding.id} conflict=${conflict} />`}
-    ${isSelected && html`<${Details} finding=${finding} />`}
+    ${isSelected && html`<${Details} finding=${finding} image=${image} />`}
   </li>`;
 }
 
-function valueWords(finding, image) {
+function valueWords(finding) {
   if (finding.depth) return finding.depth;
-  if (finding.value_mm !== null) return `${finding.value_mm.toFixed(1)} mm${planeWords(image.spacing, image.view === "panoramic")}`;
+  if (finding.value_mm !== null) return `${finding.value_mm.toFixed(1)} mm`;
   return finding.value_percent !== null ? `${Math.round(finding.value_percent)} %` : "";
 }
 
-function Details({ finding }) {
+function Details({ finding, image }) {
   const isOpen = at.isOpen(finding);
   const isOwn = finding.origin === "human";
   const zone = at.study.value.settings.time_zone;
@@ -126,6 +126,8 @@ function Details({ finding }) {
       ${finding.kind === "caries" && html`<button class="quiet" onClick=${() => act.openMenu("depth")}>Depth <kbd>V</kbd></button>`}
       <button class="quiet" onClick=${() => act.openMenu("comment")}>Comment <kbd>/</kbd></button></div>`}
     ${act.takesPlan(finding) && html`<${Plan} finding=${finding} />`}
+    ${finding.value_mm !== null && html`<p class="muted">${finding.value_mm.toFixed(1)} mm${planeWords(image.spacing, image.view === "panoramic")}
+      ${finding.value_percent !== null && `, ${Math.round(finding.value_percent)} % of the root`}</p>`}
     ${finding.reason && html`<p class="muted">Reason: ${finding.reason.replaceAll("_", " ")}</p>`}
     ${finding.comment && html`<p class="comment">${finding.comment}</p>`}
     <p class="muted by">${finding.model ? `${finding.model.name} ${finding.model.version}` : isOwn ? "Drawn by hand" : ""}

@@ -4,7 +4,7 @@ import { html, useEffect, useRef } from "../vendor/preact.mjs";
 import { spacingWords } from "../engine/measure.mjs";
 import { displayWords } from "../engine/grey.mjs";
 import { may } from "../shared/session.mjs";
-import { Retry } from "../worklist/repair.mjs";
+import { Retry } from "../shared/retry.mjs";
 import * as at from "./store.mjs";
 import { attach } from "./gestures.mjs";
 import { loads, look, stageSize } from "./looks.mjs";

@@ -37,24 +37,6 @@ export function isForControl(event) {
   return false;
 }
 
-/** Combinations that belong to the browser or the system; a page must not want them. */
-export const RESERVED = [
-  "Ctrl+T", "Ctrl+N", "Ctrl+W", "Ctrl+L", "Ctrl+R", "Ctrl+P", "Ctrl+F", "Ctrl+S", "Ctrl+D", "Ctrl+A",
-  "Ctrl+C", "Ctrl+V", "Ctrl+X", "Ctrl+Tab", "Alt+ArrowLeft", "Alt+ArrowRight", "Ctrl+Shift+T",
-  "Ctrl+Shift+N", "Ctrl+Shift+W", "F1", "F5", "F11", "F12", "Tab", "Ctrl+Shift+I", "Ctrl+Q",
-];
-
-/** Combinations that occur twice in a key map [{combos, ...}]. */
-export function duplicates(map) {
-  const seen = new Set();
-  const twice = [];
-  for (const combination of map.flatMap((entry) => entry.combos)) {
-    if (seen.has(combination)) twice.push(combination);
-    seen.add(combination);
-  }
-  return twice;
-}
-
 /** Move the focus with the arrow keys inside a toolbar, which is one tab stop. */
 export function roving(event) {
   const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];

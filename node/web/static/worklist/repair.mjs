@@ -4,6 +4,7 @@ import { html, signal, useEffect, useRef, useState } from "../vendor/preact.mjs"
 import { call } from "../shared/api.mjs";
 import { say } from "../shared/say.mjs";
 import { may, me } from "../shared/session.mjs";
+import { Retry } from "../shared/retry.mjs";
 import { dayWords, nameWords, timeWords } from "../shared/chrome.mjs";
 
 /** The row whose patient is being linked, or null. */
@@ -43,21 +44,6 @@ function Problem({ row, index, chosen, onChanged }) {
   </li>`;
 }
 
-/** Analyse one image again. */
-export function Retry({ id, onChanged }) {
-  const [words, setWords] = useState("");
-  const retry = async () => {
-    try {
-      const { attempt } = await call(`/api/images/${id}/retry`, { method: "POST" });
-      setWords(`Started, attempt ${attempt}.`);
-      onChanged?.();
-    } catch (problem) {
-      setWords(problem.words);
-    }
-  };
-  return html`<button onClick=${retry}>Retry</button> <span role="status" class="muted">${words}</span>`;
-}
-
 /** The dialog: what the images say, who it may be, choose, confirm. */
 export function Repair({ onChanged }) {
   const row = repairing.value;
@@ -74,10 +60,11 @@ export function Repair({ onChanged }) {
     event.preventDefault();
     const text = new FormData(event.currentTarget).get("text").trim();
     if (text.length < 2) return;
+    setChoice(null);
+    setFound({ sender: found?.sender ?? null, candidates: null });
     try {
       const answer = await call("/api/patients/search", { body: { text } });
       setFound({ sender: found?.sender ?? null, candidates: answer.candidates });
-      setChoice(null);
       setWords(answer.candidates.length ? "" : "No patient found. Check the spelling, or the number.");
     } catch (problem) {
       setWords(problem.words);
@@ -123,7 +110,7 @@ export function Repair({ onChanged }) {
 }
 
 function Choices({ found, choice, setChoice }) {
-  if (!found) return html`<div class="skeleton" aria-busy="true"></div>`;
+  if (!found?.candidates) return html`<div class="skeleton" aria-busy="true"></div>`;
   if (!found.candidates.length) return html`<p class="muted">Nobody in the practice's records fits. Search by name or number.</p>`;
   return html`<div class="candidates" role="radiogroup" aria-label="Patients">${found.candidates.map((candidate) => html`
     <label class="candidate" key=${candidate.patient_id}>

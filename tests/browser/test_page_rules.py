@@ -1,0 +1,123 @@
+"""Rules that hold on every page: accessibility, keys, code size, nothing personal where it stays."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from axe_core_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+import node.web
+
+pytestmark = pytest.mark.browser
+
+STATIC = Path(node.web.__file__).parent / "static"
+RESERVED = {
+    *(f"Ctrl+{key}" for key in "TNWLRPFSDACVXQ"),
+    *("Ctrl+Shift+T", "Ctrl+Shift+N", "Ctrl+Shift+W", "Ctrl+Shift+I", "Ctrl+Tab", "Tab"),
+    *("Alt+ArrowLeft", "Alt+ArrowRight", "F1", "F5", "F11", "F12"),
+}
+
+
+def violations(page) -> list[str]:
+    """Serious and critical findings of axe."""
+    found = Axe().run(page)["violations"]
+    return [
+        f"{item['id']}: {node['html'][:160]}"
+        for item in found
+        if item["impact"] in ("serious", "critical")
+        for node in item["nodes"]
+    ]
+
+
+@pytest.fixture
+def study_id(clinic) -> str:
+    made = clinic.add_study(clinic.add_patient("Sandbox", "Ada"), images=2)
+    clinic.analyse(made)
+    return made
+
+
+def test_axe_finds_nothing_serious(clinic, study_id, open_reader) -> None:
+    reader = open_reader(clinic)
+    reader.page.goto(f"{clinic.url}/login")
+    expect(reader.page.get_by_label("User name")).to_be_focused()
+    assert violations(reader.page) == []
+    reader.shot("login")
+    reader.sign_in()
+    assert violations(reader.page) == []
+    reader.open(study_id)
+    assert violations(reader.page) == []
+    reader.press("a", "c")
+    assert violations(reader.page) == []
+    reader.press("Escape", "Control+Enter")
+    expect(reader.page.get_by_label("Password of Dr. Mei Lin")).to_be_visible()
+    assert violations(reader.page) == []
+
+
+def test_no_key_means_two_things(clinic, study_id, reader) -> None:
+    reader.open(study_id)
+    combos = reader.page.evaluate(
+        """async () => (await import("/static/review/keymap.mjs")).KEYS.flatMap((k) => k.combos)"""
+    )
+    assert len(combos) == len(set(combos)) > 40
+    assert RESERVED.isdisjoint(combos)
+    assert RESERVED.isdisjoint({"Ctrl+Enter", "Ctrl+Z"})
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1280, 720), (1920, 1080), (3840, 2160), (1024, 768), (768, 1024)]
+)
+def test_the_page_fits_the_screen(clinic, study_id, open_reader, width: int, height: int) -> None:
+    reader = open_reader(clinic, width, height)
+    reader.sign_in()
+    reader.open(study_id)
+    size = reader.page.evaluate(
+        "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]"
+    )
+    assert size[0] <= width
+    assert size[1] <= height
+    box = reader.page.locator("#stage").bounding_box()
+    assert box is not None
+    assert box["width"] * box["height"] > 0.25 * width * height
+    sign = reader.page.get_by_role("button", name=re.compile("^Sign Ctrl"))
+    expect(sign).to_be_in_viewport()
+    reader.shot(f"review-{width}x{height}")
+
+
+def test_nothing_personal_stays_in_the_browser(clinic, study_id, reader) -> None:
+    urls: list[str] = []
+    reader.page.on("request", lambda request: urls.append(request.url))
+    reader.open(study_id)
+    reader.press("a", "]")
+    reader.settle()
+    assert not [url for url in urls if re.search("sandbox|ada|1984", url, re.IGNORECASE)]
+    kept = reader.page.evaluate(
+        "JSON.stringify([{...localStorage}, {...sessionStorage}, document.title])"
+    )
+    assert not re.search("sandbox, ada|1984", kept, re.IGNORECASE)
+
+
+def test_page_code_stays_small(clinic, study_id, reader) -> None:
+    sizes: dict[str, int] = {}
+
+    def note(response) -> None:
+        if response.url.endswith(".mjs"):
+            sizes[response.url] = len(response.body())
+
+    reader.page.on("response", note)
+    reader.open(study_id)
+    expect(reader.page.locator(".mark").first).to_be_visible()
+    assert len(sizes) > 15
+    assert sum(sizes.values()) <= 150_000, sizes
+
+
+def test_modules_are_short_and_the_engine_stands_alone() -> None:
+    for path in STATIC.rglob("*.mjs"):
+        text = path.read_text()
+        if path.parent.name != "vendor":
+            assert text.count("\n") < 400, path.name
+        if path.parent.name == "engine":
+            imports = re.findall(r'from "([^"]+)"', text)
+            assert all(name.startswith("./") for name in imports), path.name
