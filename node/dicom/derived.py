@@ -73,7 +73,8 @@ class Composer:
     @property
     def organization(self) -> str:
         """The practice's name as LO can hold it (64 characters)."""
-        return self.practice_name.strip()[:64] or "Dental practice"
+        clean = re.sub(r"[\x00-\x1f\x7f\\]+", " ", self.practice_name)
+        return clean.strip()[:64] or "Dental practice"
 
 
 @dataclass(frozen=True, slots=True)

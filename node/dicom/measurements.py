@@ -6,6 +6,7 @@ from the line (TID 1501). Coordinates are (column, row), 0..Columns and 0..Rows 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -261,7 +262,9 @@ def _group_source(source: SourceImage) -> sr.SourceImageForMeasurementGroup:
 
 
 def _append_comment(group: Group, comment: str) -> None:
-    if comment.strip():
+    # PS3.5 6.2: UT holds line breaks and tabs, no other control characters
+    clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]+", " ", comment).strip()
+    if clean:
         group[0].ContentSequence.append(
-            sr.TextContentItem(_COMMENT, comment.strip(), relationship_type="CONTAINS")
+            sr.TextContentItem(_COMMENT, clean, relationship_type="CONTAINS")
         )

@@ -143,6 +143,7 @@ def send_paths(
         The peer refuses associations with us, and nothing was sent.
     """
     _require_ae_title(calling_ae)
+    _require_ae_title(peer.ae_title)
     found = list(find_objects(paths))
     objects = [item for item in found if isinstance(item, FoundObject)]
     outcomes = [
@@ -280,16 +281,14 @@ def _store(assoc: Association, item: FoundObject) -> FileOutcome:
         return FileOutcome(item.path, Sent.REFUSED, f"the peer does not take {kind}")
     if not assoc.is_established:
         return FileOutcome(item.path, Sent.LATER, "the peer closed the association")
-    with tempfile.TemporaryDirectory(prefix="bitewing-send-") as folder:
-        try:
-            path = _well_formed(item, Path(folder))
-        except OSError as error:
-            return FileOutcome(
-                item.path, Sent.SKIPPED, f"the file cannot be read ({type(error).__name__})"
-            )
-        # The switch of pynetdicom that sends a file's bytes instead of decoding and encoding.
-        _config.STORE_SEND_CHUNKED_DATASET = True
-        answer = assoc.send_c_store(path)
+    try:
+        with tempfile.TemporaryDirectory(prefix="bitewing-send-") as folder:
+            # The switch of pynetdicom that sends a file's bytes instead of decoding and encoding.
+            _config.STORE_SEND_CHUNKED_DATASET = True
+            answer = assoc.send_c_store(_well_formed(item, Path(folder)))
+    except OSError as error:
+        reason = f"the file cannot be read ({type(error).__name__})"
+        return FileOutcome(item.path, Sent.SKIPPED, reason)
     if "Status" not in answer:
         return FileOutcome(item.path, Sent.LATER, "the peer closed the association")
     return _judge(item.path, int(answer.Status))

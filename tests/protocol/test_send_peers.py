@@ -362,6 +362,12 @@ def test_a_file_that_is_no_object_is_invalid(tmp_path):
         send_object(tmp_path / "a.dcm", Peer("ANY", "127.0.0.1", 1), calling_ae="BITEWING")
 
 
+@pytest.mark.parametrize("title", ["", "A" * 17, "A\\B", "É"])
+def test_a_calling_title_that_cannot_be_sent_is_invalid(title, tmp_path):
+    with pytest.raises(InvalidInput, match="AE title"):
+        send_paths([tmp_path], Peer("ANY", "127.0.0.1", 1), calling_ae=title)
+
+
 def test_nothing_to_send_needs_no_peer(tmp_path):
     report = send_paths([tmp_path], Peer("ANY", "127.0.0.1", 1), calling_ae="BITEWING")
     assert report.outcomes == ()

@@ -705,6 +705,31 @@ def test_times_are_written_in_the_practices_zone_unless_the_image_has_its_own():
     assert ds.VerifyingObserverSequence[0].VerificationDateTime == "20260304173012+0200"
 
 
+def test_texts_of_people_are_written_safely(assert_valid):
+    composer = replace(COMPOSER, practice_name="Smith\\Jones\x1b Dental " + "x" * 80)
+    findings = review(signed(1, CARIES, comment="Line one\nline two\x00\x1b <b>"))
+    ds = final([source()], findings, composer=composer)
+    assert assert_valid(ds) == []
+    assert ds.InstitutionName.startswith("Smith Jones")
+    assert "Line one\nline two <b>" in everything_texts(reread(ds)).replace("  ", " ")
+
+
+def test_results_and_image_agree_about_patient_and_study(tmp_path):
+    program = peer_program("dcentvfy", str(Path(sys.executable).parent))
+    image = source(SpecificCharacterSet="ISO_IR 192", HighBit=7, PixelRepresentation=0)
+    image.PixelData = bytes(ROWS * COLUMNS)
+    early = preliminary([image], [reported(1, CARIES)])
+    late = final([image], review(signed(1, CARIES)), predecessor=early)
+    copy = compose_annotated(image, grey8(), review(signed(1, CARIES)), composer=COMPOSER)
+    paths = []
+    for number, ds in enumerate((image, early, late, copy)):
+        paths.append(str(tmp_path / f"{number}.dcm"))
+        Path(paths[-1]).write_bytes(encode(ds))
+    done = subprocess.run([program, *paths], capture_output=True, timeout=60, check=False)
+    lines = (done.stdout + done.stderr).decode("utf-8", "replace").splitlines()
+    assert [line for line in lines if line.startswith("Error")] == []
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
