@@ -1,33 +1,29 @@
 """What a data set says about itself, read leniently and without ever touching the pixels.
 
-Elements are taken as raw bytes, so that no value is validated, warned about or logged. Reading is
-bounded: groups beyond 0028 are not looked at, and a data set of endless tiny elements, deep
-sequences or a deflate bomb ends as an unreadable header, not as a stalled receiver.
+Values are taken as raw bytes: none is validated, warned about or logged. Reading is bounded:
+groups beyond 0028 are not looked at, and endless tiny elements or a deflate bomb end as an
+unreadable header, not as a stalled receiver.
 """
 
 from __future__ import annotations
 
-import io
 import re
-import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom.dataelem import RawDataElement
-from pydicom.filereader import data_element_generator
-from pydicom.tag import BaseTag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node.dicom import charset
+from node.dicom.elements import read_flat
 from node.domain.findings import NO_SPACING, Spacing
 from node.errors import InvalidInput
 
-_MAX_ELEMENTS = 20_000
-_MAX_VALUE_BYTES = 65_536
-MAX_HEADER_BYTES = 16 << 20
+#: As much of a data set as is looked at; pixels follow the header.
+MAX_HEADER_BYTES = 4 << 20
+_META_BYTES = 65_536
 _LAST_GROUP = 0x0028
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -125,14 +121,18 @@ def read_transfer_syntax(file: BinaryIO) -> str:
 
     Raises InvalidInput when they are not there.
     """
-    # PS3.10 7.1: group 0002 is explicit little endian, its length in (0002,0000)
-    head = file.read(132)
+    # PS3.10 7.1: group 0002 is explicit little endian
+    head = file.read(_META_BYTES)
     if head[128:132] != b"DICM":
         raise InvalidInput("not a DICOM file")
-    elements = _raw_elements(file, is_implicit=False, is_little=True, last_group=0x0002)
-    syntax = _text(elements, 0x00020010)
+    syntax, end = "", 0
+    for element, after in read_flat(head[132:], False, True, last_group=0x0002):
+        end = after
+        if element.tag == 0x00020010:
+            syntax = element.value.decode("ascii", "replace").strip("\0 ")
     if not is_uid(syntax):
         raise InvalidInput("the file does not say its transfer syntax")
+    file.seek(132 + end)
     return syntax
 
 
@@ -140,28 +140,20 @@ def parse_header(file: BinaryIO, transfer_syntax_uid: str, fallback_charset: str
     """Read a header from the start of a data set; whatever is wrong ends up in ``problem``."""
     try:
         if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            file = io.BytesIO(inflate(file, MAX_HEADER_BYTES, is_whole=False))
-        start = file.tell()
+            data = inflate(file, MAX_HEADER_BYTES, is_whole=False)
+        else:
+            data = file.read(MAX_HEADER_BYTES)
         is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
         is_little = transfer_syntax_uid != ExplicitVRBigEndian
-        elements = _raw_elements(file, is_implicit, is_little, _LAST_GROUP)
-        if not elements and is_little:  # some senders encode otherwise than they negotiated
-            file.seek(start)
-            elements = _raw_elements(file, not is_implicit, is_little, _LAST_GROUP)
-    except RecursionError:
-        return Header(
-            transfer_syntax_uid=transfer_syntax_uid, problem="sequences are nested too deeply"
-        )
+        elements = _elements(data, is_implicit, is_little)
+        if not _is_plausible(elements) and is_little:  # encoded otherwise than negotiated: seen
+            other = _elements(data, not is_implicit, is_little)
+            elements = other if _is_plausible(other) else elements
     except InvalidInput as error:
         return Header(transfer_syntax_uid=transfer_syntax_uid, problem=str(error))
-    except (ValueError, struct.error, OSError, EOFError, KeyError, TypeError, AttributeError) as e:
-        # everything pydicom 3.0 was seen to raise on damaged data sets
-        return Header(
-            transfer_syntax_uid=transfer_syntax_uid,
-            problem=f"the data set cannot be read ({type(e).__name__})",
-        )
     if not elements:
-        return Header(transfer_syntax_uid=transfer_syntax_uid, problem="the data set is empty")
+        problem = "no data elements" if data else "the data set is empty"
+        return Header(transfer_syntax_uid=transfer_syntax_uid, problem=problem)
     return _header(elements, transfer_syntax_uid, fallback_charset, is_little)
 
 
@@ -186,25 +178,18 @@ def inflate(file: BinaryIO, limit_bytes: int, is_whole: bool = True) -> bytes:
     return bytes(out)
 
 
-def _raw_elements(
-    file: BinaryIO, is_implicit: bool, is_little: bool, last_group: int
-) -> dict[int, bytes]:
-    seen = 0
+def _elements(data: bytes, is_implicit: bool, is_little: bool) -> dict[int, bytes]:
+    return {
+        element.tag: element.value
+        for element, _ in read_flat(data, is_implicit, is_little, _LAST_GROUP)
+        if element.tag in _NAMES
+    }
 
-    def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
-        nonlocal seen
-        seen += 1
-        if seen > _MAX_ELEMENTS:
-            raise InvalidInput("the data set has too many elements")
-        return tag >> 16 > last_group
 
-    elements: dict[int, bytes] = {}
-    for element in data_element_generator(
-        file, is_implicit, is_little, stop, defer_size=_MAX_VALUE_BYTES
-    ):
-        if isinstance(element, RawDataElement) and isinstance(element.value, bytes):
-            elements[int(element.tag)] = element.value
-    return elements
+def _is_plausible(elements: Mapping[int, bytes]) -> bool:
+    return is_uid(_text(elements, _TAGS["sop_class_uid"])) or is_uid(
+        _text(elements, _TAGS["study_instance_uid"])
+    )
 
 
 def _header(

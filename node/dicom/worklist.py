@@ -7,7 +7,6 @@ PS3.4 K and C.2.2.2 say whatever the database thinks of case, accents and blanks
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -16,9 +15,8 @@ from typing import Protocol
 import sqlalchemy as sa
 from pydicom import config as pydicom_config
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
@@ -33,6 +31,7 @@ from node.db.tables import (
     worklist_item,
 )
 from node.dicom import charset, matching
+from node.dicom.elements import Element, read_nested
 from node.dicom.header import inflate
 from node.dicom.store import log_failure
 from node.errors import InvalidInput, Retryable
@@ -209,43 +208,28 @@ def parse_query(data: bytes, transfer_syntax_uid: str, fallback_charset: str) ->
         raise InvalidInput("the query is too long")
     if syntax.is_deflated:
         data = inflate(io.BytesIO(data), _MAX_QUERY_BYTES)
-    try:
-        dataset = read_dataset(io.BytesIO(data), syntax.is_implicit_VR, syntax.is_little_endian)
-        charset_element = dataset.get_item(_CHARSET) if _CHARSET in dataset else None
-        terms = charset.parse_terms(_raw(charset_element))
-        return Query(_keys(dataset, terms, fallback_charset), terms)
-    except RecursionError:
-        raise InvalidInput("the query is nested too deeply") from None
-    except (ValueError, struct.error, EOFError, KeyError, TypeError, AttributeError, OSError) as e:
-        # everything pydicom 3.0 was seen to raise on damaged data sets
-        raise InvalidInput(f"the query cannot be read ({type(e).__name__})") from None
+    elements = read_nested(data, syntax.is_implicit_VR, syntax.is_little_endian)
+    terms = next((charset.parse_terms(e.value) for e in elements if e.tag == _CHARSET), ())
+    return Query(_keys(elements, terms, fallback_charset), terms)
 
 
-def _keys(dataset: Dataset, terms: Sequence[str], fallback: str) -> Keys:
+def _keys(elements: Sequence[Element], terms: Sequence[str], fallback: str) -> Keys:
     texts: dict[int, str] = {}
     sequences: dict[int, tuple[Keys, ...]] = {}
     vrs: dict[int, str] = {}
-    for tag in list(dataset.keys()):
-        number = int(tag)
-        if number == _CHARSET or number & 0xFFFF == 0:  # group lengths ask for nothing
+    for element in elements:
+        tag = element.tag
+        if tag == _CHARSET or tag & 0xFFFF == 0:  # group lengths ask for nothing
             continue
-        element = dataset.get_item(tag)
-        vr = _vr(number, element.VR if element is not None else None)
-        vrs[number] = vr
-        if vr == "SQ":
-            items = dataset[tag].value or ()
-            sequences[number] = tuple(_keys(item, terms, fallback) for item in items)
+        vrs[tag] = "SQ" if element.vr == "SQ" else _vr(tag, element.vr)
+        if vrs[tag] == "SQ":
+            sequences[tag] = tuple(_keys(item, terms, fallback) for item in element.items)
         else:
-            texts[number] = charset.decode(_raw(element), terms, fallback)
+            texts[tag] = charset.decode(element.value, terms, fallback)
     return Keys(texts, sequences, vrs)
 
 
-def _raw(element: RawDataElement | DataElement | None) -> bytes:
-    value = element.value if element is not None else None
-    return value if isinstance(value, bytes) else b""
-
-
-def _vr(tag: int, sent: str | None) -> str:
+def _vr(tag: int, sent: str = "") -> str:
     """The dictionary's VR, which a peer's wrong one must not override; UN when nobody knows."""
     if dictionary_has_tag(tag):
         return dictionary_VR(tag).split(" ")[0]
@@ -477,7 +461,7 @@ def _item(
 ) -> Dataset:
     item = Dataset()
     for tag in tags:
-        item.add(_answered(tag, keys.vrs.get(tag) or _vr(tag, None), keys, readers, entry, texts))
+        item.add(_answered(tag, keys.vrs.get(tag) or _vr(tag), keys, readers, entry, texts))
     return item
 
 
@@ -502,7 +486,7 @@ def _answered(
         for inner in wanted or tuple(source):
             text = source.get(inner, "")
             texts.append(text)
-            item.add(_element(inner, _vr(inner, None), text or None))
+            item.add(_element(inner, _vr(inner), text or None))
         items.append(item)
     return _element(tag, "SQ", items)
 
