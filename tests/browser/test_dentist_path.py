@@ -142,7 +142,7 @@ def test_from_sign_in_to_signature(clinic, study_id, reader) -> None:
     page.get_by_label("Password of Dr. Mei Lin").fill("not the password")
     expect(page.get_by_role("button", name="Sign Enter")).to_be_enabled()
     reader.press("Enter")
-    expect(page.get_by_role("alert").filter(has_text="password does not fit")).to_be_visible()
+    expect(page.get_by_text("password does not fit")).to_be_visible()
     page.get_by_label("Password of Dr. Mei Lin").fill("correct horse battery")
     reader.shot("sign")
     reader.press("Enter")

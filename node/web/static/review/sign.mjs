@@ -4,7 +4,7 @@ import { html, useEffect, useRef, useState } from "../vendor/preact.mjs";
 import { call } from "../shared/api.mjs";
 import { DISPOSITIONS } from "../shared/kinds.mjs";
 import { dayWords, nameWords } from "../shared/chrome.mjs";
-import { alarm, say } from "../shared/say.mjs";
+import { say } from "../shared/say.mjs";
 import { me } from "../shared/session.mjs";
 import * as at from "./store.mjs";
 import { outbox, reload, done, undone } from "./changes.mjs";
@@ -35,7 +35,6 @@ function weakOnes() {
 export function Sign() {
   const [isReady, setReady] = useState(false);
   const [leaves, setLeaves] = useState(false);
-  const [acknowledges, setAcknowledges] = useState(false);
   const [problem, setProblem] = useState(null);
   const [isBusy, setBusy] = useState(false);
   const form = useRef(null);
@@ -48,9 +47,7 @@ export function Sign() {
   const weak = weakOnes();
   const open = at.ordered.value.filter(at.isOpen);
   const canLeave = open.length > 0 && weak.length === open.length;
-  const failed = sign.blockers.find((b) => b.kind === "failed_image");
-  const blockers = sign.blockers.filter((b) => !(b.kind === "undecided" && canLeave && leaves)
-    && !(b.kind === "failed_image" && acknowledges) && b.kind !== "proof" && b.kind !== "reason");
+  const blockers = sign.blockers.filter((b) => !(b.kind === "undecided" && canLeave && leaves));
   const isOffline = at.saving.value.kind === "offline";
   const submit = async (event) => {
     event.preventDefault();
@@ -60,7 +57,7 @@ export function Sign() {
     try {
       const answer = await call(`/api/studies/${at.study.value.id}/sign`, { body: {
         version: sign.next_version, content_hash: at.study.value.content_hash,
-        left_unreviewed: leaves ? weak.map((f) => f.id) : [], acknowledged: acknowledges ? failed?.ids ?? [] : [],
+        left_unreviewed: leaves ? weak.map((f) => f.id) : [],
         reason: fields.get("reason") ?? "", password: fields.get("password"),
       } });
       [done.value, undone.value] = [[], []];
@@ -71,7 +68,6 @@ export function Sign() {
     } catch (refused) {
       setBusy(false);
       setProblem(refused);
-      alarm(refused.words);
       form.current.elements.password.value = "";
       form.current.elements.password.focus();
       if (refused.type === "not_signable") reload(false);
@@ -86,19 +82,16 @@ export function Sign() {
     ${blockers.length > 0 && html`<${Blockers} blockers=${blockers} isReady=${isReady} />`}
     ${canLeave && html`<label class="row"><input type="checkbox" checked=${leaves} onChange=${(e) => setLeaves(e.target.checked)} />
       Leave the ${plural(weak.length, "weak suggestion")} unreviewed. This is written into the record.</label>`}
-    ${failed && html`<label class="row"><input type="checkbox" checked=${acknowledges} onChange=${(e) => setAcknowledges(e.target.checked)} />
-      ${failed.words} I have read ${failed.ids.length === 1 ? "it" : "them"} without AI.</label>`}
     <${Destinations} />
     <form id="sign-form" ref=${form} onSubmit=${submit} class="signform">
-      ${sign.needs_reason && html`<label class="field">Reason for the amendment
-        <input name="reason" minlength="3" maxlength="255" required autocomplete="off" defaultValue=${""} /></label>`}
+      ${problem?.blockers.some((b) => b.kind === "reason") && html`<label class="field">Reason for the amendment
+        <input name="reason" minlength="3" maxlength="255" required autocomplete="off" /></label>`}
       <p class="statement">“${sign.statement}”</p>
       <input class="sr-only" type="text" tabindex="-1" aria-hidden="true" autocomplete="username" value=${me.value.username} readonly />
       <label class="field">Password of ${me.value.display_name}
         <input name="password" type="password" autocomplete="current-password" required maxlength="256" autofocus /></label>
-      ${problem && html`<div class="notice bad" role="alert"><p>${problem.message}</p>
-        ${problem.blockers.map((b) => html`<p key=${b.kind}>${b.words}</p>`)}
-        ${!problem.blockers.length && problem.detail && html`<p class="muted">${problem.detail}</p>`}</div>`}
+      ${problem && html`<div class="notice bad" role="alert">${problem.blockers.length
+        ? problem.blockers.map((b) => html`<p key=${b.kind}>${b.words}</p>`) : html`<p>${problem.words}</p>`}</div>`}
     </form>
   </${Modal}>`;
 }

@@ -79,7 +79,7 @@ async function request(path, { method, body, isBackground }) {
   if (response.ok) return response;
   const problem = new Problem(response.status, await response.json().catch(() => ({})));
   if (problem.type === "locked") whenLocked();
-  else if (response.status === 401 && !location.pathname.startsWith("/login")) signIn();
+  else if (problem.type === "unauthenticated") signIn();
   throw problem;
 }
 

@@ -10,6 +10,7 @@ export const lockState = signal(null);
 
 const WARNING_S = 30;
 let idleAt = 0;
+let tellAt = Date.now() + 60_000; // when the server is told again that somebody is here
 
 /** Take the person of the boot block and start the idle clock. */
 export function startSession(person) {
@@ -35,6 +36,9 @@ export function may(right) {
 function touch() {
   idleAt = Date.now() + me.value.settings.idle_lock_s * 1000;
   if (lockState.value === "warning") lockState.value = null;
+  if (lockState.value === "locked" || Date.now() < tellAt) return;
+  tellAt = Date.now() + 60_000;
+  call("/api/me").catch(() => {});
 }
 
 function checkIdle() {
