@@ -338,6 +338,18 @@ def practice(open_practice: OpenPractice) -> Practice:
     return open_practice()
 
 
+@pytest.fixture
+def make_bitewing() -> Callable[..., Dataset]:
+    """Make a small image; attributes given replace the usual ones."""
+    return bitewing
+
+
+@pytest.fixture
+def make_verdict() -> Callable[..., Verdict]:
+    """Make what a probe says."""
+    return Verdict
+
+
 def _serve(
     url: str, folder: Path, location_id: str, mode: str, web: dict
 ) -> tuple[Practice, Callable[[], None]]:
@@ -372,11 +384,12 @@ def _serve(
     practice = Practice(f"http://127.0.0.1:{port}", db, store, location_id, probes)
 
     def close() -> None:
-        for client in practice.browsers:
-            client.close()
         end_streams(app)
         server.should_exit = True
         thread.join(10)
+        assert not thread.is_alive(), "the server did not stop"
+        for client in practice.browsers:
+            client.close()
         engine.close()
         db.dispose()
 
