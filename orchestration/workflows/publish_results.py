@@ -243,6 +243,10 @@ class Publisher:
         peers: Sequence[PeerSection],
     ) -> None:
         result_id = _derive(str(ds.SOPInstanceUID))
+        if self._is_kept(tx, result_id):  # what was composed first stands, also after an upgrade
+            for peer in peers:
+                self._queue(tx, result_id, peer)
+            return
         content = encode(ds)
         stored = self.store.put(
             tx.location_id, f"{result_id}.dcm", lambda file: _write(file, content)
@@ -266,6 +270,10 @@ class Publisher:
         )
         for peer in peers:
             self._queue(tx, result_id, peer)
+
+    def _is_kept(self, tx: Tx, result_id: str) -> bool:
+        query = sa.select(dicom_result.c.id).where(dicom_result.c.id == result_id)
+        return tx.conn.execute(query).first() is not None
 
     def _queue(self, tx: Tx, result_id: str, peer: PeerSection) -> None:
         delivery_id = _derive(result_id, peer.name)
