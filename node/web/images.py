@@ -6,6 +6,7 @@ import io
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Annotated, Generic, TypeVar
 
 import numpy as np
@@ -121,7 +122,7 @@ class Pictures:
         return grey_shape(frame), ""
 
     def _draw(self, image: Row, width: int) -> bytes:
-        frame = self._frame(image)
+        frame = _thinned(self._frame(image), width)
         drawn = Raster.fromarray(frame.rgb if isinstance(frame, Colour) else render8(frame))
         if drawn.width > width:
             height = max(1, round(drawn.height * width / drawn.width))
@@ -225,6 +226,15 @@ def get_dicom(
 def _image(db: sa.Engine, session: Session, image_id: str) -> Row:
     with read(db) as conn:
         return find_image(conn, session.location_id, opaque_id(image_id))
+
+
+def _thinned(frame: Greyscale | Colour, width: int) -> Greyscale | Colour:
+    """Take every n-th pixel of an image that is more than four times as wide as its preview."""
+    if isinstance(frame, Colour):
+        step = max(1, frame.rgb.shape[1] // (2 * width))
+        return Colour(np.ascontiguousarray(frame.rgb[::step, ::step]))
+    step = max(1, frame.stored.shape[1] // (2 * width))
+    return replace(frame, stored=frame.stored[::step, ::step])
 
 
 def _look_up(table: LookUpTable | None) -> LookUp | None:

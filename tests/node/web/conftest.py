@@ -370,7 +370,9 @@ def _serve(
     Gauge("bitewing_studies", "Studies by state", registry=registry).set(0)
     probes = {"database": Verdict(True, "answers")}
     app = create_web(config, db, store, engine, probes=lambda: probes, metrics_registry=registry)
-    sock = socket.create_server(("127.0.0.1", 0))
+    # With the protocol named, asyncio switches Nagle's delay off, as node.app does.
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    sock.bind(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=3)
     )
