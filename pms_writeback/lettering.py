@@ -1,0 +1,49 @@
+"""Letters for pictures and reports: one font, the same on every machine, and what it can write."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from functools import cache
+from importlib.resources import files
+
+from PIL import ImageFont
+from reportlab.pdfbase import pdfmetrics
+from reportlab.pdfbase.ttfonts import TTFont
+
+#: Bitstream Vera comes with reportlab.
+REGULAR, BOLD, ITALIC = "Vera", "VeraBd", "VeraIt"
+
+
+def register_fonts() -> None:
+    """Make the faces known to reportlab; doing it again has no effect."""
+    if ITALIC in pdfmetrics.getRegisteredFontNames():
+        return
+    for name in (REGULAR, BOLD, ITALIC):
+        pdfmetrics.registerFont(TTFont(name, f"{name}.ttf"))
+    pdfmetrics.registerFontFamily(REGULAR, REGULAR, BOLD, ITALIC, BOLD)
+
+
+@cache
+def picture_font(size_px: int) -> ImageFont.FreeTypeFont:
+    """Open the bold face for drawing on pictures."""
+    face = files("reportlab").joinpath(f"fonts/{BOLD}.ttf").read_bytes()
+    return ImageFont.truetype(io.BytesIO(face), size_px)
+
+
+def writable(text: str, otherwise: str = "?") -> str:
+    """Return `text` in letters the font has, without accents if need be.
+
+    A text that cannot be written so becomes `otherwise`: half a name would mislead.
+    """
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    letters = _letters()
+    for wording in (unicodedata.normalize("NFC", text), plain):
+        if all(ord(character) in letters for character in wording):
+            return wording
+    return otherwise
+
+
+@cache
+def _letters() -> frozenset[int]:
+    return frozenset(TTFont(REGULAR, f"{REGULAR}.ttf").face.charToGlyph)
