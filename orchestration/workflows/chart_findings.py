@@ -40,6 +40,7 @@ from node.domain.study import MatchState
 from node.engine import DurableEngine
 from node.errors import InvalidInput
 from pms_writeback import notes, outbox, report
+from pms_writeback.annotated import annotated_png
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
@@ -149,7 +150,7 @@ class Charting:
                 )
             )  # fmt: skip
             if marks:
-                drawn = report.annotated_png(grey, marks, signed, self.config.zone)
+                drawn = annotated_png(grey, marks, signed, self.config.zone)
                 pages.append((f"Image {number}", drawn))
                 annotated.append(
                     self._document(

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pydicom
 import sqlalchemy as sa
-from node.dicom.pixels import decode, render8
 from pydicom.dataset import Dataset
 
 from node import __version__
@@ -33,6 +32,7 @@ from node.db.tables import (
 from node.dicom.derived import Composer, encode
 from node.dicom.instances import InstanceStore
 from node.dicom.measurements import ReportedFinding
+from node.dicom.pixels import decode, render8
 from node.dicom.results import (
     Algorithms,
     compose_annotated,
