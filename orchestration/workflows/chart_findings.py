@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
-from node.dicom.pixels import decode, render8
 from PIL import Image
 
 from node.config import Config
@@ -32,6 +31,7 @@ from node.db.tables import (
     workflow_case,
 )
 from node.dicom.instances import InstanceStore
+from node.dicom.pixels import decode, render8
 from node.domain import jobs
 from node.domain.findings import Disposition
 from node.domain.review import SignedFinding, SignedReview
