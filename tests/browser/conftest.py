@@ -50,32 +50,50 @@ PASSWORD = "correct horse battery"
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 ROWS, COLUMNS = 900, 1200
 MODEL = ModelVersion("intraoral", "1.0", "d" * 64)
-CHROMIUM_ARGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
+CHROMIUM_ARGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 TEETH = ("17", "16", "15", "14")
 OPPOSITE = ("47", "46", "45", "44")
 
 
 def phantom() -> np.ndarray:
-    """Draw a 12-bit bitewing that looks like one: two rows of crowns with enamel caps and bone."""
+    """Draw a 12-bit bitewing that looks like one: two rows of crowns with enamel caps, and bone."""
     y, x = np.mgrid[0:ROWS, 0:COLUMNS].astype(np.float32)
-    film = 500 + 120 * np.sin(x / 190) + 80 * np.cos(y / 140)
-    for number in range(4):
-        centre = 170 + 290 * number
-        for is_upper in (True, False):
-            edge = ROWS * (0.45 if is_upper else 0.55)
-            depth = (edge - y) if is_upper else (y - edge)
-            width = 125 - np.clip(depth - 160, 0, 260) * 0.22
-            across = np.abs(x - centre) / np.maximum(width, 20)
-            crown = np.clip(1 - across**6, 0, 1) * np.clip(depth / 14, 0, 1) * (depth < 400)
-            enamel = crown * np.clip(1 - (depth - 40) / 120, 0, 1) * (0.45 + 0.55 * across**3)
-            film += 1300 * crown + 900 * enamel
-            bone = np.clip((depth - 230) / 25, 0, 1) * (1 - np.clip(crown, 0, 1))
-            film += 620 * bone * (1 + 0.12 * np.sin(x / 5) * np.sin(y / 6))
-    film -= 900 * np.exp(-(((x - 292) / 22) ** 2) - (((y - 300) / 26) ** 2))
-    film += np.random.default_rng(7).normal(0, 35, film.shape)
+    film = 420 + 110 * np.sin(x / 190) + 70 * np.cos(y / 140)
+    grain = np.random.default_rng(7)
+    for is_upper in (True, False):
+        depth = (ROWS * 0.46 - y) if is_upper else (y - ROWS * 0.54)
+        tooth = np.zeros_like(film)
+        for number in range(4):
+            centre = 170 + 290 * number + (25 if is_upper else -15)
+            narrowing = np.clip(depth - 170, 0, None) * 0.16
+            waist = 12 * np.cos(np.clip(depth, 0, 200) / 32)
+            across = np.abs(x - centre) / np.maximum(138 - waist - narrowing, 15)
+            cusps = 14 * np.cos((x - centre) / 34)
+            body = np.clip((1 - across) * 9, 0, 1) * np.clip((depth + cusps) / 12, 0, 1)
+            shell = np.clip(1 - (depth - 20) / 190, 0, 1) * np.clip(
+                (across - 0.72) * 5 + np.clip(1 - (depth - 30) / 40, 0, 1), 0, 1
+            )
+            pulp = np.clip(1 - np.abs(x - centre) / 26, 0, 1) * np.clip((depth - 130) / 40, 0, 1)
+            tooth = np.maximum(tooth, body * (1150 + 850 * shell - 420 * pulp))
+        bone = np.clip((depth - 235 - 18 * np.sin(x / 45)) / 18, 0, 1) * np.clip(
+            1 - tooth / 500, 0, 1
+        )
+        trabeculae = 1 + 0.22 * np.sin(x / 6 + 3 * np.sin(y / 17)) * np.sin(
+            y / 7 + 2 * np.cos(x / 13)
+        )
+        film += tooth + 780 * bone * trabeculae
+    for cx, cy, rx, ry in ((296, 300, 20, 26), (575, 576, 16, 22), (1035, 280, 16, 20)):
+        film -= 700 * np.exp(-(((x - cx) / rx) ** 2) - (((y - cy) / ry) ** 2))
+    film += grain.normal(0, 38, film.shape)
     return np.clip(film, 0, 4095).astype("<u2")
 
 

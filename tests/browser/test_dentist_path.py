@@ -71,7 +71,7 @@ def test_from_sign_in_to_signature(clinic, study_id, reader) -> None:
     reader.shot("review-reject")
     reader.press("3")
     reader.settle()
-    first, second, third, fourth = marks(clinic, study_id)
+    first, second, third, _ = marks(clinic, study_id)
     assert (first.state, first.decided_by is not None) == ("accepted", True)
     assert (second.state, second.reason) == ("rejected", "overlap")
 

@@ -148,7 +148,8 @@ def test_view_matrices_have_an_inverse(chromium, module_server) -> None:
             }
             const anchored = v.zoomAt(view, stage, [300, 200], 2);
             const under = (w) => v.map(v.inverse(v.matrix(w, stage)), [300, 200]);
-            worst = Math.max(worst, Math.hypot(under(view)[0] - under(anchored)[0], under(view)[1] - under(anchored)[1]));
+            const [a, b] = [under(view), under(anchored)];
+            worst = Math.max(worst, Math.hypot(a[0] - b[0], a[1] - b[1]));
             const m1 = v.map(v.matrix(view, stage), [100, 100]);
             const m2 = v.map(v.matrix(v.flip(view), stage), [100, 100]);
             if (view.cx === 650) worst = Math.max(worst, Math.abs(m1[0] + m2[0] - 900));

@@ -8,51 +8,51 @@ const start = boot();
 
 /** Where to go after signing in: a page of this node, never elsewhere. */
 function destination() {
-  const next = new URLSearchParams(location.search).get("next") ?? "/";
-  return /^\/(?![/\\])/.test(next) && !next.startsWith("/login") ? next : "/";
+	const next = new URLSearchParams(location.search).get("next") ?? "/";
+	return /^\/(?![/\\])/.test(next) && !next.startsWith("/login") ? next : "/";
 }
 
 function Login() {
-  const [words, setWords] = useState("");
-  const [isBusy, setBusy] = useState(false);
-  const password = useRef(null);
-  const submit = async (event) => {
-    event.preventDefault();
-    const fields = new FormData(event.currentTarget);
-    setBusy(true);
-    setWords("");
-    try {
-      await call("/api/login", {
-        body: { username: fields.get("username"), password: fields.get("password") },
-      });
-      location.assign(destination());
-    } catch (problem) {
-      setBusy(false);
-      setWords(problem.words);
-      password.current.value = "";
-      password.current.focus();
-    }
-  };
-  return html`<div class="login">
-    <main>
-      <form onSubmit=${submit} aria-describedby="about">
-        <h1><${Mark} /> Bitewing</h1>
-        ${start.practice_name && html`<p class="muted" id="about">${start.practice_name}</p>`}
-        <label class="field">User name
-          <input name="username" autocomplete="username" autocapitalize="none" spellcheck="false"
-            required maxlength="64" />
-        </label>
-        <label class="field">Password
-          <input ref=${password} name="password" type="password" autocomplete="current-password"
-            required maxlength="256" />
-        </label>
-        ${words && html`<p class="notice bad" role="alert">${words}</p>`}
-        <button class="primary" disabled=${isBusy}>${isBusy ? "Signing in" : "Sign in"}</button>
-      </form>
-    </main>
-    <footer class="footline"><span>${NOT_CLEARED}</span><span class="grow"></span>
-      <span>Bitewing ${start.software_version ?? ""}</span></footer>
-  </div>`;
+	const [words, setWords] = useState("");
+	const [isBusy, setBusy] = useState(false);
+	const password = useRef(null);
+	const submit = async (event) => {
+		event.preventDefault();
+		const fields = new FormData(event.currentTarget);
+		setBusy(true);
+		setWords("");
+		try {
+			await call("/api/login", {
+				body: { username: fields.get("username"), password: fields.get("password") },
+			});
+			location.assign(destination());
+		} catch (problem) {
+			setBusy(false);
+			setWords(problem.words);
+			password.current.value = "";
+			password.current.focus();
+		}
+	};
+	return html`<div class="login">
+		<main>
+			<form onSubmit=${submit} aria-describedby="about">
+				<h1><${Mark} /> Bitewing</h1>
+				${start.practice_name && html`<p class="muted" id="about">${start.practice_name}</p>`}
+				<label class="field">User name
+					<input name="username" autocomplete="username" autocapitalize="none" spellcheck="false"
+						required maxlength="64" />
+				</label>
+				<label class="field">Password
+					<input ref=${password} name="password" type="password" autocomplete="current-password"
+						required maxlength="256" />
+				</label>
+				${words && html`<p class="notice bad" role="alert">${words}</p>`}
+				<button class="primary" disabled=${isBusy}>${isBusy ? "Signing in" : "Sign in"}</button>
+			</form>
+		</main>
+		<footer class="footline"><span>${NOT_CLEARED}</span><span class="grow"></span>
+			<span>Bitewing ${start.software_version ?? ""}</span></footer>
+	</div>`;
 }
 
 render(html`<${Login} />`, document.getElementById("app"));

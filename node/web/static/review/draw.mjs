@@ -12,203 +12,203 @@ import * as shapes from "./shapes.mjs";
 
 const ADD_TOOLS = ["add-box", "add-polygon", "add-line"];
 const TOOL_WORDS = {
-  "add-box": "Add missed: drag a box, or arrows and Enter twice. N again for a polygon.",
-  "add-polygon": "Add missed: click points, or arrows and Space; Enter closes. N again for a line.",
-  "add-line": "Add missed: line from CEJ to crest. N again for a box.",
-  measure: "Measure: drag a line, or arrows and Enter twice.",
-  edit: "Editing: arrows move, Tab picks a handle, Enter keeps, Esc goes back.",
+	"add-box": "Add missed: drag a box, or arrows and Enter twice. N again for a polygon.",
+	"add-polygon": "Add missed: click points, or arrows and Space; Enter closes. N again for a line.",
+	"add-line": "Add missed: line from CEJ to crest. N again for a box.",
+	measure: "Measure: drag a line, or arrows and Enter twice.",
+	edit: "Editing: arrows move, Tab picks a handle, Enter keeps, Esc goes back.",
 };
 
 /** The words of the tool in hand. */
 export function toolWords() {
-  return TOOL_WORDS[at.tool.value] ?? "";
+	return TOOL_WORDS[at.tool.value] ?? "";
 }
 
 /** Image pixel to stage and back. */
 export function toStage(point) {
-  return map(matrix(look.value.view, stageSize.value), point);
+	return map(matrix(look.value.view, stageSize.value), point);
 }
 export function toImage(point) {
-  return map(inverse(matrix(look.value.view, stageSize.value)), point);
+	return map(inverse(matrix(look.value.view, stageSize.value)), point);
 }
 
 /** Take a tool in hand. */
 export function arm(tool) {
-  const { width, height } = stageSize.value;
-  if (!at.current.value?.rows) return;
-  batch(() => {
-    at.tool.value = tool;
-    at.menu.value = null;
-    focusStage();
-    at.draft.value = tool === "window" ? null : { id: null, geometry: null, points: [], cross: toImage([width / 2, height / 2]) };
-  });
-  if (tool !== "window") say(toolWords());
+	const { width, height } = stageSize.value;
+	if (!at.current.value?.rows) return;
+	batch(() => {
+		at.tool.value = tool;
+		at.menu.value = null;
+		focusStage();
+		at.draft.value = tool === "window" ? null : { id: null, geometry: null, points: [], cross: toImage([width / 2, height / 2]) };
+	});
+	if (tool !== "window") say(toolWords());
 }
 
 /** The next of the add tools: box, polygon, line. */
 export function armAdd() {
-  if (!at.canDecide.value) return say("This study cannot be changed now.");
-  at.isOverlayOn.value = true;
-  return arm(ADD_TOOLS[(ADD_TOOLS.indexOf(at.tool.value) + 1) % ADD_TOOLS.length]);
+	if (!at.canDecide.value) return say("This study cannot be changed now.");
+	at.isOverlayOn.value = true;
+	return arm(ADD_TOOLS[(ADD_TOOLS.indexOf(at.tool.value) + 1) % ADD_TOOLS.length]);
 }
 
 /** Put a point: the first corner, the second, or the next vertex. */
 export function place(point) {
-  const draft = at.draft.value;
-  const image = at.current.value;
-  const p = shapes.inside(point, image);
-  const points = [...draft.points, p];
-  if (at.tool.value === "add-polygon") {
-    const first = points[0];
-    const isClosing = points.length > 3 && distance(toStage(first), toStage(p)) < 9;
-    if (isClosing) return close();
-    at.draft.value = { ...draft, points, geometry: null, cross: p };
-    return say(`Point ${points.length}.`);
-  }
-  if (points.length < 2) {
-    at.draft.value = { ...draft, points, cross: p };
-    return say("First point.");
-  }
-  return finish(shapeOf(points[0], p, image));
+	const draft = at.draft.value;
+	const image = at.current.value;
+	const p = shapes.inside(point, image);
+	const points = [...draft.points, p];
+	if (at.tool.value === "add-polygon") {
+		const first = points[0];
+		const isClosing = points.length > 3 && distance(toStage(first), toStage(p)) < 9;
+		if (isClosing) return close();
+		at.draft.value = { ...draft, points, geometry: null, cross: p };
+		return say(`Point ${points.length}.`);
+	}
+	if (points.length < 2) {
+		at.draft.value = { ...draft, points, cross: p };
+		return say("First point.");
+	}
+	return finish(shapeOf(points[0], p, image));
 }
 
 function shapeOf(a, b, image) {
-  if (at.tool.value === "add-box") return shapes.boxOf(a, b, image);
-  return distance(a, b) >= 3 ? { type: "line", points: [a, b] } : null;
+	if (at.tool.value === "add-box") return shapes.boxOf(a, b, image);
+	return distance(a, b) >= 3 ? { type: "line", points: [a, b] } : null;
 }
 
 /** Follow the pointer: the crosshair and the shape so far. */
 export function follow(point) {
-  const draft = at.draft.value;
-  if (draft) at.draft.value = { ...draft, cross: shapes.inside(point, at.current.value) };
+	const draft = at.draft.value;
+	if (draft) at.draft.value = { ...draft, cross: shapes.inside(point, at.current.value) };
 }
 
 /** Close the polygon. */
 export function close() {
-  const { points } = at.draft.value;
-  if (at.tool.value !== "add-polygon") return;
-  if (points.length < 3) say("A polygon needs three points.");
-  else finish({ type: "polygon", points });
+	const { points } = at.draft.value;
+	if (at.tool.value !== "add-polygon") return;
+	if (points.length < 3) say("A polygon needs three points.");
+	else finish({ type: "polygon", points });
 }
 
 function finish(geometry) {
-  if (!geometry) {
-    at.draft.value = { ...at.draft.value, points: [] };
-    return say("Too small. Please draw it again.");
-  }
-  const shape = shapes.rounded(geometry);
-  if (at.tool.value === "measure") {
-    at.draft.value = { ...at.draft.value, points: [], geometry: shape };
-    const image = at.current.value;
-    return say(lengthWords(shape.points, image.spacing, image.view === "panoramic"));
-  }
-  return batch(() => {
-    at.draft.value = { id: null, geometry: shape, points: [], cross: null };
-    at.tool.value = "window";
-    at.menu.value = { kind: "add", geometry: shape };
-  });
+	if (!geometry) {
+		at.draft.value = { ...at.draft.value, points: [] };
+		return say("Too small. Please draw it again.");
+	}
+	const shape = shapes.rounded(geometry);
+	if (at.tool.value === "measure") {
+		at.draft.value = { ...at.draft.value, points: [], geometry: shape };
+		const image = at.current.value;
+		return say(lengthWords(shape.points, image.spacing, image.view === "panoramic"));
+	}
+	return batch(() => {
+		at.draft.value = { id: null, geometry: shape, points: [], cross: null };
+		at.tool.value = "window";
+		at.menu.value = { kind: "add", geometry: shape };
+	});
 }
 
 /** Make the drawn shape a finding of this class; tooth and surface are guessed and then confirmed. */
 export function addAs(kind) {
-  const image = at.current.value;
-  const { geometry } = at.menu.value;
-  if ((geometry.type === "line") !== (kindOf(kind).shape === "line")) {
-    return say(geometry.type === "line" ? "A line is a bone level." : "A bone level is a line: press N until the line tool.");
-  }
-  const mm = geometry.type === "line" ? millimetres(geometry.points, image.spacing) : null;
-  const finding = add({
-    image_id: image.id, kind, geometry, ...shapes.guessPlace(geometry, image.teeth, kind), depth: null,
-    value_mm: mm === null ? null : Math.round(mm * 100) / 100, value_percent: null, comment: "",
-  });
-  return batch(() => {
-    at.draft.value = null;
-    at.menu.value = finding ? { kind: "tooth", id: finding.id, isNew: true } : null;
-    if (finding) at.selectedId.value = finding.id;
-  });
+	const image = at.current.value;
+	const { geometry } = at.menu.value;
+	if ((geometry.type === "line") !== (kindOf(kind).shape === "line")) {
+		return say(geometry.type === "line" ? "A line is a bone level." : "A bone level is a line: press N until the line tool.");
+	}
+	const mm = geometry.type === "line" ? millimetres(geometry.points, image.spacing) : null;
+	const finding = add({
+		image_id: image.id, kind, geometry, ...shapes.guessPlace(geometry, image.teeth, kind), depth: null,
+		value_mm: mm === null ? null : Math.round(mm * 100) / 100, value_percent: null, comment: "",
+	});
+	return batch(() => {
+		at.draft.value = null;
+		at.menu.value = finding ? { kind: "tooth", id: finding.id, isNew: true } : null;
+		if (finding) at.selectedId.value = finding.id;
+	});
 }
 
 /** Kinds that fit the drawn shape, in the order of the number keys. */
 export function addChoices() {
-  const isLine = at.menu.value.geometry.type === "line";
-  return MENU.filter((kind) => (kind.shape === "line") === isLine);
+	const isLine = at.menu.value.geometry.type === "line";
+	return MENU.filter((kind) => (kind.shape === "line") === isLine);
 }
 
 /** Start editing the selected finding. */
 export function edit() {
-  const finding = at.selected.value;
-  if (!finding) return say("Choose a finding first.");
-  if (!at.canDecide.value) return say("This study cannot be changed now.");
-  if (finding.state === "rejected") return say("This finding is rejected. Accept it before you change it.");
-  batch(() => {
-    at.isOverlayOn.value = true;
-    at.tool.value = "edit";
-    focusStage();
-    at.draft.value = { id: finding.id, geometry: finding.geometry, handle: null, points: [], cross: null };
-  });
-  return say(toolWords());
+	const finding = at.selected.value;
+	if (!finding) return say("Choose a finding first.");
+	if (!at.canDecide.value) return say("This study cannot be changed now.");
+	if (finding.state === "rejected") return say("This finding is rejected. Accept it before you change it.");
+	batch(() => {
+		at.isOverlayOn.value = true;
+		at.tool.value = "edit";
+		focusStage();
+		at.draft.value = { id: finding.id, geometry: finding.geometry, handle: null, points: [], cross: null };
+	});
+	return say(toolWords());
 }
 
 /** Arrow keys: the crosshair, the picked handle or the whole shape; a step is along the screen. */
 export function nudge(dx, dy) {
-  const draft = at.draft.value;
-  const image = at.current.value;
-  const [ox, oy] = toImage([0, 0]);
-  const [px, py] = toImage([dx, dy]);
-  const { zoom } = look.value.view;
-  if (at.tool.value !== "edit") {
-    const scale = 6;
-    return follow([draft.cross[0] + (px - ox) * scale, draft.cross[1] + (py - oy) * scale]);
-  }
-  const [x, y] = [(px - ox) * zoom, (py - oy) * zoom];
-  const geometry = draft.handle === null
-    ? shapes.moveShape(draft.geometry, x, y, image)
-    : shapes.moveHandle(draft.geometry, shapes.handles(draft.geometry, zoom)[draft.handle], x, y, image);
-  at.draft.value = { ...draft, geometry };
-  return undefined;
+	const draft = at.draft.value;
+	const image = at.current.value;
+	const [ox, oy] = toImage([0, 0]);
+	const [px, py] = toImage([dx, dy]);
+	const { zoom } = look.value.view;
+	if (at.tool.value !== "edit") {
+		const scale = 6;
+		return follow([draft.cross[0] + (px - ox) * scale, draft.cross[1] + (py - oy) * scale]);
+	}
+	const [x, y] = [(px - ox) * zoom, (py - oy) * zoom];
+	const geometry = draft.handle === null
+		? shapes.moveShape(draft.geometry, x, y, image)
+		: shapes.moveHandle(draft.geometry, shapes.handles(draft.geometry, zoom)[draft.handle], x, y, image);
+	at.draft.value = { ...draft, geometry };
+	return undefined;
 }
 
 /** Tab: pick the next handle; after the last, the whole shape. */
 export function nextHandle(step) {
-  const draft = at.draft.value;
-  const all = shapes.handles(draft.geometry, look.value.view.zoom);
-  const now = draft.handle === null ? all.length : draft.handle;
-  const next = (now + step + all.length + 1) % (all.length + 1);
-  at.draft.value = { ...draft, handle: next === all.length ? null : next };
-  say(next === all.length ? "Whole shape." : all[next].name);
+	const draft = at.draft.value;
+	const all = shapes.handles(draft.geometry, look.value.view.zoom);
+	const now = draft.handle === null ? all.length : draft.handle;
+	const next = (now + step + all.length + 1) % (all.length + 1);
+	at.draft.value = { ...draft, handle: next === all.length ? null : next };
+	say(next === all.length ? "Whole shape." : all[next].name);
 }
 
 /** Delete a picked vertex of a polygon. */
 export function deleteVertex() {
-  const draft = at.draft.value;
-  if (draft.handle === null) return;
-  at.draft.value = { ...draft, geometry: shapes.removeVertex(draft.geometry, draft.handle), handle: null };
+	const draft = at.draft.value;
+	if (draft.handle === null) return;
+	at.draft.value = { ...draft, geometry: shapes.removeVertex(draft.geometry, draft.handle), handle: null };
 }
 
 /** Keep the edited shape: one operation. */
 export function keep() {
-  const draft = at.draft.value;
-  const finding = draft && at.findings.value.get(draft.id);
-  stop();
-  if (!finding) return;
-  const geometry = shapes.rounded(draft.geometry);
-  if (JSON.stringify(geometry.points) === JSON.stringify(finding.geometry.points)) return;
-  change("set_geometry", finding, { geometry }, `${at.findingWords(finding)}: shape changed.`);
+	const draft = at.draft.value;
+	const finding = draft && at.findings.value.get(draft.id);
+	stop();
+	if (!finding) return;
+	const geometry = shapes.rounded(draft.geometry);
+	if (JSON.stringify(geometry.points) === JSON.stringify(finding.geometry.points)) return;
+	change("set_geometry", finding, { geometry }, `${at.findingWords(finding)}: shape changed.`);
 }
 
 /** Put everything away without a change. */
 export function stop() {
-  batch(() => {
-    at.tool.value = "window";
-    at.draft.value = null;
-    if (at.menu.value?.kind === "add") at.menu.value = null;
-  });
+	batch(() => {
+		at.tool.value = "window";
+		at.draft.value = null;
+		if (at.menu.value?.kind === "add") at.menu.value = null;
+	});
 }
 
 function focusStage() {
-  document.getElementById("stage")?.focus({ preventScroll: true });
+	document.getElementById("stage")?.focus({ preventScroll: true });
 }
 
 function distance([x0, y0], [x1, y1]) {
-  return Math.hypot(x1 - x0, y1 - y0);
+	return Math.hypot(x1 - x0, y1 - y0);
 }

@@ -1,8 +1,7 @@
 /** The review page: one study, from the first look to the signature. */
 
-import { html, render, useEffect } from "../vendor/preact.mjs";
+import { effect, html, render, signal, useEffect } from "../vendor/preact.mjs";
 import { call } from "../shared/api.mjs";
-import { listen } from "../shared/live.mjs";
 import { startSession, may, me } from "../shared/session.mjs";
 import { say } from "../shared/say.mjs";
 import { roving } from "../shared/keys.mjs";
@@ -12,174 +11,201 @@ import * as act from "./actions.mjs";
 import { arm, armAdd } from "./draw.mjs";
 import { done, outbox, redo, reload, undo, undone } from "./changes.mjs";
 import { KEYS, onKeyDown, onKeyUp } from "./keymap.mjs";
-import { Amend, Modal, Sign } from "./sign.mjs";
+import { isStanding } from "./looks.mjs";
+import { loadForms } from "./menus.mjs";
 import { Mount } from "./mount.mjs";
 import { Panel } from "./panel.mjs";
-import { Receipts } from "./receipts.mjs";
 import { ReadOut, Stage } from "./stage.mjs";
 
 const STATE_WORDS = { receiving: "Images are still arriving.", analysing: "Analysing" };
 
 function Page() {
-  useEffect(follow, []);
-  const study = at.study.value;
-  return html`<div class="review">
-    <a class="skip" href="#stage">Skip to the image</a>
-    <${Head} study=${study} /><${Banners} study=${study} />
-    <main class="desk"><h1 class="sr-only">Review</h1><${Mount} />
-      <div class="middle"><${Stage} /><${Toolbar} /></div>
-      <div class="sidewrap"><${Panel} /><${Receipts} /></div></main>
-    <${Foot} study=${study} />
-    ${at.dialog.value === "sign" && html`<${Sign} />`}
-    ${at.dialog.value === "amend" && html`<${Amend} />`}
-    ${at.dialog.value === "keys" && html`<${Keys} />`}
-  </div>`;
+	useEffect(follow, []);
+	const study = at.study.value;
+	return html`<div class="review">
+		<a class="skip" href="#stage">Skip to the image</a>
+		<${Head} study=${study} /><${Banners} study=${study} />
+		<main class="desk"><h1 class="sr-only">Review</h1><${Mount} />
+			<div class="middle"><${Stage} /><${Toolbar} /></div>
+			<div class="sidewrap"><${Panel} /><${Signed} study=${study} /></div></main>
+		<${Foot} study=${study} />
+		<${Dialog} />
+	</div>`;
 }
 
-/** Listen to keys and live events; return what ends it. */
+const late = signal({}); // modules that the first picture need not wait for
+
+/** Fetch the dialogs, forms, receipts and live events. */
+function loadLate() {
+	if (late.value.isLoading) return;
+	late.value.isLoading = true;
+	loadForms();
+	Promise.all([import("./sign.mjs"), import("./receipts.mjs"), import("../shared/live.mjs")]).then(
+		([dialogs, receipts, live]) => {
+			late.value = { ...dialogs, ...receipts, isLoading: true };
+			listen(live);
+		},
+		() => (late.value = {}),
+	);
+}
+
+/** Draw the study again when something happened to it. */
+function listen(live) {
+	let timer = 0;
+	const soon = () => {
+		clearTimeout(timer);
+		timer = setTimeout(() => reload(), 300);
+	};
+	live.listen(at.study.value.last_seq, (event) => {
+		if (event.kind === "resync" || event.study_id === at.study.value.id) soon();
+	}, (state) => {
+		if (state === "live" && at.liveState.value === "reconnecting") [soon(), outbox.flush()];
+		at.liveState.value = state;
+	});
+}
+
+function Dialog() {
+	const part = late.value[at.dialog.value];
+	return part ? html`<${part} keys=${KEYS} />` : null;
+}
+
+/** Signatures and receipts, once there are any. */
+function Signed({ study }) {
+	const part = late.value.Receipts;
+	return part && (study.versions.length || study.receipts.length) ? html`<${part} />` : null;
+}
+
+/** Listen to keys; return what ends it. */
 function follow() {
-  addEventListener("keydown", onKeyDown);
-  addEventListener("keyup", onKeyUp);
-  const blur = () => (at.isBare.value = false);
-  addEventListener("blur", blur);
-  addEventListener("click", focusStage);
-  addEventListener("beforeunload", warn);
-  addEventListener("bitewing-unlocked", () => [reload(), outbox.flush()]);
-  let timer = 0;
-  const soon = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => reload(), 300);
-  };
-  const stop = listen(at.study.value.last_seq, (event) => {
-    if (event.kind === "resync" || event.study_id === at.study.value.id) soon();
-  }, (state) => {
-    if (state === "live" && at.liveState.value === "reconnecting") [soon(), outbox.flush()];
-    at.liveState.value = state;
-  });
-  return () => {
-    stop();
-    for (const [name, handler] of [["keydown", onKeyDown], ["keyup", onKeyUp], ["blur", blur], ["click", focusStage], ["beforeunload", warn]]) removeEventListener(name, handler);
-  };
+	addEventListener("keydown", onKeyDown);
+	addEventListener("keyup", onKeyUp);
+	const stopWaiting = effect(() => {
+		if (isStanding.value || at.dialog.value) loadLate();
+	});
+	const blur = () => (at.isBare.value = false);
+	addEventListener("blur", blur);
+	addEventListener("click", focusStage);
+	addEventListener("beforeunload", warn);
+	addEventListener("bitewing-unlocked", () => [reload(), outbox.flush()]);
+	return () => {
+		stopWaiting();
+		for (const [name, handler] of [["keydown", onKeyDown], ["keyup", onKeyUp], ["blur", blur], ["click", focusStage], ["beforeunload", warn]]) removeEventListener(name, handler);
+	};
 }
 
 /** A pointer click on a control gives the focus back to the stage, so that Space looks under at once. */
 function focusStage(event) {
-  const button = event.detail > 0 && event.target instanceof Element && event.target.closest(".review button");
-  if (button && !event.target.closest("dialog, .popover, .person")) document.getElementById("stage").focus({ preventScroll: true });
+	const button = event.detail > 0 && event.target instanceof Element && event.target.closest(".review button");
+	if (button && !event.target.closest("dialog, .popover, .person")) document.getElementById("stage").focus({ preventScroll: true });
 }
 
 function warn(event) {
-  if (at.saving.value.count) event.preventDefault();
+	if (at.saving.value.count) event.preventDefault();
 }
 
 function Head({ study }) {
-  const { patient } = study;
-  return html`<header class="topbar">
-    <a class="brand" href="/" aria-label="Worklist" title="Worklist (Home)"><${Logo} /></a>
-    <div class="who ellipsis"><strong>${nameWords(patient)}</strong>
-      <span class="muted"> ${[ageWords(patient), patient?.sex].filter(Boolean).join("  ")}</span></div>
-    <span class="muted nowrap">${study.label} · ${dayWords(study.study_date)}</span>
-    ${!study.match.is_certain && html`<span class="pill bad" title=${study.match.reason}>Patient not confirmed</span>`}
-    <span class="grow"></span>
-    ${study.state === "signed"
-      ? html`<span class="pill good">Signed, version ${study.versions.at(-1)?.version}</span>`
-      : html`<span class="pill warn">AI-assisted preliminary findings – sign-off required</span>`}
-    <${Person} beforeSignOut=${clearOutbox} />
-  </header>`;
+	const { patient } = study;
+	return html`<header class="topbar">
+		<a class="brand" href="/" aria-label="Worklist" title="Worklist (Home)"><${Logo} /></a>
+		<div class="who ellipsis"><strong>${nameWords(patient)}</strong>
+			<span class="muted"> ${[ageWords(patient), patient?.sex].filter(Boolean).join("  ")}</span></div>
+		<span class="muted nowrap">${study.label} · ${dayWords(study.study_date)}</span>
+		${!study.match.is_certain && html`<span class="pill bad" title=${study.match.reason}>Patient not confirmed</span>`}
+		<span class="grow"></span>
+		${study.state === "signed"
+			? html`<span class="pill good">Signed, version ${study.versions.at(-1)?.version}</span>`
+			: html`<span class="pill warn">AI-assisted preliminary findings – sign-off required</span>`}
+		<${Person} beforeSignOut=${clearOutbox} />
+	</header>`;
 }
 
 /** Before signing out: send what is left, and keep nothing of this person. */
 async function clearOutbox() {
-  if (at.saving.value.count) {
-    const isSent = await Promise.race([outbox.flush().then(() => !at.saving.value.count), new Promise((r) => setTimeout(() => r(false), 3000))]);
-    if (!isSent && !confirm("Some decisions could not be sent yet. Sign out and lose them?")) return false;
-  }
-  await outbox.clear();
-  return true;
+	if (at.saving.value.count) {
+		const isSent = await Promise.race([outbox.flush().then(() => !at.saving.value.count), new Promise((r) => setTimeout(() => r(false), 3000))]);
+		if (!isSent && !confirm("Some decisions could not be sent yet. Sign out and lose them?")) return false;
+	}
+	await outbox.clear();
+	return true;
 }
 
 function Banners({ study }) {
-  const notice = at.notice.value;
-  const failed = study.images.filter((image) => image.state === "failed");
-  const isBusy = ["receiving", "analysing"].includes(study.state);
-  return html`<div class="banners">
-    ${study.settings.mode === "silent" && html`<p class="notice warn">${SILENT}</p>`}
-    ${at.saving.value.kind === "offline" && html`<p class="notice warn" role="status">Offline. ${at.saving.value.count} changes kept here, will be sent.</p>`}
-    ${isBusy && html`<p class="notice" role="status">${STATE_WORDS[study.state]}${study.state === "analysing"
-      ? ` ${study.progress.done} of ${study.progress.total}. You may read and add marks meanwhile.` : " You may start reading."}</p>`}
-    ${at.arrived.value.length > 0 && html`<p class="notice good">${at.arrived.value.length} suggestions arrived
-      <button onClick=${at.showArrived}>Show</button></p>`}
-    ${failed.length > 0 && html`<p class="notice bad">AI could not read ${failed.map((i) => at.imageWords(i)).join(", ")}: ${failed[0].failure}
-      ${may("analysis.retry") && html`<button onClick=${() => retry(failed)}>Retry now</button>`} Or review without AI.</p>`}
-    ${notice && html`<p class=${`notice ${notice.kind}`}><span>${notice.words}</span>
-      ${notice.next && html` <a class="button" href=${`/review/${notice.next}`}>Open next study</a>`}
-      ${notice.kind === "good" && html` <a class="button" href="/">Worklist</a>`}
-      <button class="quiet" aria-label="Dismiss" onClick=${() => (at.notice.value = null)}>×</button></p>`}
-  </div>`;
+	const notice = at.notice.value;
+	const failed = study.images.filter((image) => image.state === "failed");
+	const isBusy = ["receiving", "analysing"].includes(study.state);
+	return html`<div class="banners">
+		${study.settings.mode === "silent" && html`<p class="notice warn">${SILENT}</p>`}
+		${at.saving.value.kind === "offline" && html`<p class="notice warn" role="status">Offline. ${at.saving.value.count} changes kept here, will be sent.</p>`}
+		${isBusy && html`<p class="notice" role="status">${STATE_WORDS[study.state]}${study.state === "analysing"
+			? ` ${study.progress.done} of ${study.progress.total}. You may read and add marks meanwhile.` : " You may start reading."}</p>`}
+		${at.arrived.value.length > 0 && html`<p class="notice good">${at.arrived.value.length} suggestions arrived
+			<button onClick=${at.showArrived}>Show</button></p>`}
+		${failed.length > 0 && html`<p class="notice bad">AI could not read ${failed.map((i) => at.imageWords(i)).join(", ")}: ${failed[0].failure}
+			${may("analysis.retry") && html`<button onClick=${() => retry(failed)}>Retry now</button>`} Or review without AI.</p>`}
+		${notice && html`<p class=${`notice ${notice.kind}`}><span>${notice.words}</span>
+			${notice.next && html` <a class="button" href=${`/review/${notice.next}`}>Open next study</a>`}
+			${notice.kind === "good" && html` <a class="button" href="/">Worklist</a>`}
+			<button class="quiet" aria-label="Dismiss" onClick=${() => (at.notice.value = null)}>×</button></p>`}
+	</div>`;
 }
 
 async function retry(images) {
-  try {
-    for (const image of images) await call(`/api/images/${image.id}/retry`, { method: "POST" });
-    say("Analysis started again.");
-    reload();
-  } catch (problem) {
-    at.notice.value = { kind: "bad", words: problem.words };
-  }
+	try {
+		for (const image of images) await call(`/api/images/${image.id}/retry`, { method: "POST" });
+		say("Analysis started again.");
+		reload();
+	} catch (problem) {
+		at.notice.value = { kind: "bad", words: problem.words };
+	}
 }
 
 function Toolbar() {
-  const tool = at.tool.value;
-  const button = (words, key, run, isPressed, index) => html`<button key=${words} class="quiet" tabindex=${index === 0 ? 0 : -1}
-    aria-pressed=${isPressed === undefined ? undefined : String(isPressed)} onClick=${run} title=${`${words} (${key})`}>${words} <kbd>${key}</kbd></button>`;
-  const isEditable = at.canDecide.value && may("findings.decide");
-  const items = [
-    ["Window", "W", act.viewing.reset], ["Invert", "I", act.viewing.invert], ["Fit", "0", act.viewing.fit],
-    ["Zoom to", "Z", act.viewing.toSelection], ["Rotate", "R", act.viewing.rotate], ["Mirror", "H", act.viewing.mirror],
-    ["Measure", "M", () => arm("measure"), tool === "measure"],
-    ["Marks", "O", () => act.toggle(at.isOverlayOn, "Marks"), at.isOverlayOn.value],
-    ["Teeth", "U", () => act.toggle(at.showsTeeth, "Tooth numbers"), at.showsTeeth.value],
-    ...(isEditable ? [["Add missed", "N", armAdd, tool.startsWith("add-")]] : []),
-  ];
-  return html`<div class="strip"><div class="toolbar" role="toolbar" aria-label="Tools" onKeyDown=${roving}>
-    ${items.map(([words, key, run, isPressed], index) => button(words, key, run, isPressed, index))}</div>
-    <span class="grow"></span><${ReadOut} /></div>`;
+	const tool = at.tool.value;
+	const button = (words, key, run, isPressed, index) => html`<button key=${words} class="quiet" tabindex=${index === 0 ? 0 : -1}
+		aria-pressed=${isPressed === undefined ? undefined : String(isPressed)} onClick=${run} title=${`${words} (${key})`}>${words} <kbd>${key}</kbd></button>`;
+	const isEditable = at.canDecide.value && may("findings.decide");
+	const items = [
+		["Window", "W", act.viewing.reset], ["Invert", "I", act.viewing.invert], ["Fit", "0", act.viewing.fit],
+		["Zoom to", "Z", act.viewing.toSelection], ["Rotate", "R", act.viewing.rotate], ["Mirror", "H", act.viewing.mirror],
+		["Measure", "M", () => arm("measure"), tool === "measure"],
+		["Marks", "O", () => act.toggle(at.isOverlayOn, "Marks"), at.isOverlayOn.value],
+		["Teeth", "U", () => act.toggle(at.showsTeeth, "Tooth numbers"), at.showsTeeth.value],
+		...(isEditable ? [["Add missed", "N", armAdd, tool.startsWith("add-")]] : []),
+	];
+	return html`<div class="strip"><div class="toolbar" role="toolbar" aria-label="Tools" onKeyDown=${roving}>
+		${items.map(([words, key, run, isPressed], index) => button(words, key, run, isPressed, index))}</div>
+		<span class="grow"></span><${ReadOut} /></div>`;
 }
 
 const SAVING = { saved: ["Saved", "ok"], saving: ["Saving", "muted"], offline: ["Offline", "warning"] };
 
 function Foot({ study }) {
-  const [words, colour] = SAVING[at.saving.value.kind];
-  const open = at.openCount.value;
-  const isSigned = study.state === "signed";
-  return html`<footer class="footline reviewfoot">
-    <span class="hints"><kbd>A</kbd> accept <kbd>X</kbd> reject <kbd>J</kbd><kbd>K</kbd> next, previous <kbd>Space</kbd> look under <kbd>?</kbd> keys</span>
-    <button class="quiet" disabled=${!done.value.length} onClick=${undo}>Undo <kbd>Ctrl+Z</kbd></button>
-    <button class="quiet" disabled=${!undone.value.length} onClick=${redo}>Redo</button>
-    <span class="grow"></span><span class="notcleared ellipsis">${NOT_CLEARED}</span>
-    ${at.liveState.value === "reconnecting" && html`<span class="warning">reconnecting</span>`}
-    <span class=${colour} id="saving">${words}${at.saving.value.count > 1 ? ` ${at.saving.value.count}` : ""}</span>
-    ${!isSigned && html`<span class=${open ? "warning" : "ok"} id="left">${open ? `${open} left` : "all decided"}</span>`}
-    ${may("findings.sign") && (isSigned
-      ? html`<button onClick=${() => (at.dialog.value = "amend")}>Amend</button>`
-      : html`<button class=${open ? "" : "primary"} onClick=${act.openSign}>Sign <kbd>Ctrl+Enter</kbd></button>`)}
-  </footer>`;
-}
-
-function Keys() {
-  return html`<${Modal} title="Keys"><div class="keys">${KEYS.map((key) => html`<div key=${key.words}>
-    <span class="nowrap">${key.combos.map((c) => html`<kbd key=${c}>${c}</kbd> `)}</span><span>${key.words}</span></div>`)}</div></${Modal}>`;
+	const [words, colour] = SAVING[at.saving.value.kind];
+	const open = at.openCount.value;
+	const isSigned = study.state === "signed";
+	return html`<footer class="footline reviewfoot">
+		<span class="hints"><kbd>A</kbd> accept <kbd>X</kbd> reject <kbd>J</kbd><kbd>K</kbd> next, previous <kbd>Space</kbd> look under <kbd>?</kbd> keys</span>
+		<button class="quiet" disabled=${!done.value.length} onClick=${undo}>Undo <kbd>Ctrl+Z</kbd></button>
+		<button class="quiet" disabled=${!undone.value.length} onClick=${redo}>Redo</button>
+		<span class="grow"></span><span class="notcleared ellipsis">${NOT_CLEARED}</span>
+		${at.liveState.value === "reconnecting" && html`<span class="warning">reconnecting</span>`}
+		<span class=${colour} id="saving">${words}${at.saving.value.count > 1 ? ` ${at.saving.value.count}` : ""}</span>
+		${!isSigned && html`<span class=${open ? "warning" : "ok"} id="left">${open ? `${open} left` : "all decided"}</span>`}
+		${may("findings.sign") && (isSigned
+			? html`<button onClick=${() => (at.dialog.value = "Amend")}>Amend</button>`
+			: html`<button class=${open ? "" : "primary"} onClick=${act.openSign}>Sign <kbd>Ctrl+Enter</kbd></button>`)}
+	</footer>`;
 }
 
 function begin() {
-  startSession(at.start.me);
-  at.takeStudy(at.start.study, () => false, true);
-  at.currentId.value = null;
-  const first = at.images.value.find((image) => image.grey) ?? at.images.value[0];
-  if (first) act.showImage(first.id);
-  outbox.open();
-  document.title = `Review · ${me.value.settings.practice_name}`;
-  render(html`<${Page} />`, document.getElementById("app"));
+	startSession(at.start.me);
+	at.takeStudy(at.start.study, () => false, true);
+	at.currentId.value = null;
+	const first = at.images.value.find((image) => image.grey) ?? at.images.value[0];
+	if (first) act.showImage(first.id);
+	outbox.open();
+	document.title = `Review · ${me.value.settings.practice_name}`;
+	render(html`<${Page} />`, document.getElementById("app"));
 }
 
 if (at.start.me && at.start.study) begin();

@@ -5,42 +5,42 @@ import * as at from "./store.mjs";
 import { showImage } from "./actions.mjs";
 
 export function Mount() {
-  const images = at.images.value;
-  const seen = images.filter((image) => at.seen.value.has(image.id)).length;
-  const open = at.openCount.value;
-  const total = at.ordered.value.filter((f) => f.origin === "ai").length;
-  return html`<nav class="rail" aria-label="Images">
-    <div class="railhead"><strong>Images</strong><span class="grow"></span>
-      <span class="muted">seen ${seen}/${images.length}</span></div>
-    <ol class=${`thumbs ${images.length > 4 ? "many" : ""}`}>
-      ${images.map((image) => html`<${Thumb} key=${image.id} image=${image} />`)}</ol>
-    ${total > 0 && html`<p class="railfoot muted">decided ${total - open}/${total}
-      ${open > 0 && html` · <kbd>Shift+J</kbd> next open`}</p>`}
-  </nav>`;
+	const images = at.images.value;
+	const seen = images.filter((image) => at.seen.value.has(image.id)).length;
+	const open = at.openCount.value;
+	const total = at.ordered.value.filter((f) => f.origin === "ai").length;
+	return html`<nav class="rail" aria-label="Images">
+		<div class="railhead"><strong>Images</strong><span class="grow"></span>
+			<span class="muted">seen ${seen}/${images.length}</span></div>
+		<ol class=${`thumbs ${images.length > 4 ? "many" : ""}`}>
+			${images.map((image) => html`<${Thumb} key=${image.id} image=${image} />`)}</ol>
+		${total > 0 && html`<p class="railfoot muted">decided ${total - open}/${total}
+			${open > 0 && html` · <kbd>Shift+J</kbd> next open`}</p>`}
+	</nav>`;
 }
 
 function Thumb({ image }) {
-  const open = at.openOn(image.id);
-  const isSeen = at.seen.value.has(image.id);
-  const isCurrent = image.id === at.currentId.value;
-  const isBroken = image.state === "unreadable" || !image.grey;
-  const words = [
-    at.imageWords(image), open ? `${open} to decide` : "nothing to decide", isSeen ? "seen" : "not seen yet",
-    isBroken ? "cannot be read" : "", image.state === "failed" ? "AI failed" : "",
-  ].filter(Boolean).join(", ");
-  const click = () => {
-    showImage(image.id);
-    document.getElementById("stage").focus({ preventScroll: true });
-  };
-  return html`<li><button class="thumb" aria-label=${words} aria-current=${isCurrent ? "true" : undefined} onClick=${click}>
-    <span class="pic">${isBroken
-      ? html`<span class="broken">cannot be read</span>`
-      : html`<img src=${`/api/images/${image.id}/preview?w=160`} alt="" loading="lazy" draggable=${false} />`}
-      ${open > 0 && html`<b class="count">${open}</b>`}</span>
-    <span class="cap"><span>${at.imageWords(image, true)}</span><span class="grow"></span>
-      ${image.state === "received" && html`<span class="muted">analysing</span>`}
-      ${image.state === "failed" && html`<span class="danger">AI failed</span>`}
-      ${image.duplicates > 0 && html`<span class="warning" title="Other bytes came under the same identifier; both are kept.">2×</span>`}
-      ${isSeen && html`<span class="ok" aria-hidden="true">✓</span>`}</span>
-  </button></li>`;
+	const open = at.openOn(image.id);
+	const isSeen = at.seen.value.has(image.id);
+	const isCurrent = image.id === at.currentId.value;
+	const isBroken = image.state === "unreadable" || !image.grey;
+	const words = [
+		at.imageWords(image), open ? `${open} to decide` : "nothing to decide", isSeen ? "seen" : "not seen yet",
+		isBroken ? "cannot be read" : "", image.state === "failed" ? "AI failed" : "",
+	].filter(Boolean).join(", ");
+	const click = () => {
+		showImage(image.id);
+		document.getElementById("stage").focus({ preventScroll: true });
+	};
+	return html`<li><button class="thumb" aria-label=${words} aria-current=${isCurrent ? "true" : undefined} onClick=${click}>
+		<span class="pic">${isBroken
+			? html`<span class="broken">cannot be read</span>`
+			: html`<img src=${`/api/images/${image.id}/preview?w=160`} alt="" loading="lazy" draggable=${false} />`}
+			${open > 0 && html`<b class="count">${open}</b>`}</span>
+		<span class="cap"><span>${at.imageWords(image, true)}</span><span class="grow"></span>
+			${image.state === "received" && html`<span class="muted">analysing</span>`}
+			${image.state === "failed" && html`<span class="danger">AI failed</span>`}
+			${image.duplicates > 0 && html`<span class="warning" title="Other bytes came under the same identifier; both are kept.">2×</span>`}
+			${isSeen && html`<span class="ok" aria-hidden="true">✓</span>`}</span>
+	</button></li>`;
 }

@@ -1,6 +1,6 @@
 /** Puts the current image on the stage: preview first, then the full image; one paint a frame. */
 
-import { effect, untracked, signal } from "../vendor/preact.mjs";
+import { effect, untracked } from "../vendor/preact.mjs";
 import { picture as fetchPicture } from "../shared/api.mjs";
 import { ENTRIES, buildTable } from "../engine/grey.mjs";
 import { makePicture, develop, paint, paintPreview } from "../engine/raster.mjs";
@@ -12,119 +12,114 @@ import { frames, loads, look, setLook, startDisplay, stageSize } from "./looks.m
 const SETTLE_MS = 140;
 const KEPT = 3;
 
-/** Milliseconds of the last development and paint, for the benchmark of the page. */
-export const lastPaintMs = signal(0);
-
 export class Painter {
-  constructor(canvas) {
-    this.canvas = canvas;
-    this.pictures = new Map(); // image id -> picture, oldest first
-    this.preview = null; // {id, bitmap}
-    this.table = new Uint8Array(ENTRIES);
-    this.developed = "";
-    this.request = 0;
-    this.settle = 0;
-    this.stops = [
-      effect(() => {
-        const image = current.value;
-        untracked(() => image && this.show(image));
-      }),
-      effect(() => {
-        look.value;
-        stageSize.value;
-        loads.value;
-        this.schedule("low");
-      }),
-      effect(() => {
-        const isPlain = isBare.value || !isOverlayOn.value;
-        const image = current.value;
-        if (isPlain && image && loads.value.get(image.id) === "ready") untracked(() => noteView("bare_view", image.id));
-      }),
-    ];
-  }
+	constructor(canvas) {
+		this.canvas = canvas;
+		this.pictures = new Map(); // image id -> picture, oldest first
+		this.preview = null; // {id, bitmap}
+		this.table = new Uint8Array(ENTRIES);
+		this.developed = "";
+		this.request = 0;
+		this.settle = 0;
+		this.stops = [
+			effect(() => {
+				const image = current.value;
+				untracked(() => image && this.show(image));
+			}),
+			effect(() => {
+				look.value;
+				stageSize.value;
+				loads.value;
+				this.schedule("low");
+			}),
+			effect(() => {
+				const isPlain = isBare.value || !isOverlayOn.value;
+				const image = current.value;
+				if (isPlain && image && loads.value.get(image.id) === "ready") untracked(() => noteView("bare_view", image.id));
+			}),
+		];
+	}
 
-  /** Stop following the page. */
-  close() {
-    for (const stop of this.stops) stop();
-    cancelAnimationFrame(this.request);
-    clearTimeout(this.settle);
-  }
+	/** Stop following the page. */
+	close() {
+		for (const stop of this.stops) stop();
+		cancelAnimationFrame(this.request);
+		clearTimeout(this.settle);
+	}
 
-  async show(image) {
-    if (!image.grey || !image.rows) {
-      this.mark(image.id, image.failure || "This image has no picture.");
-      return;
-    }
-    if (!frames.peek(image.id)) {
-      this.mark(image.id, "loading");
-      this.showPreview(image.id);
-    }
-    try {
-      const frame = await frames.get(image.id);
-      if (!this.pictures.has(image.id)) this.keep(image.id, makePicture(frame));
-      if (current.value?.id !== image.id) return;
-      if (!look.value.display) setLook({ display: startDisplay(image) });
-      this.mark(image.id, "ready");
-      noteView("seen_image", image.id);
-      const at = images.value.indexOf(image);
-      frames.prefetch([at + 1, at + 2, at - 1].map((n) => images.value[n]).filter((i) => i?.grey).map((i) => i.id));
-    } catch (problem) {
-      this.mark(image.id, problem.words ?? problem.message);
-    }
-  }
+	async show(image) {
+		if (!image.grey || !image.rows) {
+			this.mark(image.id, image.failure || "This image has no picture.");
+			return;
+		}
+		if (!frames.peek(image.id)) {
+			this.mark(image.id, "loading");
+			this.showPreview(image.id);
+		}
+		try {
+			const frame = await frames.get(image.id);
+			if (!this.pictures.has(image.id)) this.keep(image.id, makePicture(frame));
+			if (current.value?.id !== image.id) return;
+			if (!look.value.display) setLook({ display: startDisplay(image) });
+			this.mark(image.id, "ready");
+			noteView("seen_image", image.id);
+			const at = images.value.indexOf(image);
+			frames.prefetch([at + 1, at + 2, at - 1].map((n) => images.value[n]).filter((i) => i?.grey).map((i) => i.id));
+		} catch (problem) {
+			this.mark(image.id, problem.words ?? problem.message);
+		}
+	}
 
-  async showPreview(id) {
-    const bitmap = await fetchPicture(`/api/images/${id}/preview?w=900`).catch(() => null);
-    if (!bitmap || this.pictures.has(id)) return;
-    this.preview = { id, bitmap };
-    this.schedule("low");
-  }
+	async showPreview(id) {
+		const bitmap = await fetchPicture(`/api/images/${id}/preview?w=900`).catch(() => null);
+		if (!bitmap || this.pictures.has(id)) return;
+		this.preview = { id, bitmap };
+		this.schedule("low");
+	}
 
-  mark(id, state) {
-    loads.value = new Map(loads.value).set(id, state);
-  }
+	mark(id, state) {
+		loads.value = new Map(loads.value).set(id, state);
+	}
 
-  keep(id, picture) {
-    this.pictures.set(id, picture);
-    for (const old of this.pictures.keys()) {
-      if (this.pictures.size <= KEPT) break;
-      this.pictures.delete(old);
-    }
-    this.developed = "";
-  }
+	keep(id, picture) {
+		this.pictures.set(id, picture);
+		for (const old of this.pictures.keys()) {
+			if (this.pictures.size <= KEPT) break;
+			this.pictures.delete(old);
+		}
+		this.developed = "";
+	}
 
-  schedule(quality) {
-    clearTimeout(this.settle);
-    cancelAnimationFrame(this.request);
-    this.request = requestAnimationFrame(() => this.draw(quality));
-  }
+	schedule(quality) {
+		clearTimeout(this.settle);
+		cancelAnimationFrame(this.request);
+		this.request = requestAnimationFrame(() => this.draw(quality));
+	}
 
-  draw(quality) {
-    const image = current.value;
-    const seen = look.value;
-    const size = stageSize.value;
-    if (!size.width) return;
-    const begun = performance.now();
-    const ratio = this.canvas.width / size.width;
-    const m = seen ? matrix(seen.view, size) : null;
-    const picture = image && this.pictures.get(image.id);
-    if (picture && seen.display !== undefined) {
-      this.develop(image, picture, seen);
-      paint(this.canvas, picture, m, ratio, quality);
-    } else if (image && this.preview?.id === image.id) {
-      paintPreview(this.canvas, { width: image.columns, height: image.rows }, this.preview.bitmap, m, ratio);
-    } else {
-      paint(this.canvas, null);
-    }
-    lastPaintMs.value = performance.now() - begun;
-    if (quality === "low") this.settle = setTimeout(() => this.schedule("medium"), SETTLE_MS);
-  }
+	draw(quality) {
+		const image = current.value;
+		const seen = look.value;
+		const size = stageSize.value;
+		if (!size.width) return;
+		const ratio = this.canvas.width / size.width;
+		const m = seen ? matrix(seen.view, size) : null;
+		const picture = image && this.pictures.get(image.id);
+		if (picture && seen.display !== undefined) {
+			this.develop(image, picture, seen);
+			paint(this.canvas, picture, m, ratio, quality);
+		} else if (image && this.preview?.id === image.id) {
+			paintPreview(this.canvas, { width: image.columns, height: image.rows }, this.preview.bitmap, m, ratio);
+		} else {
+			paint(this.canvas, null);
+		}
+		if (quality === "low") this.settle = setTimeout(() => this.schedule("medium"), SETTLE_MS);
+	}
 
-  develop(image, picture, { display, isInverted }) {
-    if (image.grey.is_color || !display) return;
-    const key = `${image.id} ${isInverted} ${JSON.stringify(display)}`;
-    if (key === this.developed) return;
-    develop(picture, buildTable(image.grey, display, isInverted, this.table));
-    this.developed = key;
-  }
+	develop(image, picture, { display, isInverted }) {
+		if (image.grey.is_color || !display) return;
+		const key = `${image.id} ${isInverted} ${JSON.stringify(display)}`;
+		if (key === this.developed) return;
+		develop(picture, buildTable(image.grey, display, isInverted, this.table));
+		this.developed = key;
+	}
 }

@@ -13,145 +13,147 @@ import { edit } from "./draw.mjs";
 import { Letter } from "./menus.mjs";
 
 export function Panel() {
-  const list = (at.listScope.value === "image" ? at.onImage.value : at.ordered.value)
-    .filter(at.isShown).filter((f) => f.state !== "rejected" || at.showsRejected.value || f.id === at.selectedId.value);
-  const rejected = at.onImage.value.filter((f) => f.state === "rejected").length;
-  return html`<aside class="side" aria-label="Findings">
-    <${Chart} />
-    <div class="listhead">
-      <h2>Findings</h2>
-      <select aria-label="Which findings" value=${at.listScope.value} onChange=${(e) => (at.listScope.value = e.target.value)}>
-        <option value="image">image</option><option value="study">study</option></select>
-      <span class="grow"></span>
-      <div class="stops" role="radiogroup" aria-label="Sensitivity" onKeyDown=${roving}>
-        ${["strict", "default", "wide"].map((stop) => html`<button key=${stop} role="radio" aria-checked=${String(at.stop.value === stop)}
-          tabindex=${at.stop.value === stop ? 0 : -1} onClick=${() => (at.stop.value = stop)}>${stop}</button>`)}</div>
-    </div>
-    ${at.belowCount.value > 0 && html`<p class="below warning">${at.belowCount.value} below the line, still undecided
-      <button class="quiet" onClick=${() => (at.stop.value = "wide")}>show</button></p>`}
-    <ul class="cards" id="findings">
-      ${list.map((finding) => html`<${Card} key=${finding.id} finding=${finding} />`)}
-    </ul>
-    ${!list.length && html`<${Nothing} />`}
-    ${rejected > 0 && html`<label class="row rejectedline"><input type="checkbox" checked=${at.showsRejected.value}
-      onChange=${(e) => (at.showsRejected.value = e.target.checked)} /> show ${rejected} rejected</label>`}
-    <${Absent} />
-  </aside>`;
+	const list = (at.listScope.value === "image" ? at.onImage.value : at.ordered.value)
+		.filter(at.isShown).filter((f) => f.state !== "rejected" || at.showsRejected.value || f.id === at.selectedId.value);
+	const rejected = at.onImage.value.filter((f) => f.state === "rejected").length;
+	return html`<aside class="side" aria-label="Findings">
+		<${Chart} />
+		<div class="listhead">
+			<h2>Findings</h2>
+			<select aria-label="Which findings" value=${at.listScope.value} onChange=${(e) => (at.listScope.value = e.target.value)}>
+				<option value="image">image</option><option value="study">study</option></select>
+			<span class="grow"></span>
+			<div class="stops" role="radiogroup" aria-label="Sensitivity" onKeyDown=${roving}>
+				${["strict", "default", "wide"].map((stop) => html`<button key=${stop} role="radio" aria-checked=${String(at.stop.value === stop)}
+					tabindex=${at.stop.value === stop ? 0 : -1} onClick=${() => (at.stop.value = stop)}>${stop}</button>`)}</div>
+		</div>
+		${at.belowCount.value > 0 && html`<p class="below warning">${at.belowCount.value} below the line, still undecided
+			<button class="quiet" onClick=${() => (at.stop.value = "wide")}>show</button></p>`}
+		<ul class="cards" id="findings">
+			${list.map((finding) => html`<${Card} key=${finding.id} finding=${finding} />`)}
+		</ul>
+		${!list.length && html`<${Nothing} />`}
+		${rejected > 0 && html`<label class="row rejectedline"><input type="checkbox" checked=${at.showsRejected.value}
+			onChange=${(e) => (at.showsRejected.value = e.target.checked)} /> show ${rejected} rejected</label>`}
+		<${Absent} />
+	</aside>`;
 }
 
 function Nothing() {
-  const { state, settings } = at.study.value;
-  if (settings.mode === "silent") return html`<p class="nothing">${SILENT} Your own marks work as usual: <kbd>N</kbd></p>`;
-  if (["receiving", "analysing"].includes(state) && at.current.value?.state === "received") {
-    return html`<p class="nothing">This image is still being analysed. You may read and add marks meanwhile: <kbd>N</kbd></p>`;
-  }
-  if (at.current.value?.state === "failed") return html`<p class="nothing">The AI failed on this image. Please read it without.</p>`;
-  return html`<p class="nothing"><strong>No suggestions.</strong> That does not mean no disease; please read the image.
-    Add what you see with <kbd>N</kbd></p>`;
+	const { state, settings } = at.study.value;
+	if (settings.mode === "silent") return html`<p class="nothing">${SILENT} Your own marks work as usual: <kbd>N</kbd></p>`;
+	if (["receiving", "analysing"].includes(state) && at.current.value?.state === "received") {
+		return html`<p class="nothing">This image is still being analysed. You may read and add marks meanwhile: <kbd>N</kbd></p>`;
+	}
+	if (at.current.value?.state === "failed") return html`<p class="nothing">The AI failed on this image. Please read it without.</p>`;
+	return html`<p class="nothing"><strong>No suggestions.</strong> That does not mean no disease; please read the image.
+		Add what you see with <kbd>N</kbd></p>`;
 }
 
 /** Tasks for which no model is installed: said plainly, so that silence is not read as health. */
 function Absent() {
-  const { absent, models, notes } = at.study.value;
-  return html`<div class="about muted">
-    ${absent.length > 0 && html`<p class="notice warn"><strong>Not looked for by AI:</strong> ${absent.map((t) => t.replaceAll("_", " ")).join(", ")}.
-      No model is installed for this.</p>`}
-    ${notes.map((note) => html`<p key=${note}>${note}</p>`)}
-    ${models.length > 0 && html`<p>Models: ${models.map((m) => `${m.name} ${m.version}`).join(", ")}</p>`}</div>`;
+	const { absent, models, notes } = at.study.value;
+	return html`<div class="about muted">
+		${absent.length > 0 && html`<p class="notice warn"><strong>Not looked for by AI:</strong> ${absent.map((t) => t.replaceAll("_", " ")).join(", ")}.
+			No model is installed for this.</p>`}
+		${notes.map((note) => html`<p key=${note}>${note}</p>`)}
+		${models.length > 0 && html`<p>Models: ${models.map((m) => `${m.name} ${m.version}`).join(", ")}</p>`}</div>`;
 }
 
 function Chart() {
-  const marks = new Map();
-  for (const f of at.ordered.value) {
-    if (!f.tooth || f.state === "rejected" || !at.isShown(f)) continue;
-    marks.set(f.tooth, [...(marks.get(f.tooth) ?? []), f]);
-  }
-  const words = [...marks].map(([tooth, fs]) => `${at.toothWords(tooth)} ${fs.map((f) => kindOf(f.kind).words).join(", ")}`).join("; ");
-  const cell = (code) => {
-    const found = marks.get(code) ?? [];
-    const isSelected = at.selected.value?.tooth === code;
-    return html`<span key=${code} class=${`tooth-cell ${found.length ? "has" : ""} ${isSelected ? "selected" : ""}`}
-      onClick=${() => found[0] && act.choose(found.find((f) => f.id !== at.selectedId.value) ?? found[0])}>
-      <span>${at.study.value.settings.numbering === "fdi" ? code : universal(code)}</span>
-      <span class="dots">${found.slice(0, 3).map((f) => html`<i key=${f.id} class=${`letter ${f.kind} ${at.isOpen(f) ? "open" : ""}`}></i>`)}</span></span>`;
-  };
-  return html`<div class="chart" role="img" aria-label=${`Tooth chart. ${words || "No findings on any tooth."}`}>
-    <div class="arch">${UPPER.map(cell)}</div><div class="arch lower">${LOWER.map(cell)}</div></div>`;
+	const marks = new Map();
+	for (const f of at.ordered.value) {
+		if (!f.tooth || f.state === "rejected" || !at.isShown(f)) continue;
+		marks.set(f.tooth, [...(marks.get(f.tooth) ?? []), f]);
+	}
+	const words = [...marks].map(([tooth, fs]) => `${at.toothWords(tooth)} ${fs.map((f) => kindOf(f.kind).words).join(", ")}`).join("; ");
+	const cell = (code) => {
+		const found = marks.get(code) ?? [];
+		const isSelected = at.selected.value?.tooth === code;
+		return html`<span key=${code} class=${`tooth-cell ${found.length ? "has" : ""} ${isSelected ? "selected" : ""}`}
+			onClick=${() => found[0] && act.choose(found.find((f) => f.id !== at.selectedId.value) ?? found[0])}>
+			<span>${at.study.value.settings.numbering === "fdi" ? code : universal(code)}</span>
+			<span class="dots">${found.slice(0, 3).map((f) => html`<i key=${f.id} class=${`letter ${f.kind} ${at.isOpen(f) ? "open" : ""}`}></i>`)}</span></span>`;
+	};
+	return html`<div class="chart" role="img" aria-label=${`Tooth chart. ${words || "No findings on any tooth."}`}>
+		<div class="arch">${UPPER.map(cell)}</div><div class="arch lower">${LOWER.map(cell)}</div></div>`;
 }
 
 function Card({ finding }) {
-  const isSelected = finding.id === at.selectedId.value;
-  const conflict = at.conflicts.value.get(finding.id);
-  const item = useRef(null);
-  useEffect(() => {
-    if (isSelected) item.current?.scrollIntoView({ block: "nearest" });
-  }, [isSelected]);
-  const image = at.images.value.find((candidate) => candidate.id === finding.image_id);
-  return html`<li ref=${item} class=${`card ${finding.state} ${isSelected ? "selected" : ""} ${at.isOpen(finding) ? "open" : ""}`}>
-    <button class="cardhead" aria-expanded=${String(isSelected)} onClick=${() => act.choose(finding)}>
-      <${Letter} kind=${finding.kind} />
-      <span class="ellipsis"><strong>${kindOf(finding.kind).words}</strong></span>
-      <span class="where">${[at.toothWords(finding.tooth), finding.surfaces].filter(Boolean).join(" ") || "no tooth"}</span>
-      <span class="grow"></span>
-      <span class="what">${valueWords(finding)}</span>
-    </button>
-    <div class="cardline"><span class=${`state ${finding.state}`}>${act.stateWords(finding)}</span>
-      ${finding.probability !== null && html`<span class="muted" title=${SCORE_HELP}>${scoreWords(finding.probability)}</span>`}
-      ${at.listScope.value === "study" && html`<span class="muted">${at.imageWords(image, true)}</span>`}</div>
-    ${conflict && html`<${Conflict} id=${finding.id} conflict=${conflict} />`}
-    ${isSelected && html`<${Details} finding=${finding} image=${image} />`}
-  </li>`;
+	const isSelected = finding.id === at.selectedId.value;
+	const conflict = at.conflicts.value.get(finding.id);
+	const item = useRef(null);
+	useEffect(() => {
+		if (isSelected) item.current?.scrollIntoView({ block: "nearest" });
+	}, [isSelected]);
+	const image = at.images.value.find((candidate) => candidate.id === finding.image_id);
+	return html`<li ref=${item} class=${`card ${finding.state} ${isSelected ? "selected" : ""} ${at.isOpen(finding) ? "open" : ""}`}>
+		<button class="cardhead" aria-expanded=${String(isSelected)} onClick=${() => act.choose(finding)}>
+			<${Letter} kind=${finding.kind} />
+			<span class="ellipsis"><strong>${kindOf(finding.kind).words}</strong></span>
+			<span class="where">${[at.toothWords(finding.tooth), finding.surfaces].filter(Boolean).join(" ") || "no tooth"}</span>
+			<span class="grow"></span>
+			<span class="what">${valueWords(finding)}</span>
+		</button>
+		<div class="cardline"><span class=${`state ${finding.state}`}>${act.stateWords(finding)}</span>
+			${finding.probability !== null && html`<span class="muted" title=${SCORE_HELP}>${scoreWords(finding.probability)}</span>`}
+			${at.listScope.value === "study" && html`<span class="muted">${at.imageWords(image, true)}</span>`}</div>
+		${conflict && html`<${Conflict} id=${finding.id} conflict=${conflict} />`}
+		${isSelected && html`<${Details} finding=${finding} image=${image} />`}
+	</li>`;
 }
 
 function valueWords(finding) {
-  if (finding.depth) return finding.depth;
-  if (finding.value_mm !== null) return `${finding.value_mm.toFixed(1)} mm`;
-  return finding.value_percent !== null ? `${Math.round(finding.value_percent)} %` : "";
+	if (finding.depth) return finding.depth;
+	if (finding.value_mm !== null) return `${finding.value_mm.toFixed(1)} mm`;
+	return finding.value_percent !== null ? `${Math.round(finding.value_percent)} %` : "";
 }
 
 function Details({ finding, image }) {
-  const isOpen = at.isOpen(finding);
-  const isOwn = finding.origin === "human";
-  const zone = at.study.value.settings.time_zone;
-  return html`<div class="details">
-    ${at.canDecide.value && html`<div class="row decide">
-      ${!isOwn && html`<button class=${isOpen ? "primary" : ""} disabled=${!isOpen && finding.state !== "rejected"} onClick=${act.accept}>Accept <kbd>A</kbd></button>
-        <button disabled=${finding.state === "rejected"} onClick=${act.reject}>Reject <kbd>X</kbd></button>`}
-      <button onClick=${edit}>Edit <kbd>E</kbd></button>
-      ${isOwn && html`<button class="danger" onClick=${act.remove}>Remove <kbd>Del</kbd></button>`}
-    </div>
-    <div class="row small">
-      <button class="quiet" onClick=${() => act.openMenu("class")}>Class <kbd>C</kbd></button>
-      <button class="quiet" onClick=${() => act.openMenu("tooth")}>Tooth <kbd>D</kbd></button>
-      ${finding.kind === "caries" && html`<button class="quiet" onClick=${() => act.openMenu("depth")}>Depth <kbd>V</kbd></button>`}
-      <button class="quiet" onClick=${() => act.openMenu("comment")}>Comment <kbd>/</kbd></button></div>`}
-    ${act.takesPlan(finding) && html`<${Plan} finding=${finding} />`}
-    ${finding.value_mm !== null && html`<p class="muted">${finding.value_mm.toFixed(1)} mm${planeWords(image.spacing, image.view === "panoramic")}
-      ${finding.value_percent !== null && `, ${Math.round(finding.value_percent)} % of the root`}</p>`}
-    ${finding.reason && html`<p class="muted">Reason: ${finding.reason.replaceAll("_", " ")}</p>`}
-    ${finding.comment && html`<p class="comment">${finding.comment}</p>`}
-    <p class="muted by">${finding.model ? `${finding.model.name} ${finding.model.version}` : isOwn ? "Drawn by hand" : ""}
-      ${finding.decided_at && ` · ${finding.decided_by ?? ""} ${timeWords(finding.decided_at, zone)}`}
-      ${finding.original && " · the AI's original is kept"}</p>
-  </div>`;
+	const isOpen = at.isOpen(finding);
+	const isOwn = finding.origin === "human";
+	const zone = at.study.value.settings.time_zone;
+	return html`<div class="details">
+		${at.canDecide.value && html`<div class="row decide">
+			${!isOwn && html`<button class=${isOpen ? "primary" : ""} disabled=${!isOpen && finding.state !== "rejected"} onClick=${act.accept}>Accept <kbd>A</kbd></button>
+				<button disabled=${finding.state === "rejected"} onClick=${act.reject}>Reject <kbd>X</kbd></button>`}
+			<button onClick=${edit}>Edit <kbd>E</kbd></button>
+			${isOwn && html`<button class="danger" onClick=${act.remove}>Remove <kbd>Del</kbd></button>`}
+		</div>
+		<div class="row small">
+			<button class="quiet" onClick=${() => act.openMenu("class")}>Class <kbd>C</kbd></button>
+			<button class="quiet" onClick=${() => act.openMenu("tooth")}>Tooth <kbd>D</kbd></button>
+			${finding.kind === "caries" && html`<button class="quiet" onClick=${() => act.openMenu("depth")}>Depth <kbd>V</kbd></button>`}
+			<button class="quiet" onClick=${() => act.openMenu("comment")}>Comment <kbd>/</kbd></button></div>`}
+		${act.takesPlan(finding) && html`<${Plan} finding=${finding} />`}
+		${finding.value_mm !== null && html`<p class="muted">${finding.value_mm.toFixed(1)} mm${planeWords(image.spacing, image.view === "panoramic")}
+			${finding.value_percent !== null && `, ${Math.round(finding.value_percent)} % of the root`}</p>`}
+		${finding.reason && html`<p class="muted">Reason: ${finding.reason.replaceAll("_", " ")}</p>`}
+		${finding.comment && html`<p class="comment">${finding.comment}</p>`}
+		<p class="muted by">${[
+			finding.model ? `${finding.model.name} ${finding.model.version}` : isOwn ? "Drawn by hand" : "",
+			finding.decided_at ? `${finding.decided_by ?? ""} ${timeWords(finding.decided_at, zone)}` : "",
+			finding.original ? "the AI's original is kept" : "",
+		].filter(Boolean).join(" · ")}</p>
+	</div>`;
 }
 
 function Plan({ finding }) {
-  return html`<div class="plan" role="radiogroup" aria-label="Plan" onKeyDown=${roving}>
-    <span class="muted">Plan <kbd>G</kbd></span>
-    ${DISPOSITIONS.map(([value, words], index) => html`<button key=${value} role="radio" disabled=${!at.canDecide.value}
-      aria-checked=${String(finding.disposition === value)} tabindex=${finding.disposition === value || (!finding.disposition && index === 0) ? 0 : -1}
-      onClick=${() => change("set_disposition", finding, { disposition: finding.disposition === value ? null : value }, `Plan: ${words}.`)}>${words}</button>`)}</div>`;
+	return html`<div class="plan" role="radiogroup" aria-label="Plan" onKeyDown=${roving}>
+		<span class="muted">Plan <kbd>G</kbd></span>
+		${DISPOSITIONS.map(([value, words], index) => html`<button key=${value} role="radio" disabled=${!at.canDecide.value}
+			aria-checked=${String(finding.disposition === value)} tabindex=${finding.disposition === value || (!finding.disposition && index === 0) ? 0 : -1}
+			onClick=${() => change("set_disposition", finding, { disposition: finding.disposition === value ? null : value }, `Plan: ${words}.`)}>${words}</button>`)}</div>`;
 }
 
 const KIND_WORDS = { accept: "accepted", reject: "rejected", restore: "took a change back on" };
 
 function Conflict({ id, conflict: { theirs, mine } }) {
-  const zone = at.study.value.settings.time_zone;
-  const who = theirs.decided_by ?? "Somebody else";
-  return html`<div class="notice warn conflict" role="alert">
-    <p>${who} ${theirs.state === "suggested" ? "changed" : theirs.state} this at ${timeWords(theirs.decided_at, zone)}.
-      You ${KIND_WORDS[mine.kind] ?? "changed"} it at ${timeWords(mine.at, zone)}.</p>
-    <div class="row"><button onClick=${() => settle(id, "theirs")}>Keep ${theirs.decided_by ?? "theirs"}'s</button>
-      <button onClick=${() => settle(id, "mine")}>Keep mine</button></div></div>`;
+	const zone = at.study.value.settings.time_zone;
+	const who = theirs.decided_by ?? "Somebody else";
+	return html`<div class="notice warn conflict" role="alert">
+		<p>${who} ${theirs.state === "suggested" ? "changed" : theirs.state} this at ${timeWords(theirs.decided_at, zone)}.
+			You ${KIND_WORDS[mine.kind] ?? "changed"} it at ${timeWords(mine.at, zone)}.</p>
+		<div class="row"><button onClick=${() => settle(id, "theirs")}>Keep ${theirs.decided_by ?? "theirs"}'s</button>
+			<button onClick=${() => settle(id, "mine")}>Keep mine</button></div></div>`;
 }

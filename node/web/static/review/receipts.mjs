@@ -5,42 +5,43 @@ import { roleWords, timeWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
 
 const STATES = {
-  queued: ["waiting", "muted"], sending: ["sending", "muted"], unknown: ["checking what arrived", "warning"],
-  done: ["done", "ok"], failed: ["refused", "danger"], held: ["held, a person must look", "warning"],
+	queued: ["waiting", "muted"], sending: ["sending", "muted"], unknown: ["checking what arrived", "warning"],
+	done: ["done", "ok"], failed: ["refused", "danger"], held: ["held, a person must look", "warning"],
 };
 
 /** A command's kind as people read it. */
 function kindWords(kind) {
-  const words = kind.replaceAll("_", " ");
-  return words[0].toUpperCase() + words.slice(1);
+	const words = kind.replaceAll("_", " ");
+	return words[0].toUpperCase() + words.slice(1);
 }
 
 /** Keys of the practice system, e.g. "CommlogNum 27". */
 function keyWords(receipt) {
-  if (!receipt) return "";
-  return Object.entries(receipt).filter(([, v]) => v !== null && typeof v !== "object" && v !== "").map(([k, v]) => `${k.replaceAll("_", " ")} ${v}`).join(", ");
+	if (!receipt) return "";
+	return Object.entries(receipt).filter(([, v]) => v !== null && typeof v !== "object" && v !== "").map(([k, v]) => `${k.replaceAll("_", " ")} ${v}`).join(", ");
+}
+
+function countWords(counts) {
+	return Object.entries(counts).filter(([, n]) => n).map(([state, n]) => `${n} ${state.replaceAll("_", " ")}`).join(", ");
 }
 
 export function Receipts() {
-  const { versions, receipts, deliveries, settings } = at.study.value;
-  if (!versions.length && !receipts.length) return null;
-  const zone = settings.time_zone;
-  return html`<section class="receipts" aria-label="Signatures and receipts">
-    <h2>Signed</h2>
-    ${[...versions].reverse().map((v) => html`<p key=${v.version}><strong>Version ${v.version}</strong> ${v.signer_name}, ${roleWords(v.signer_role)},
-      ${timeWords(v.signed_at, zone)}<br /><span class="muted">${v.counts.suggested} suggested, ${v.counts.accepted} accepted, ${v.counts.edited} edited,
-      ${v.counts.rejected} rejected, ${v.counts.added} added${v.counts.left_unreviewed ? `, ${v.counts.left_unreviewed} left unreviewed` : ""}
-      ${v.reason && html`. Reason: ${v.reason}`}</span></p>`)}
-    ${(receipts.length > 0 || deliveries.length > 0) && html`<h2>Written</h2>`}
-    ${versions.length > 0 && !receipts.length && html`<p class="muted" role="status">Entries for the chart are being prepared.</p>`}
-    <ul class="plain">${receipts.map((r) => html`<${Line} key=${r.id} item=${r} words=${kindWords(r.kind)} keys=${keyWords(r.receipt)} />`)}
-      ${deliveries.map((d) => html`<${Line} key=${d.id} item=${d} words=${`${d.kind === "SR" ? "Structured report" : "Annotated image"} to ${d.peer}`} keys="" />`)}</ul>
-  </section>`;
+	const { versions, receipts, deliveries, settings } = at.study.value;
+	const zone = settings.time_zone;
+	return html`<section class="receipts" aria-label="Signatures and receipts">
+		<h2>Signed</h2>
+		${[...versions].reverse().map((v) => html`<p key=${v.version}><strong>Version ${v.version}</strong> ${[v.signer_name, roleWords(v.signer_role), timeWords(v.signed_at, zone)].join(", ")}
+			<br /><span class="muted">${countWords(v.counts)}${v.reason && `. Reason: ${v.reason}`}</span></p>`)}
+		${(receipts.length > 0 || deliveries.length > 0) && html`<h2>Written</h2>`}
+		${versions.length > 0 && !receipts.length && html`<p class="muted" role="status">Entries for the chart are being prepared.</p>`}
+		<ul class="plain">${receipts.map((r) => html`<${Line} key=${r.id} item=${r} words=${kindWords(r.kind)} keys=${keyWords(r.receipt)} />`)}
+			${deliveries.map((d) => html`<${Line} key=${d.id} item=${d} words=${`${d.kind === "SR" ? "Structured report" : "Annotated image"} to ${d.peer}`} keys="" />`)}</ul>
+	</section>`;
 }
 
 function Line({ item, words, keys }) {
-  const [state, colour] = STATES[item.state] ?? [item.state, "muted"];
-  return html`<li class="receipt"><span class=${`dot ${item.state === "done" ? "ready" : item.state === "failed" ? "bad" : "warn"}`}></span>
-    <span class="grow">${words}${keys && html`<small>${keys}</small>`}${item.error && html`<small class="danger">${item.error}</small>`}</span>
-    <span class=${colour}>${state}${item.attempts > 1 && item.state !== "done" ? `, try ${item.attempts}` : ""}</span></li>`;
+	const [state, colour] = STATES[item.state] ?? [item.state, "muted"];
+	return html`<li class="receipt"><span class=${`dot ${item.state === "done" ? "ready" : item.state === "failed" ? "bad" : "warn"}`}></span>
+		<span class="grow">${words}${keys && html`<small>${keys}</small>`}${item.error && html`<small class="danger">${item.error}</small>`}</span>
+		<span class=${colour}>${state}${item.attempts > 1 && item.state !== "done" ? `, try ${item.attempts}` : ""}</span></li>`;
 }

@@ -44,29 +44,29 @@ export const canDecide = computed(() => study.value.is_editable && (may("finding
 
 /** Whether a suggestion still waits for a decision. */
 export function isOpen(finding) {
-  return finding.state === "suggested" && !finding.is_removed;
+	return finding.state === "suggested" && !finding.is_removed;
 }
 
 /** Whether a finding stands under the line of the sensitivity stop. */
 export function isBelow(finding) {
-  return isOpen(finding) && finding.probability !== null && finding.probability < threshold.value;
+	return isOpen(finding) && finding.probability !== null && finding.probability < threshold.value;
 }
 
 /** Whether the finding is drawn and listed now. */
 export function isShown(finding) {
-  return !finding.is_removed && !isBelow(finding) && !hiddenLetters.value.has(finding.letter);
+	return !finding.is_removed && !isBelow(finding) && !hiddenLetters.value.has(finding.letter);
 }
 
 /** Findings in reading order: image by image, open suggestions by their place, left to right. */
 export const ordered = computed(() => {
-  const place = new Map(images.value.map((image, index) => [image.id, index]));
-  return [...findings.value.values()]
-    .filter((finding) => !finding.is_removed && place.has(finding.image_id))
-    .sort((a, b) => place.get(a.image_id) - place.get(b.image_id) || left(a) - left(b) || (a.id < b.id ? -1 : 1));
+	const place = new Map(images.value.map((image, index) => [image.id, index]));
+	return [...findings.value.values()]
+		.filter((finding) => !finding.is_removed && place.has(finding.image_id))
+		.sort((a, b) => place.get(a.image_id) - place.get(b.image_id) || left(a) - left(b) || (a.id < b.id ? -1 : 1));
 });
 
 function left(finding) {
-  return Math.min(...finding.geometry.points.map((point) => point[0]));
+	return Math.min(...finding.geometry.points.map((point) => point[0]));
 }
 
 export const onImage = computed(() => ordered.value.filter((f) => f.image_id === currentId.value));
@@ -75,19 +75,19 @@ export const belowCount = computed(() => onImage.value.filter(isBelow).length);
 
 /** How many open suggestions an image has. */
 export function openOn(imageId) {
-  return ordered.value.filter((f) => f.image_id === imageId && isOpen(f)).length;
+	return ordered.value.filter((f) => f.image_id === imageId && isOpen(f)).length;
 }
 
 /** A tooth in the practice's numbering. */
 export function toothWords(code) {
-  if (!code) return "";
-  return study.value.settings.numbering === "fdi" ? code : `#${universal(code)}`;
+	if (!code) return "";
+	return study.value.settings.numbering === "fdi" ? code : `#${universal(code)}`;
 }
 
 /** "Caries #14 D E2". */
 export function findingWords(finding) {
-  const kind = kindOf(finding.kind).words;
-  return [kind, toothWords(finding.tooth), finding.surfaces, finding.depth].filter(Boolean).join(" ");
+	const kind = kindOf(finding.kind).words;
+	return [kind, toothWords(finding.tooth), finding.surfaces, finding.depth].filter(Boolean).join(" ");
 }
 
 const VIEW_WORDS = { bitewing: "Bitewing", periapical: "Periapical", panoramic: "Panoramic", other: "Image" };
@@ -95,53 +95,53 @@ const VIEW_SHORT = { bitewing: "BW", periapical: "PA", panoramic: "PAN", other: 
 
 /** "Bitewing 2": the view and its place in the study. */
 export function imageWords(image, isShort = false) {
-  const index = images.value.indexOf(image) + 1;
-  const words = (isShort ? VIEW_SHORT : VIEW_WORDS)[image.view ?? "other"];
-  return images.value.length > 1 ? `${words} ${index}` : words;
+	const index = images.value.indexOf(image) + 1;
+	const words = (isShort ? VIEW_SHORT : VIEW_WORDS)[image.view ?? "other"];
+	return images.value.length > 1 ? `${words} ${index}` : words;
 }
 
 /** Put one finding in place. */
 export function setFinding(finding) {
-  const next = new Map(findings.value);
-  next.set(finding.id, finding);
-  findings.value = next;
+	const next = new Map(findings.value);
+	next.set(finding.id, finding);
+	findings.value = next;
 }
 
 /** Take over a fresh answer of the server; findings with unsent changes stay as they are. */
 export function takeStudy(fresh, isPending, isFirst = false) {
-  const known = findings.value;
-  const wasAnalysing = ["receiving", "analysing"].includes(study.value?.state);
-  const next = new Map();
-  const held = [];
-  for (const finding of fresh.findings) {
-    if (isPending(finding.id) && known.has(finding.id)) next.set(finding.id, known.get(finding.id));
-    else if (!known.has(finding.id) && finding.origin === "ai" && isOpen(finding) && wasAnalysing && !isFirst && known.size) held.push(finding);
-    else next.set(finding.id, finding);
-  }
-  for (const [id, finding] of known) if (!next.has(id) && isPending(id)) next.set(id, finding);
-  batch(() => {
-    study.value = fresh;
-    findings.value = next;
-    arrived.value = held;
-    seen.value = new Set([...seen.value, ...fresh.images.filter((i) => i.is_seen).map((i) => i.id)]);
-    bareSeen.value = new Set([...bareSeen.value, ...fresh.images.filter((i) => i.is_seen_bare).map((i) => i.id)]);
-    if (!fresh.images.some((image) => image.id === currentId.value)) currentId.value = fresh.images[0]?.id ?? null;
-  });
+	const known = findings.value;
+	const wasAnalysing = ["receiving", "analysing"].includes(study.value?.state);
+	const next = new Map();
+	const held = [];
+	for (const finding of fresh.findings) {
+		if (isPending(finding.id) && known.has(finding.id)) next.set(finding.id, known.get(finding.id));
+		else if (!known.has(finding.id) && finding.origin === "ai" && isOpen(finding) && wasAnalysing && !isFirst && known.size) held.push(finding);
+		else next.set(finding.id, finding);
+	}
+	for (const [id, finding] of known) if (!next.has(id) && isPending(id)) next.set(id, finding);
+	batch(() => {
+		study.value = fresh;
+		findings.value = next;
+		arrived.value = held;
+		seen.value = new Set([...seen.value, ...fresh.images.filter((i) => i.is_seen).map((i) => i.id)]);
+		bareSeen.value = new Set([...bareSeen.value, ...fresh.images.filter((i) => i.is_seen_bare).map((i) => i.id)]);
+		if (!fresh.images.some((image) => image.id === currentId.value)) currentId.value = fresh.images[0]?.id ?? null;
+	});
 }
 
 /** Show the suggestions that came while reading. */
 export function showArrived() {
-  const next = new Map(findings.value);
-  for (const finding of arrived.value) next.set(finding.id, finding);
-  batch(() => {
-    findings.value = next;
-    arrived.value = [];
-  });
+	const next = new Map(findings.value);
+	for (const finding of arrived.value) next.set(finding.id, finding);
+	batch(() => {
+		findings.value = next;
+		arrived.value = [];
+	});
 }
 
 /** Ask the server for the study again. */
 export async function refresh(isPending, isBackground = true) {
-  const fresh = await call(`/api/studies/${study.value.id}`, { isBackground });
-  takeStudy(fresh, isPending);
-  return fresh;
+	const fresh = await call(`/api/studies/${study.value.id}`, { isBackground });
+	takeStudy(fresh, isPending);
+	return fresh;
 }

@@ -2,42 +2,42 @@
 
 /** A refused or failed call. `status` 0 means the node could not be reached. */
 export class Problem extends Error {
-  constructor(status, body) {
-    super(body.title || body.detail || `The node answered ${status}.`);
-    this.status = status;
-    this.type = body.type ?? "";
-    this.detail = body.detail ?? "";
-    this.blockers = body.blockers ?? [];
-    this.body = body;
-    this.retryAfter = Number(body.retry_after) || null;
-  }
+	constructor(status, body) {
+		super(body.title || body.detail || `The node answered ${status}.`);
+		this.status = status;
+		this.type = body.type ?? "";
+		this.detail = body.detail ?? "";
+		this.blockers = body.blockers ?? [];
+		this.body = body;
+		this.retryAfter = Number(body.retry_after) || null;
+	}
 
-  /** Whether the same call may succeed later. */
-  get isTemporary() {
-    return this.status === 0 || this.status === 503 || this.status === 429 || this.status >= 502;
-  }
+	/** Whether the same call may succeed later. */
+	get isTemporary() {
+		return this.status === 0 || this.status === 503 || this.status === 429 || this.status >= 502;
+	}
 
-  /** One sentence for a strip or card. */
-  get words() {
-    return this.detail && this.detail !== this.message ? `${this.message} ${this.detail}` : this.message;
-  }
+	/** One sentence for a strip or card. */
+	get words() {
+		return this.detail && this.detail !== this.message ? `${this.message} ${this.detail}` : this.message;
+	}
 }
 
 /** What the server put into the page. */
 export function boot() {
-  const block = document.getElementById("boot");
-  return block ? JSON.parse(block.textContent) : {};
+	const block = document.getElementById("boot");
+	return block ? JSON.parse(block.textContent) : {};
 }
 
 let csrf = "";
 let whenLocked = () => {};
 /** Call this when the server says that the session is locked. */
 export function onLocked(action) {
-  whenLocked = action;
+	whenLocked = action;
 }
 /** Use this token for every change. */
 export function useToken(token) {
-  csrf = token ?? "";
+	csrf = token ?? "";
 }
 
 /**
@@ -45,45 +45,45 @@ export function useToken(token) {
  * must not keep an abandoned screen unlocked.
  */
 export async function call(path, { method, body, isBackground } = {}) {
-  const response = await request(path, { method, body, isBackground });
-  return response.status === 204 ? null : response.json();
+	const response = await request(path, { method, body, isBackground });
+	return response.status === 204 ? null : response.json();
 }
 
 /** Fetch bytes. */
 export async function bytes(path) {
-  return (await request(path, { isBackground: true })).arrayBuffer();
+	return (await request(path, { isBackground: true })).arrayBuffer();
 }
 
 /** Fetch a picture the browser can decode. */
 export async function picture(path) {
-  return createImageBitmap(await (await request(path, { isBackground: true })).blob());
+	return createImageBitmap(await (await request(path, { isBackground: true })).blob());
 }
 
 async function request(path, { method, body, isBackground }) {
-  const isChange = body !== undefined || (method && method !== "GET");
-  const headers = { Accept: "application/json" };
-  if (isChange) headers["X-CSRF-Token"] = csrf;
-  if (isBackground) headers["X-Background"] = "1";
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  let response;
-  try {
-    response = await fetch(path, {
-      method: method ?? (body === undefined ? "GET" : "POST"),
-      headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
-      credentials: "same-origin",
-    });
-  } catch {
-    throw new Problem(0, { title: "The node cannot be reached." });
-  }
-  if (response.ok) return response;
-  const problem = new Problem(response.status, await response.json().catch(() => ({})));
-  if (problem.type === "locked") whenLocked();
-  else if (problem.type === "unauthenticated") signIn();
-  throw problem;
+	const isChange = body !== undefined || (method && method !== "GET");
+	const headers = { Accept: "application/json" };
+	if (isChange) headers["X-CSRF-Token"] = csrf;
+	if (isBackground) headers["X-Background"] = "1";
+	if (body !== undefined) headers["Content-Type"] = "application/json";
+	let response;
+	try {
+		response = await fetch(path, {
+			method: method ?? (body === undefined ? "GET" : "POST"),
+			headers,
+			body: body === undefined ? undefined : JSON.stringify(body),
+			credentials: "same-origin",
+		});
+	} catch {
+		throw new Problem(0, { title: "The node cannot be reached." });
+	}
+	if (response.ok) return response;
+	const problem = new Problem(response.status, await response.json().catch(() => ({})));
+	if (problem.type === "locked") whenLocked();
+	else if (problem.type === "unauthenticated") signIn();
+	throw problem;
 }
 
 /** Go to the sign-in page and come back here afterwards. */
 export function signIn() {
-  location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
+	location.assign(`/login?next=${encodeURIComponent(location.pathname)}`);
 }

@@ -6,9 +6,9 @@
  */
 
 const KINDS = [
-  "image.stored", "image.duplicate_kept", "image.analysed", "study.completed", "study.ready",
-  "study.reopened", "study.matched", "review.changed", "review.signed", "pms.write_queued",
-  "pms.write_done", "pms.write_failed", "result.sent", "schedule.synced", "resync",
+	"image.stored", "image.duplicate_kept", "image.analysed", "study.completed", "study.ready",
+	"study.reopened", "study.matched", "review.changed", "review.signed", "pms.write_queued",
+	"pms.write_done", "pms.write_failed", "result.sent", "schedule.synced", "resync",
 ];
 
 /**
@@ -16,61 +16,61 @@ const KINDS = [
  * `onState("live" | "reconnecting")`. Returns a function that ends it.
  */
 export function listen(seq, onEvent, onState) {
-  const channel = new BroadcastChannel("bitewing-live");
-  const stop = new AbortController();
-  let last = seq ?? 0;
-  const take = (message) => {
-    if (message.state) return onState(message.state);
-    if (message.event.seq > last || message.event.kind === "resync") {
-      last = Math.max(last, message.event.seq);
-      onEvent(message.event);
-    }
-  };
-  channel.onmessage = ({ data }) => take(data);
-  const relay = (message) => {
-    channel.postMessage(message);
-    take(message);
-  };
-  const lead = () => leadUntil(stop.signal, () => last, relay);
-  if (navigator.locks) {
-    navigator.locks.request("bitewing-live", { signal: stop.signal }, lead).catch(() => {});
-  } else {
-    lead();
-  }
-  addEventListener("pagehide", () => stop.abort(), { once: true });
-  return () => stop.abort();
+	const channel = new BroadcastChannel("bitewing-live");
+	const stop = new AbortController();
+	let last = seq ?? 0;
+	const take = (message) => {
+		if (message.state) return onState(message.state);
+		if (message.event.seq > last || message.event.kind === "resync") {
+			last = Math.max(last, message.event.seq);
+			onEvent(message.event);
+		}
+	};
+	channel.onmessage = ({ data }) => take(data);
+	const relay = (message) => {
+		channel.postMessage(message);
+		take(message);
+	};
+	const lead = () => leadUntil(stop.signal, () => last, relay);
+	if (navigator.locks) {
+		navigator.locks.request("bitewing-live", { signal: stop.signal }, lead).catch(() => {});
+	} else {
+		lead();
+	}
+	addEventListener("pagehide", () => stop.abort(), { once: true });
+	return () => stop.abort();
 }
 
 /** Own the stream until aborted; reconnect after 1, 2, 4 … 30 s. */
 function leadUntil(signal, lastSeq, relay) {
-  return new Promise((resolve) => {
-    let source = null;
-    let wait = 1000;
-    let timer = 0;
-    const connect = () => {
-      source?.close();
-      if (signal.aborted) return;
-      source = new EventSource(`/api/events?after=${lastSeq()}`);
-      source.onopen = () => {
-        wait = 1000;
-        relay({ state: "live" });
-      };
-      source.onerror = () => {
-        relay({ state: "reconnecting" });
-        if (source.readyState !== EventSource.CLOSED) return;
-        clearTimeout(timer);
-        timer = setTimeout(connect, wait);
-        wait = Math.min(wait * 2, 30_000);
-      };
-      const read = (message) => relay({ event: JSON.parse(message.data) });
-      source.onmessage = read;
-      for (const kind of KINDS) source.addEventListener(kind, read);
-    };
-    signal.addEventListener("abort", () => {
-      clearTimeout(timer);
-      source?.close();
-      resolve();
-    });
-    connect();
-  });
+	return new Promise((resolve) => {
+		let source = null;
+		let wait = 1000;
+		let timer = 0;
+		const connect = () => {
+			source?.close();
+			if (signal.aborted) return;
+			source = new EventSource(`/api/events?after=${lastSeq()}`);
+			source.onopen = () => {
+				wait = 1000;
+				relay({ state: "live" });
+			};
+			source.onerror = () => {
+				relay({ state: "reconnecting" });
+				if (source.readyState !== EventSource.CLOSED) return;
+				clearTimeout(timer);
+				timer = setTimeout(connect, wait);
+				wait = Math.min(wait * 2, 30_000);
+			};
+			const read = (message) => relay({ event: JSON.parse(message.data) });
+			source.onmessage = read;
+			for (const kind of KINDS) source.addEventListener(kind, read);
+		};
+		signal.addEventListener("abort", () => {
+			clearTimeout(timer);
+			source?.close();
+			resolve();
+		});
+		connect();
+	});
 }

@@ -6,17 +6,17 @@ const LETTERS = "ABCDEFGHIJKLMNOPQRST";
 
 /** ISO 3950 code (`46`, supernumerary `46S`) to the Universal number (`30`, `80`). */
 export function universal(code) {
-  if (!code) return "";
-  const isExtra = code.endsWith("S");
-  const quadrant = Number(code[0]);
-  const position = Number(code[1]);
-  if (quadrant >= 5) {
-    const [start, step] = DECIDUOUS[quadrant];
-    return LETTERS[start + step * position] + (isExtra ? "S" : "");
-  }
-  const [start, step] = PERMANENT[quadrant];
-  const number = start + step * position;
-  return String(isExtra ? number + 50 : number);
+	if (!code) return "";
+	const isExtra = code.endsWith("S");
+	const quadrant = Number(code[0]);
+	const position = Number(code[1]);
+	if (quadrant >= 5) {
+		const [start, step] = DECIDUOUS[quadrant];
+		return LETTERS[start + step * position] + (isExtra ? "S" : "");
+	}
+	const [start, step] = PERMANENT[quadrant];
+	const number = start + step * position;
+	return String(isExtra ? number + 50 : number);
 }
 
 const codes = [];
@@ -26,7 +26,7 @@ const byUniversal = new Map(codes.map((code) => [universal(code), code]));
 
 /** Universal text (`30`, `A`) to the ISO 3950 code, or null when there is no such tooth. */
 export function fromUniversal(text) {
-  return byUniversal.get(String(text).trim().toUpperCase()) ?? null;
+	return byUniversal.get(String(text).trim().toUpperCase()) ?? null;
 }
 
 /** The tooth chart's rows, patient's right on the viewer's left. */

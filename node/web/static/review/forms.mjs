@@ -1,0 +1,81 @@
+/** Menus with a text field: tooth and surface, comment, go to tooth. */
+
+import { html, useState } from "../vendor/preact.mjs";
+import { SURFACES, fromUniversal, universal } from "../shared/teeth.mjs";
+import { say } from "../shared/say.mjs";
+import * as at from "./store.mjs";
+import { change } from "./changes.mjs";
+import { closeMenu } from "./menus.mjs";
+
+/** The field has the focus as soon as it stands, so that no letter typed at once is lost. */
+function takeFocus(field) {
+	field?.select();
+	field?.focus();
+}
+
+/** Read a tooth as the practice writes it. */
+function readTooth(text) {
+	if (!text.trim()) return null;
+	const isFdi = at.study.value.settings.numbering === "fdi";
+	if (!isFdi) return fromUniversal(text) ?? undefined;
+	return universal(text.trim()) && fromUniversal(universal(text.trim())) ? text.trim() : undefined;
+}
+
+export function ToothForm({ menu }) {
+	const finding = at.findings.value.get(menu.id);
+	const isFdi = at.study.value.settings.numbering === "fdi";
+	const [text, setText] = useState(isFdi ? finding.tooth ?? "" : universal(finding.tooth));
+	const [surfaces, setSurfaces] = useState(finding.surfaces);
+	const tooth = readTooth(text);
+	const toggle = (letter) => setSurfaces(SURFACES.map(([l]) => l).filter((l) => (l === letter) !== surfaces.includes(l)).join(""));
+	const keep = (event) => {
+		event.preventDefault();
+		if (tooth === undefined) return;
+		const now = at.findings.value.get(menu.id);
+		if (tooth !== now.tooth || surfaces !== now.surfaces) {
+			change("set_tooth", now, { tooth, surfaces }, `Tooth ${at.toothWords(tooth)} ${surfaces}.`);
+		}
+		closeMenu();
+		if (menu.isNew && now.kind === "caries") at.menu.value = { kind: "depth", id: now.id };
+	};
+	return html`<form onSubmit=${keep} class="toothform">
+		<label class="field">Tooth (${isFdi ? "FDI" : "Universal"})
+			<input ref=${takeFocus} value=${text} maxlength="3" size="4" autocomplete="off" aria-invalid=${String(tooth === undefined)}
+				onInput=${(event) => setText(event.target.value)} /></label>
+		${tooth === undefined && html`<p class="danger" role="alert">There is no tooth ${text}.</p>`}
+		<div class="surfaces" role="group" aria-label="Surfaces">${SURFACES.map(([letter, words]) => html`<button type="button" key=${letter}
+			title=${words} aria-label=${words} aria-pressed=${String(surfaces.includes(letter))} onClick=${() => toggle(letter)}>${letter}</button>`)}</div>
+		<button class="primary">Keep <kbd>Enter</kbd></button></form>`;
+}
+
+export function CommentForm({ menu }) {
+	const finding = at.findings.value.get(menu.id);
+	const keep = (event) => {
+		event.preventDefault();
+		const text = document.getElementById("comment").value.trim();
+		if (text !== finding.comment) change("comment", at.findings.value.get(menu.id), { text }, "Comment kept.");
+		closeMenu();
+	};
+	const onKey = (event) => {
+		if (event.key === "Enter" && !event.shiftKey) keep(event);
+	};
+	return html`<form onSubmit=${keep} class="toothform"><label class="sr-only" for="comment">Comment</label>
+		<textarea id="comment" ref=${takeFocus} rows="3" maxlength="500" onKeyDown=${onKey}>${finding.comment}</textarea>
+		<button class="primary">Keep <kbd>Enter</kbd></button></form>`;
+}
+
+export function GotoForm() {
+	const go = (event) => {
+		event.preventDefault();
+		const tooth = readTooth(document.getElementById("goto").value);
+		const finding = tooth && at.ordered.value.find((f) => f.tooth === tooth);
+		const image = finding ? at.images.value.find((i) => i.id === finding.image_id)
+			: tooth && at.images.value.find((i) => i.teeth.some((t) => t.tooth === tooth));
+		closeMenu();
+		if (image) at.currentId.value = image.id;
+		if (finding) at.selectedId.value = finding.id;
+		say(finding ? at.findingWords(finding) : image ? `Tooth ${at.toothWords(tooth)}, no findings.` : "No such tooth on these images.");
+	};
+	return html`<form onSubmit=${go} class="row"><label class="sr-only" for="goto">Tooth</label>
+		<input id="goto" ref=${takeFocus} size="5" maxlength="3" autocomplete="off" /><button class="primary">Go <kbd>Enter</kbd></button></form>`;
+}
