@@ -165,8 +165,7 @@ def wlmscpfs(items: int, folder: Path) -> Iterator[int]:
     (files / "lockfile").touch()
     for number in range(items):
         _worklist_file(number).save_as(files / f"{number}.wl", enforce_file_format=True)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = ["/usr/bin/wlmscpfs", "-dfp", str(folder), "-dfr", "-csk", str(port)]
     with subprocess.Popen(
         command,
@@ -174,12 +173,19 @@ def wlmscpfs(items: int, folder: Path) -> Iterator[int]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
-        _await_port(port)
+        await_port(port)
         yield port
         process.terminate()
 
 
-def _await_port(port: int) -> None:
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def await_port(port: int) -> None:
+    """Wait until somebody listens on `port`."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
