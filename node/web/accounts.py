@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
 import threading
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError, VerifyMismatchError
+from argon2.exceptions import VerificationError
 
 from node.db.session import Actor, begin, insert_once, new_id, read
 from node.db.tables import user_account, web_session
-from node.errors import BitewingError, InvalidInput, Rejected
+from node.errors import BitewingError, InvalidInput, Rejected, Retryable
 from node.web.rights import RIGHTS, Right, Role
+
+log = logging.getLogger(__name__)
 
 #: Wrong passwords in a row before an account rests, and for how long.
 MAX_FAILURES = 5
@@ -27,6 +30,8 @@ MIN_PASSWORD = 8
 _LOCKED = datetime(1970, 1, 1, tzinfo=UTC)
 _TOUCH_EVERY = timedelta(seconds=60)
 _HASHER = PasswordHasher()
+#: Each hash takes 64 MB of memory: a flood of sign-ins must not take it all.
+_HASHING = threading.BoundedSemaphore(4)
 #: Checked when the name is unknown, so that the answer takes as long as for a known one.
 _DUMMY = _HASHER.hash(secrets.token_hex(16))
 
@@ -202,7 +207,10 @@ class Accounts:
             if len(self._seen) > 10_000:
                 self._seen.pop(next(iter(self._seen)))
         if last is None or now.minute != last.minute or now - last > _TOUCH_EVERY:
-            self._update(session, "session.used", last_seen_at=now)
+            try:
+                self._update(session, "session.used", last_seen_at=now)
+            except Retryable:  # a busy database must not keep anybody from reading
+                log.warning("a session's use could not be written down")
 
     def lock(self, session: Session) -> None:
         """Lock the screen at once."""
@@ -280,7 +288,8 @@ def _hash(token: str) -> str:
 
 
 def _fits(password_hash: str, password: str) -> bool:
-    try:
-        return _HASHER.verify(password_hash, password)
-    except (VerifyMismatchError, VerificationError):
-        return False
+    with _HASHING:
+        try:
+            return _HASHER.verify(password_hash, password)
+        except VerificationError:
+            return False

@@ -192,10 +192,14 @@ def _findings(
     ).all()
 
 
+def is_decision() -> sa.ColumnElement[bool]:
+    """Which operations are somebody's work on findings: neither looking nor refused."""
+    status = operation.c.outcome["status"].as_string()
+    return sa.and_(operation.c.kind.not_in(VIEW_KINDS), status.in_(("applied", "proposed")))
+
+
 def _is_touched(conn: sa.Connection, study_id: str) -> bool:
-    query = sa.select(operation.c.op_id).where(
-        operation.c.study_id == study_id, operation.c.kind.not_in(VIEW_KINDS)
-    )
+    query = sa.select(operation.c.op_id).where(operation.c.study_id == study_id, is_decision())
     return conn.execute(query.limit(1)).first() is not None
 
 

@@ -44,6 +44,10 @@ HEADERS: Mapping[str, str] = {
 }
 
 
+#: No request of the page is larger than a hundred operations.
+MAX_BODY_BYTES = 2 << 20
+
+
 class NotSignable(Rejected):
     """Signing is refused now, for these reasons."""
 
@@ -70,6 +74,9 @@ _TYPES: tuple[tuple[type[BitewingError], str, int | None], ...] = (
 )
 
 
+_TITLES = {404: "There is no such page.", 413: "The request is too large."}
+
+
 def problem_of(error: Exception) -> Problem:
     """Put an error into words for the page; a bug gets an id under which the log names its place.
 
@@ -92,7 +99,8 @@ def problem_of(error: Exception) -> Problem:
         )
     if isinstance(error, HTTPException):
         name = "not_found" if error.status_code == 404 else "invalid"
-        return Problem(type=name, title="There is no such page.", status=error.status_code)
+        title = _TITLES.get(error.status_code, "The request is not as it must be.")
+        return Problem(type=name, title=title, status=error.status_code)
     error_id = new_id()[:12]
     log.error("bug %s: %s at %s", error_id, type(error).__name__, place_of(error))
     return Problem(
@@ -151,8 +159,18 @@ class _Edge:
                 headers.setdefault("Cache-Control", "private, no-store")
             await send(message)
 
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise HTTPException(413)
+            return message
+
         try:
-            await self._app(scope, receive, send_with_headers)
+            await self._app(scope, receive_bounded, send_with_headers)
         except Exception as error:  # noqa: BLE001 - the HTTP edge
             if is_started:
                 log.error("answer cut: %s at %s", type(error).__name__, place_of(error))

@@ -28,7 +28,7 @@ from node.domain.findings import FindingKind
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.web.accounts import Session
 from node.web.auth import Web
-from node.web.facts import SUGGESTED, VIEW_KINDS, Facts, Row, pms_header, sees_ai, sender_header
+from node.web.facts import SUGGESTED, Facts, Row, is_decision, pms_header, sees_ai, sender_header
 from node.web.rights import Right
 from node.web.shapes import (
     PatientHeader,
@@ -261,7 +261,7 @@ def _reviewers(conn: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
     rows = conn.execute(
         sa.select(operation.c.study_id, user_account.c.display_name)
         .join(user_account, user_account.c.id == operation.c.user_id)
-        .where(operation.c.study_id.in_(ids), operation.c.kind.not_in(VIEW_KINDS))
+        .where(operation.c.study_id.in_(ids), is_decision())
         .group_by(operation.c.study_id, user_account.c.display_name)
         .order_by(last)
     )

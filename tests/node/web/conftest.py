@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 import uvicorn
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Gauge
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -101,6 +102,7 @@ class Practice:
     store: FolderStore
     location_id: str
     probes: dict
+    app: FastAPI
     browsers: list[httpx2.Client] = field(default_factory=list)
     people: set[str] = field(default_factory=set)
 
@@ -383,7 +385,7 @@ def _serve(
         assert time.monotonic() < deadline, "the server did not start"
         thread.join(0.01)
     port = sock.getsockname()[1]
-    practice = Practice(f"http://127.0.0.1:{port}", db, store, location_id, probes)
+    practice = Practice(f"http://127.0.0.1:{port}", db, store, location_id, probes, app)
 
     def close() -> None:
         end_streams(app)

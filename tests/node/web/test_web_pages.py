@@ -92,6 +92,17 @@ def test_bad_input_is_named_by_place_and_never_echoed(practice):
     assert "DOE" not in answer.text
 
 
+def test_a_request_larger_than_the_page_ever_sends_is_cut_off(practice):
+    answer = practice.client().post("/api/login", content=b"x" * (3 << 20))
+    assert (answer.status_code, answer.json()["type"]) == (413, "invalid")
+
+
+def test_the_description_of_the_api_can_be_made(practice):
+    paths = practice.app.openapi()["paths"]
+    assert "/api/studies/{study_id}/ops" in paths
+    assert practice.client().get("/openapi.json").status_code == 404
+
+
 class Stream:
     """Follows the live events on a thread, as the browser does."""
 
