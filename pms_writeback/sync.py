@@ -26,8 +26,10 @@ from node.db.tables import (
 )
 from node.domain.events import EventKind
 from node.errors import BitewingError, NotFound
+from pms_writeback.changes import Changes
 from pms_writeback.pms import OfficeTime, Pms, PmsAppointment, PmsPatient, PmsProcedure
-from pms_writeback.schedule_rows import Changes, PracticeReading, ScheduleRows
+from pms_writeback.schedule_rows import PracticeReading, ScheduleRows
+from pms_writeback.worklist_items import WorklistItems
 
 RESOURCE = "schedule"
 #: Changes are read again this long: stamps are whole seconds and transactions take time.
@@ -95,6 +97,7 @@ class ScheduleSync:
         self._actor = Actor("pms-sync", config.node.location_id)
         self._office = OfficeTime(config.node.time_zone)
         self._rows = ScheduleRows(config)
+        self._items = WorklistItems(config)
         self._last_full: datetime | None = None
 
     def run_once(self, now: datetime) -> SyncReport:
@@ -188,12 +191,12 @@ class ScheduleSync:
         with read(self._db) as conn:
             changes = self._rows.compare(conn, reading, now)
             must_write = is_due or changes.count > 0
-            if not must_write and not self._rows.compare_items(conn, reading, changes).count:
+            if not must_write and not self._items.compare(conn, reading, changes).count:
                 return report
         with begin(self._db, self._actor, "pms.sync") as tx:
             changes = self._rows.compare(tx.conn, reading, now)
             changes.apply(tx.conn)
-            items = self._rows.compare_items(tx.conn, reading, changes)
+            items = self._items.compare(tx.conn, reading, changes)
             items.apply(tx.conn)
             if finish is not None:
                 self._keep_success(tx.conn, now, finish[1])

@@ -362,6 +362,21 @@ def test_one_patients_trouble_does_not_hold_the_others_up(
     assert wait_for(sqlite_database, second).state == "done"
 
 
+def test_both_databases_deliver(database, engine, store, config, add_case, office):
+    case, other = add_case(database, "1"), add_case(database, "2")
+    pms = open_pms(config)
+    outbox.register(engine, database, store, pms, config, QUICK)
+    office.fault("commit_then_drop", methods=("POST",))
+    with begin(database, ACTOR, "test") as tx:
+        ids = [
+            queue_one(tx, engine, store, each, key=key, command=commlog(each, key))
+            for each, key in ((case, "a"), (case, "b"), (other, "c"))
+        ]
+    assert [wait_for(database, each).state for each in ids] == ["done"] * 3
+    assert len(office.rows("commlogs")) == 3
+    pms.close()
+
+
 def test_a_lost_run_is_given_back(sqlite_database, engine, store, config, add_case, office):
     """A database restored without the engine's tables still has its commands."""
     case = add_case(sqlite_database, "1")
