@@ -151,6 +151,12 @@ class Film:
         }
 
 
+def in_8_bits(film: Film) -> Film:
+    """Give the same film with 8 bits stored."""
+    pixels = np.round(film.pixels / np.float32(2**film.bits_stored - 1) * 255)
+    return replace(film, pixels=pixels.astype(np.uint16), bits_stored=8)
+
+
 def _rounded(points: Sequence[Point]) -> list[list[float]]:
     return [[round(x, 1), round(y, 1)] for x, y in points]
 
@@ -261,6 +267,7 @@ class _Scene:
         }
         self.roots = np.zeros((rows, cols), bool)
         self.lamina = np.zeros((rows, cols), np.float32)
+        self.ligament = np.zeros((rows, cols), np.float32)
         self.silhouettes: dict[Tooth, npt.NDArray[np.bool_]] = {}
 
     def window(self, tooth: _Placed, margin: float = 2.0) -> tuple[slice, slice] | None:
@@ -296,14 +303,17 @@ def _crown_top(tooth: _Placed, u: Map) -> Map:
 def _root_shape(tooth: _Placed, u: Map, v: Map) -> Map:
     """Normalised distance from the axis of the nearest root: 1 is the surface."""
     u = u - tooth.bend * np.clip(v, 0, None) ** 2 / tooth.root
-    half = tooth.half_width(v)
+    # The last seventh of a root closes like an ellipse.
+    end = np.clip((v / tooth.root - 0.86) / 0.14, 0, 0.9999)
+    close = np.sqrt(1 - end**2).astype(np.float32)
+    half = tooth.half_width(v) * close
     whole = np.abs(u) / half
     if tooth.spread == 0.0:
-        return whole
+        return whole.astype(np.float32)
     trunk = 0.28 * tooth.root
     share = np.clip((v - trunk) / (tooth.root - trunk), 0, 1)
     offset = tooth.spread * tooth.neck / 2 * (0.75 + 0.45 * share)
-    thin = np.maximum(tooth.neck * (0.24 - 0.16 * share**2), 0.3)
+    thin = np.maximum(tooth.neck * (0.24 - 0.16 * share**2), 0.3) * close
     lobes = np.minimum(np.abs(u - offset), np.abs(u + offset)) / thin
     blend = np.clip(share / 0.3, 0, 1)
     blend = blend * blend * (3 - 2 * blend)
@@ -333,8 +343,10 @@ def _paint_tooth(scene: _Scene, tooth: _Placed) -> None:
     scene.maps["enamel"][cut] += enamel
     scene.maps["dentine"][cut] += np.maximum(dentine - np.where(inside, pulp, 0), 0)
     scene.roots[cut] |= inside & (v > 0)
-    rim = np.exp(-(((outer - 1) * tooth.half_width(v) - 0.38) ** 2) / (2 * 0.12**2))
-    scene.lamina[cut] = np.maximum(scene.lamina[cut], np.where((v > 0.5) & ~inside, rim, 0))
+    beside = (outer - 1) * tooth.half_width(v)  # mm from the root's surface, about
+    for layer, at, sigma in ((scene.ligament, 0.1, 0.1), (scene.lamina, 0.38, 0.12)):
+        rim = np.exp(-((beside - at) ** 2) / (2 * sigma**2))
+        layer[cut] = np.maximum(layer[cut], np.where((v > 0.5) & ~inside, rim, 0))
     silhouette = np.zeros((scene.rows, scene.cols), bool)
     silhouette[cut] = inside
     scene.silhouettes[tooth.tooth] = silhouette
@@ -348,12 +360,14 @@ def _shell(tooth: _Placed, v: Map) -> Map:
 
 def _pulp(tooth: _Placed, u: Map, v: Map) -> Map:
     """Path length through the pulp: a chamber with horns and one canal a root, mm."""
-    chamber = (np.abs(u) < 0.22 * tooth.neck) & (v > -0.42 * tooth.crown) & (v < 0.2 * tooth.root)
+    middle, tall = 0.1 * tooth.root - 0.16 * tooth.crown, 0.1 * tooth.root + 0.26 * tooth.crown
+    horns = v + 0.12 * tooth.crown * (tooth.cusps > 1) * (1 - (u / (0.2 * tooth.neck)) ** 2)
+    chamber = (u / (0.24 * tooth.neck)) ** 2 + np.abs((horns - middle) / tall) ** 2.5 < 1
     offset = tooth.spread * tooth.neck / 2
     line = np.minimum(np.abs(u - offset), np.abs(u + offset)) if tooth.spread else np.abs(u)
     canal = (line < 0.055 * tooth.neck + 0.1) & (v > 0) & (v < 0.92 * tooth.root)
     soft = np.clip(1 - np.abs(u) / (0.24 * tooth.neck), 0, 1)
-    path = np.where(chamber, 2.2 * soft, 0) + np.where(canal, 0.9, 0)
+    path = np.where(chamber, 2.2 * soft, 0) + np.where(canal, 0.7, 0)
     return cv2.GaussianBlur(path.astype(np.float32), (0, 0), 2.0)
 
 
@@ -397,9 +411,13 @@ def _paint_bone(
     crest = np.interp(scene.xs[0], xs, np.array([k[1] for k in knots])).astype(np.float32)
     crest = cv2.GaussianBlur(crest[None, :], (0, 0), 0.25 / scene.pixel_mm)[0]
     deep = (scene.ys - crest[None, :]) * sign
-    ramp = np.clip(deep / _pick(rng, 0.25, 0.9), 0, 1) * np.clip(0.45 + deep / 9.0, 0, 1)
+    crisp, fading = _pick(rng, 0.25, 0.9), _pick(rng, 1.0, 5.0)
+    # The plates over a root end at different heights, so no edge crosses it.
+    reach = np.where(scene.roots, fading, crisp).astype(np.float32)
+    ramp = np.clip(deep / reach, 0, 1) * np.clip(0.45 + deep / 9.0, 0, 1)
+    ramp *= 1 - _pick(rng, 0.2, 0.8) * scene.ligament
     texture = _trabeculae(rng, scene)
-    outside = np.where(scene.roots, 0.42, 1.0).astype(np.float32)
+    outside = np.where(scene.roots, _pick(rng, 0.2, 0.45), 1.0).astype(np.float32)
     thick = _pick(rng, 6.0, 10.0)
     scene.maps["trabecular"] += ramp * outside * thick * (1 + texture)
     scene.maps["cortical"] += ramp * _pick(rng, 0.9, 1.9)
@@ -411,10 +429,10 @@ def _paint_bone(
 
 def _trabeculae(rng: np.random.Generator, scene: _Scene) -> Map:
     fine = rng.standard_normal((scene.rows, scene.cols)).astype(np.float32)
-    sizes = (_pick(rng, 0.12, 0.2), _pick(rng, 0.3, 0.5))
+    sizes = (_pick(rng, 0.12, 0.24), _pick(rng, 0.3, 0.6))
     small, large = (cv2.GaussianBlur(fine, (0, 0), s / scene.pixel_mm) for s in sizes)
     net = small / max(float(small.std()), 1e-6) - large / max(float(large.std()), 1e-6) * 0.5
-    return (net * _pick(rng, 0.12, 0.38)).astype(np.float32)
+    return np.clip(net * _pick(rng, 0.12, 0.45), -0.9, 2.0).astype(np.float32)
 
 
 def _paint_lesion(
@@ -465,9 +483,12 @@ def _paint_restoration(rng: np.random.Generator, scene: _Scene, tooth: _Placed) 
     u, v = tooth.local(scene.xs[cut], scene.ys[cut])
     inside = scene.silhouettes[tooth.tooth][cut]
     top = _crown_top(tooth, u)
+    bumps = [_pick(rng, 0, 6.3) for _ in range(4)]  # drawn edges are never straight
+    u = u + 0.22 * np.sin(2.1 * v + bumps[0]) + 0.12 * np.sin(4.7 * v + bumps[1])
+    v = v + 0.25 * np.sin(1.7 * u + bumps[2]) + 0.12 * np.sin(4.1 * u + bumps[3])
     kind = rng.random()
     if kind < 0.12:  # a metal crown
-        shell = (v < -0.12 * tooth.crown) & inside
+        shell = (v < -_pick(rng, 0.02, 0.2) * tooth.crown) & inside
         scene.maps["metal"][cut] += np.where(shell, 1.6, 0)
         return
     centre, half = _pick(rng, -0.25, 0.25) * tooth.width, _pick(rng, 0.14, 0.36) * tooth.width
@@ -482,10 +503,12 @@ def _paint_restoration(rng: np.random.Generator, scene: _Scene, tooth: _Placed) 
             & (u * sign > tooth.width / 2 - _pick(rng, 1.4, 2.6))
         )
         box |= (u * sign > centre * sign) & (v < -floor)
-    name, path = ("metal", 3.5) if kind < 0.6 else ("composite", _pick(rng, 2.5, 5.0))
-    filled = box & inside
-    scene.maps[name][cut] += np.where(filled, path, 0)
-    scene.maps["enamel"][cut] *= np.where(filled, 0.5, 1)
+    name, path = ("metal", 3.5) if kind < 0.5 else ("composite", _pick(rng, 1.5, 5.0))
+    filled = (box & inside).astype(np.float32)
+    if name == "composite":
+        filled = cv2.GaussianBlur(filled, (0, 0), _pick(rng, 0.05, 0.2) / scene.pixel_mm)
+    scene.maps[name][cut] += filled * path
+    scene.maps["enamel"][cut] *= 1 - 0.5 * filled
 
 
 def _outline(mask: npt.NDArray[np.uint8]) -> tuple[Point, ...] | None:
@@ -510,6 +533,9 @@ def _expose(rng: np.random.Generator, scene: _Scene) -> npt.NDArray[np.uint16]:
     total += tissue / max(float(tissue.std()), 1e-6) * 0.035
     for name, path in scene.maps.items():
         total += MU[name] / 10 * path
+    lean = rng.normal(0, 0.12, 2)  # tissue gets thicker towards one side
+    total += (lean[0] * (scene.xs / scene.xs[-1, -1] - 0.5)).astype(np.float32)
+    total += (lean[1] * (scene.ys / scene.ys[-1, -1] - 0.5)).astype(np.float32)
     signal = np.exp(-total)
     wide = cv2.GaussianBlur(signal, (0, 0), 4 / scene.pixel_mm)
     signal = signal * (1 - (s := _pick(rng, 0.04, 0.2))) + wide * s
@@ -546,30 +572,58 @@ def _collimate(rng: np.random.Generator, pixels: npt.NDArray[np.uint16]) -> npt.
         circle = (xx - cols / 2 - x) ** 2 + (yy - rows / 2 - y) ** 2 > (0.72 * cols) ** 2
         pixels[circle] = int(_pick(rng, 0, 60))
         seen &= ~circle
-    for _ in range(int(rng.poisson(0.5))):
-        ends = rng.integers(0, (cols, rows), (2, 2))
-        cv2.line(pixels, ends[0].tolist(), ends[1].tolist(), 4095, 1)
+    for _ in range(int(rng.poisson(0.15))):
+        start = rng.uniform(0, (cols, rows))
+        end = start + rng.normal(0, 0.12, 2) * cols
+        cv2.line(pixels, start.astype(int).tolist(), end.astype(int).tolist(), 4095, 1)
     return seen
 
 
+@dataclass(frozen=True, slots=True)
+class _Mouth:
+    """What all films of one patient share; ``seed`` decides each tooth's lesions and fillings."""
+
+    seed: int
+    activity: float  # chance of caries per proximal surface
+    bone_mm: float  # mean distance from the CEJ to the crest
+
+
+def _mouth(rng: np.random.Generator) -> _Mouth:
+    return _Mouth(
+        seed=int(rng.integers(2**62)),
+        activity=float(rng.choice([0.0, 0.06, 0.14, 0.26], p=[0.2, 0.35, 0.3, 0.15])),
+        bone_mm=float(rng.choice([1.4, 2.2, 3.4, 5.0], p=[0.4, 0.3, 0.2, 0.1])),
+    )
+
+
+def _treat(scene: _Scene, tooth: _Placed, mouth: _Mouth) -> list[TrueLesion]:
+    """Give a tooth its filling or its lesions, the same ones on every film it is seen on."""
+    rng = np.random.default_rng((mouth.seed, int(tooth.tooth.code)))
+    if rng.random() < (0.28 if tooth.tooth.is_posterior else 0.08):
+        _paint_restoration(rng, scene, tooth)
+        return []
+    lesions = []
+    for surface, sign in _sides(tooth):
+        if rng.random() < mouth.activity:
+            lesion = _paint_lesion(rng, scene, tooth, surface, sign)
+            if lesion is not None:
+                lesions.append(lesion)
+    return lesions
+
+
 def _finish(
-    rng: np.random.Generator, scene: _Scene, teeth: Sequence[_Placed], view: View, side: str
+    rng: np.random.Generator,
+    scene: _Scene,
+    teeth: Sequence[_Placed],
+    view: View,
+    side: str,
+    mouth: _Mouth,
 ) -> Film:
     for tooth in teeth:
         _paint_tooth(scene, tooth)
     for arch in Arch:
         _paint_bone(rng, scene, teeth, arch)
-    lesions: list[TrueLesion] = []
-    activity = float(rng.choice([0.0, 0.06, 0.14, 0.26], p=[0.2, 0.35, 0.3, 0.15]))
-    for tooth in teeth:
-        if rng.random() < (0.28 if tooth.tooth.is_posterior else 0.08):
-            _paint_restoration(rng, scene, tooth)
-            continue
-        for surface, sign in _sides(tooth):
-            if rng.random() < activity:
-                lesion = _paint_lesion(rng, scene, tooth, surface, sign)
-                if lesion is not None:
-                    lesions.append(lesion)
+    lesions = [lesion for tooth in teeth for lesion in _treat(scene, tooth, mouth)]
     pixels = _expose(rng, scene)
     seen = _collimate(rng, pixels)
     for mask in scene.silhouettes.values():
@@ -621,9 +675,8 @@ def _true_tooth(scene: _Scene, tooth: _Placed) -> TrueTooth | None:
     return TrueTooth(tooth.tooth, box, polygon)
 
 
-def _losses(rng: np.random.Generator, teeth: Sequence[_Placed]) -> list[_Placed]:
+def _losses(rng: np.random.Generator, teeth: Sequence[_Placed], base: float) -> list[_Placed]:
     """Give every interdental crest a level shared by its two teeth; some sites are angular."""
-    base = float(rng.choice([1.4, 2.2, 3.4, 5.0], p=[0.4, 0.3, 0.2, 0.1]))
     placed: list[_Placed] = []
     carried = base
     for tooth in teeth:
@@ -642,6 +695,7 @@ def _row(
     occlusal_y: float,
     scale: float,
     lost: float,
+    bone_mm: float,
 ) -> list[_Placed]:
     """Stand teeth side by side from `x` with their occlusal surfaces near `occlusal_y` (mm)."""
     placed: list[_Placed] = []
@@ -658,7 +712,7 @@ def _row(
         centre = x + one.width / 2
         placed.append(replace(one, x=centre, y=height))
         x += one.width - max(overlap + float(rng.normal(0, 0.12)), -0.4)
-    return _losses(rng, placed)
+    return _losses(rng, placed, bone_mm)
 
 
 def bitewing(
@@ -666,29 +720,62 @@ def bitewing(
 ) -> Film:
     """Make a bitewing: upper and lower premolars and molars of one side, 40 × 30 mm by default."""
     is_right = bool(rng.random() < 0.5)
-    scene = _Scene(rows, cols, pixel_mm)
-    width, height = cols * pixel_mm, rows * pixel_mm
+    mouth = _mouth(rng)
+    teeth = _quarters(rng, is_right, mouth, rows * pixel_mm)
+    start = _pick(rng, -18.0, -4.0) if is_right else _pick(rng, -12.0, 0.0)
+    return _bite(rng, _Scene(rows, cols, pixel_mm), _moved(teeth, start), is_right, mouth)
+
+
+def bitewing_series(
+    rng: np.random.Generator, *, cols: int = 512, rows: int = 384, pixel_mm: float = 0.078
+) -> tuple[Film, Film, Film, Film]:
+    """Make four bitewings of one patient: right molar, right premolar, left premolar, left molar.
+
+    A tooth on two films keeps its shape, bone level, filling and lesions.
+    """
+    mouth = _mouth(rng)
+    height = rows * pixel_mm
+    sides = [(is_right, _quarters(rng, is_right, mouth, height)) for is_right in (True, False)]
+    starts = [start + _pick(rng, -0.8, 0.8) for start in (-1.0, -11.0, -1.0, -11.0)]
+    first, second, third, fourth = (
+        _bite(rng, _Scene(rows, cols, pixel_mm), _moved(teeth, start), is_right, mouth)
+        for (is_right, teeth), start in zip((sides[0],) * 2 + (sides[1],) * 2, starts, strict=True)
+    )
+    return first, second, third, fourth
+
+
+def _quarters(
+    rng: np.random.Generator, is_right: bool, mouth: _Mouth, height: float
+) -> list[_Placed]:
+    """Stand the canine to the third molar of both jaws of one side; the upper row starts at 0."""
     scale = _pick(rng, 0.98, 1.12)  # magnification
-    start = _pick(rng, -14.0, 0.0) if is_right else _pick(rng, -12.0, 0.0)
     middle = height * _pick(rng, 0.44, 0.56)
     gap = _pick(rng, -0.6, 2.4)
     upper = UPPER_ARCH[:6] if is_right else UPPER_ARCH[10:]
     lower = LOWER_ARCH[:6] if is_right else LOWER_ARCH[10:]
-    shift = _pick(rng, 1.0, 4.0)
-    offset = -4.0 if is_right else 0.0
-    teeth = _row(rng, upper, start + offset, middle - gap / 2, scale, 0.03) + _row(
-        rng,
-        lower,
-        start + offset + (shift if not is_right else -shift),
-        middle + gap / 2,
-        scale,
-        0.04,
-    )
-    if rng.random() < 0.5:  # the bite tab
+    shift = _pick(rng, 1.0, 4.0) * (-1 if is_right else 1)
+    above = _row(rng, upper, 0.0, middle - gap / 2, scale, 0.03, mouth.bone_mm)
+    return above + _row(rng, lower, shift, middle + gap / 2, scale, 0.04, mouth.bone_mm)
+
+
+def _moved(teeth: Sequence[_Placed], x: float) -> list[_Placed]:
+    return [replace(tooth, x=tooth.x + x) for tooth in teeth]
+
+
+def _bite(
+    rng: np.random.Generator,
+    scene: _Scene,
+    teeth: Sequence[_Placed],
+    is_right: bool,
+    mouth: _Mouth,
+) -> Film:
+    """Expose the part of `teeth` that `scene` shows, mostly with a bite tab between them."""
+    if rng.random() < 0.5:
+        width, middle = scene.cols * scene.pixel_mm, scene.rows * scene.pixel_mm / 2
         x0, x1 = sorted(rng.uniform(0, width, 2))
         tab = (np.abs(scene.ys - middle) < _pick(rng, 0.6, 1.6)) & (scene.xs > x0) & (scene.xs < x1)
         scene.maps["plastic"] += np.where(tab, _pick(rng, 1.5, 5.0), 0)
-    return _finish(rng, scene, teeth, View.BITEWING, "R" if is_right else "L")
+    return _finish(rng, scene, teeth, View.BITEWING, "R" if is_right else "L", mouth)
 
 
 def periapical(
@@ -708,9 +795,10 @@ def periapical(
     before = sum(s[2] for s in lengths[: centre - low]) + lengths[centre - low][2] / 2
     start = width / 2 - before * scale + _pick(rng, -3, 3)
     upper = chosen[0].arch is Arch.UPPER
+    mouth = _mouth(rng)
     edge = _pick(rng, 0.5, 4.0)
     occlusal = height - edge if upper else edge
-    teeth = _row(rng, chosen, start, occlusal, scale, 0.05)
+    teeth = _row(rng, chosen, start, occlusal, scale, 0.05, mouth.bone_mm)
     sides = {t.is_patient_right for t in chosen}
     side = "B" if len(sides) == 2 else "R" if True in sides else "L"
-    return _finish(rng, scene, teeth, View.PERIAPICAL, side)
+    return _finish(rng, scene, teeth, View.PERIAPICAL, side, mouth)

@@ -1,0 +1,98 @@
+"""Make synthetic films: ``python -m sample_studies generate --seed N --count K --out DIR``.
+
+Each film is a grey PNG of 16 bits (``bits_stored`` of them used) with its exact truth beside it as
+``N.truth.json``. The same seed gives the same pixels. ``python -m sample_studies films`` makes the
+films again that are shipped in ``sample_studies/films``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from node.errors import BitewingError, InvalidInput, outcome
+from sample_studies import phantoms
+
+#: Seeds of the shipped studies, chosen by eye so that there is something to review on each.
+_SHIPPED = {"bitewings-4": 11, "bitewing-1": 5, "periapicals-2": 16}
+_SHIPPED_MM = 0.04
+_VIEWS = ("bitewing", "periapical", "mixed")
+
+
+def film(view: str, seed: int, index: int, pixel_mm: float = 0.078) -> phantoms.Film:
+    """Make film number `index` of the set with `seed`; "mixed" alternates both views.
+
+    The film is 40 × 30 mm at `pixel_mm`. Raises InvalidInput for an unknown view or a pixel size
+    outside 0.02 to 0.2 mm.
+    """
+    if view not in _VIEWS:
+        raise InvalidInput(f"no such view: {view!r}; there are {', '.join(_VIEWS)}")
+    if not 0.02 <= pixel_mm <= 0.2:
+        raise InvalidInput("a pixel is 0.02 to 0.2 mm wide")
+    long_px, short_px = round(40 / pixel_mm), round(30 / pixel_mm)
+    rng = np.random.default_rng((seed, index))
+    if view == "bitewing" or (view == "mixed" and index % 2 == 0):
+        return phantoms.bitewing(rng, cols=long_px, rows=short_px, pixel_mm=pixel_mm)
+    return phantoms.periapical(rng, long_px=long_px, short_px=short_px, pixel_mm=pixel_mm)
+
+
+def write(film: phantoms.Film, folder: Path, name: str) -> None:
+    """Write `film` as ``name.png`` and ``name.truth.json`` into `folder`, made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.png"
+    stored = film.pixels if film.bits_stored > 8 else film.pixels.astype(np.uint8)
+    if not cv2.imwrite(str(path), stored, [cv2.IMWRITE_PNG_COMPRESSION, 6]):
+        raise InvalidInput(f"cannot write {path}")
+    truth = json.dumps(film.truth(), separators=(",", ":"))
+    (folder / f"{name}.truth.json").write_text(truth + "\n", encoding="utf-8")
+
+
+def write_shipped(folder: Path) -> None:
+    """Make the shipped synthetic studies again, 8 bits deep to stay small."""
+    four = np.random.default_rng(_SHIPPED["bitewings-4"])
+    series = phantoms.bitewing_series(four, cols=1000, rows=750, pixel_mm=_SHIPPED_MM)
+    for number, one in enumerate(series, 1):
+        write(phantoms.in_8_bits(one), folder / "bitewings-4", str(number))
+    one = film("bitewing", _SHIPPED["bitewing-1"], 0, _SHIPPED_MM)
+    write(phantoms.in_8_bits(one), folder / "bitewing-1", "1")
+    for number in (1, 2):
+        one = film("periapical", _SHIPPED["periapicals-2"], number, _SHIPPED_MM)
+        write(phantoms.in_8_bits(one), folder / "periapicals-2", str(number))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and make the films; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m sample_studies", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    generate = commands.add_parser("generate", help="make synthetic films with their truth")
+    generate.add_argument("--seed", type=int, required=True, help="0 or more")
+    generate.add_argument("--count", type=int, required=True, help="how many films")
+    generate.add_argument("--out", type=Path, required=True, help="folder to write to")
+    generate.add_argument("--view", choices=_VIEWS, default="mixed")
+    generate.add_argument("--pixel-mm", type=float, default=0.078, help="pixel size in mm")
+    films = commands.add_parser("films", help="make the shipped synthetic films again")
+    films.add_argument("--out", type=Path, default=Path(__file__).parent / "films")
+    options = parser.parse_args(arguments)
+    try:
+        if options.command == "films":
+            write_shipped(options.out)
+            return 0
+        if options.seed < 0 or options.count < 1:
+            raise InvalidInput("the seed is 0 or more and the count 1 or more")
+        for index in range(options.count):
+            made = film(options.view, options.seed, index, options.pixel_mm)
+            write(made, options.out, str(index + 1))
+    except BitewingError as error:
+        sys.stderr.write(f"{error}\n")
+        return outcome(error).exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
