@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 from playwright.sync_api import expect
 
+from node.analysis.findings import store_analysis
 from node.db.tables import finding, image_view, operation, review, study
+from node.domain.findings import Box, Finding, FindingKind, ImageAnalysis, ModelVersion, View
 from node.domain.review import SignedReview
 from node.web.rights import Role
 
@@ -228,7 +232,7 @@ def test_a_conflict_is_shown_and_nothing_overwritten(clinic, study_id, reader, o
     # the first reader's browser is cut off while the second decides
     reader.context.set_offline(True)
     reader.press("x", "Escape")
-    expect(reader.page.get_by_text("changes kept here, will be sent")).to_be_visible()
+    expect(reader.page.get_by_text("kept here, will be sent")).to_be_visible()
     reader.shot("offline")
     other.press("a")
     other.settle()
@@ -247,7 +251,7 @@ def test_decisions_survive_a_closed_page(clinic, study_id, reader) -> None:
     reader.open(study_id)
     reader.page.route("**/ops", lambda route: route.abort())
     reader.press("a", "x", "1", "a")
-    expect(reader.page.get_by_text("changes kept here, will be sent")).to_be_visible()
+    expect(reader.page.get_by_text("kept here, will be sent")).to_be_visible()
     assert all(row.state == "suggested" for row in marks(clinic, study_id))
     reader.page.unroute("**/ops")
     reader.page.on("dialog", lambda dialog: dialog.accept())
@@ -373,3 +377,43 @@ def test_new_studies_appear_by_themselves(clinic, reader) -> None:
     made = clinic.add_study(clinic.add_patient("Sandbox", "Boris"))
     clinic.analyse(made)
     expect(reader.page.get_by_role("link", name="Sandbox, Boris")).to_be_visible()
+
+
+def test_suggestions_that_come_while_reading_wait_to_be_asked_for(clinic, reader) -> None:
+    study_id = clinic.add_study(clinic.add_patient("Sandbox", "Clara"), images=2, state="complete")
+    first = clinic.image_ids(study_id)[0]
+    model = ModelVersion("intraoral", "1.0", "d" * 64)
+
+    def caries(x: float) -> Finding:
+        return Finding(FindingKind.CARIES, Box(x, 300, x + 60, 360), probability=0.9, model=model)
+
+    clinic.analyse(study_id, findings=(caries(100),))
+    reader.open(study_id)
+    reader.press("a")
+    reader.settle()
+    late = (replace(model, version="1.1"),)
+    found = (caries(300), caries(500), caries(700))
+    analysis = ImageAnalysis(View.BITEWING, 0.9, (), found, models=late)
+    store_analysis(clinic.db, clinic.actor, first, analysis, datetime.now(UTC))
+    expect(reader.page.get_by_text("3 suggestions arrived")).to_be_visible()
+    expect(reader.page.locator(".card")).to_have_count(1)
+    reader.page.get_by_role("button", name="Show", exact=True).click()
+    expect(reader.page.locator(".card")).to_have_count(4)
+
+
+def test_a_locked_page_opens_with_the_password(clinic, study_id, reader) -> None:
+    reader.page.evaluate(
+        """async () => {
+          const { lock } = await import("/static/shared/session.mjs");
+          await lock();
+        }"""
+    )
+    reader.page.goto(f"{clinic.url}/review/{study_id}")
+    expect(reader.page.get_by_role("heading", name="Locked")).to_be_visible()
+    assert "Sandbox, Ada" not in reader.page.content()
+    reader.page.get_by_label("Password").fill("wrong password")
+    reader.press("Enter")
+    expect(reader.page.get_by_role("alert").filter(has_text=re.compile("password"))).to_be_visible()
+    reader.page.get_by_label("Password").fill("correct horse battery")
+    reader.press("Enter")
+    expect(reader.page.locator(".card")).to_have_count(4)

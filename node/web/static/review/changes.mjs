@@ -97,6 +97,7 @@ export function change(kind, finding, data = {}, words = "", follows = false) {
 		done.value = [...done.value, { op_id: op.op_id, finding_id: finding.id, before: finding, words, follows }];
 		undone.value = [];
 	});
+	at.isTouched.value = true;
 	outbox.add(at.study.value.id, op);
 	if (words) say(`${words} ${leftWords()}`);
 	return true;
@@ -119,6 +120,7 @@ export function add(data) {
 		done.value = [...done.value, { op_id: op.op_id, finding_id: finding.id, before: null, words: "" }];
 		undone.value = [];
 	});
+	at.isTouched.value = true;
 	outbox.add(at.study.value.id, op);
 	say(`${at.findingWords(finding)} added.`);
 	return finding;

@@ -135,7 +135,7 @@ function Banners({ study }) {
 	const isBusy = ["receiving", "analysing"].includes(study.state);
 	return html`<div class="banners">
 		${study.settings.mode === "silent" && html`<p class="notice warn">${SILENT}</p>`}
-		${at.saving.value.kind === "offline" && html`<p class="notice warn" role="status">Offline. ${at.saving.value.count} changes kept here, will be sent.</p>`}
+		${at.saving.value.kind === "offline" && html`<p class="notice warn" role="status">Offline. ${at.saving.value.count === 1 ? "1 change" : `${at.saving.value.count} changes`} kept here, will be sent.</p>`}
 		${isBusy && html`<p class="notice" role="status">${STATE_WORDS[study.state]}${study.state === "analysing"
 			? ` ${study.progress.done} of ${study.progress.total}. You may read and add marks meanwhile.` : " You may start reading."}</p>`}
 		${at.arrived.value.length > 0 && html`<p class="notice good">${at.arrived.value.length} suggestions arrived
@@ -143,10 +143,14 @@ function Banners({ study }) {
 		${failed.length > 0 && html`<p class="notice bad">AI could not read ${failed.map((i) => at.imageWords(i)).join(", ")}: ${failed[0].failure}
 			${may("analysis.retry") && html`<button onClick=${() => retry(failed)}>Retry now</button>`} Or review without AI.</p>`}
 		${notice && html`<p class=${`notice ${notice.kind}`}><span>${notice.words}</span>
-			${notice.next && html` <a class="button" href=${`/review/${notice.next}`}>Open next study</a>`}
+			${notice.next && html` <a class="button primary" ref=${takeFocus} href=${`/review/${notice.next}`}>Open next study <kbd>Enter</kbd></a>`}
 			${notice.kind === "good" && html` <a class="button" href="/">Worklist</a>`}
 			<button class="quiet" aria-label="Dismiss" onClick=${() => (at.notice.value = null)}>×</button></p>`}
 	</div>`;
+}
+
+function takeFocus(link) {
+	link?.focus();
 }
 
 async function retry(images) {
@@ -199,8 +203,7 @@ function Foot({ study }) {
 
 function begin() {
 	startSession(at.start.me);
-	at.takeStudy(at.start.study, () => false, true);
-	at.currentId.value = null;
+	at.takeStudy(at.start.study, () => false);
 	const first = at.images.value.find((image) => image.grey) ?? at.images.value[0];
 	if (first) act.showImage(first.id);
 	outbox.open();
@@ -208,4 +211,9 @@ function begin() {
 	render(html`<${Page} />`, document.getElementById("app"));
 }
 
-if (at.start.me && at.start.study) begin();
+if (at.start.me && at.start.study) {
+	begin();
+} else if (at.start.me) {
+	startSession(at.start.me); // the screen is locked: the study comes after the password
+	addEventListener("bitewing-unlocked", () => location.reload());
+}

@@ -9,8 +9,10 @@ import { look, stageSize } from "./looks.mjs";
 import { handles, path, vertices } from "./shapes.mjs";
 
 const STATE_MARK = { suggested: "", accepted: "", edited: "✎", rejected: "×" };
-const CHAR_PX = 8;
-const LABEL_PX = 18;
+/** CSS pixels for one of the design: more where the page scales its type. */
+const UNIT = parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+const CHAR_PX = 8 * UNIT;
+const LABEL_PX = 18 * UNIT;
 
 export function Overlay() {
 	const size = stageSize.value;
@@ -50,7 +52,7 @@ function Mark({ finding, m, isSelected, label }) {
 		${isSelected && finding.original && at.tool.value === "edit"
 			&& html`<path class="ghost" d=${path(finding.original.geometry, m, finding.kind)} />`}
 		${label && html`<g class="label"><rect x=${label.x} y=${label.y} width=${label.width} height=${LABEL_PX} rx="3" />
-			<text x=${label.x + 5} y=${label.y + 13}>${label.words}</text></g>`}
+			<text x=${label.x + 5 * UNIT} y=${label.y + 13 * UNIT}>${label.words}</text></g>`}
 	</g>`;
 }
 
@@ -62,7 +64,7 @@ function Handles({ geometry, m, picked }) {
 	return handles(geometry, look.value.view.zoom).map((handle) => {
 		const [x, y] = map(m, handle.at);
 		return html`<rect key=${handle.index} class=${`handle ${picked === handle.index ? "picked" : ""}`}
-			x=${x - 5} y=${y - 5} width="10" height="10" rx="2" />`;
+			x=${x - 5 * UNIT} y=${y - 5 * UNIT} width=${10 * UNIT} height=${10 * UNIT} rx="2" />`;
 	});
 }
 
@@ -105,7 +107,7 @@ export function placeLabels(marks, m, size) {
 	const order = [...marks].sort((a, b) => (b.id === at.selectedId.value) - (a.id === at.selectedId.value));
 	for (const finding of order) {
 		const words = labelWords(finding);
-		const width = Math.round(words.length * CHAR_PX + 10);
+		const width = Math.round(words.length * CHAR_PX + 10 * UNIT);
 		const [x0, y0, x1, y1] = boxes.get(finding.id);
 		if (x1 < 0 || y1 < 0 || x0 > size.width || y0 > size.height) continue;
 		const gap = 8;

@@ -124,7 +124,7 @@ function Details({ finding, image }) {
 			<button class="quiet" onClick=${() => act.openMenu("class")}>Class <kbd>C</kbd></button>
 			<button class="quiet" onClick=${() => act.openMenu("tooth")}>Tooth <kbd>D</kbd></button>
 			${finding.kind === "caries" && html`<button class="quiet" onClick=${() => act.openMenu("depth")}>Depth <kbd>V</kbd></button>`}
-			<button class="quiet" onClick=${() => act.openMenu("comment")}>Comment <kbd>/</kbd></button></div>`}
+			<button class="quiet" onClick=${() => act.openMenu("comment")}>Note <kbd>/</kbd></button></div>`}
 		${act.takesPlan(finding) && html`<${Plan} finding=${finding} />`}
 		${finding.value_mm !== null && html`<p class="muted">${finding.value_mm.toFixed(1)} mm${planeWords(image.spacing, image.view === "panoramic")}
 			${finding.value_percent !== null && `, ${Math.round(finding.value_percent)} % of the root`}</p>`}

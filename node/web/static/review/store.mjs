@@ -31,6 +31,8 @@ export const conflicts = signal(new Map());
 export const saving = signal({ kind: "saved", count: 0 });
 export const liveState = signal("connecting");
 export const notice = signal(null); // {words, kind, action?}
+/** Whether the reader has changed anything here; suggestions that come then wait to be asked for. */
+export const isTouched = signal(false);
 export const arrived = signal([]); // suggestions that came while reading
 export const dialog = signal(null); // sign, amend, keys, receipts
 export const seen = signal(new Set());
@@ -108,14 +110,13 @@ export function setFinding(finding) {
 }
 
 /** Take over a fresh answer of the server; findings with unsent changes stay as they are. */
-export function takeStudy(fresh, isPending, isFirst = false) {
+export function takeStudy(fresh, isPending) {
 	const known = findings.value;
-	const wasAnalysing = ["receiving", "analysing"].includes(study.value?.state);
 	const next = new Map();
 	const held = [];
 	for (const finding of fresh.findings) {
 		if (isPending(finding.id) && known.has(finding.id)) next.set(finding.id, known.get(finding.id));
-		else if (!known.has(finding.id) && finding.origin === "ai" && isOpen(finding) && wasAnalysing && !isFirst && known.size) held.push(finding);
+		else if (isTouched.value && !known.has(finding.id) && finding.origin === "ai" && isOpen(finding)) held.push(finding);
 		else next.set(finding.id, finding);
 	}
 	for (const [id, finding] of known) if (!next.has(id) && isPending(id)) next.set(id, finding);

@@ -23,6 +23,7 @@ export function startSession(person) {
 		addEventListener(kind, touch, { passive: true, capture: true });
 	}
 	setInterval(checkIdle, 1000);
+	addEventListener("pageshow", (event) => event.persisted && location.reload());
 	effect(() => {
 		document.documentElement.classList.toggle("is-locked", lockState.value === "locked");
 		if (lockState.value) import("./lock.mjs").then((module) => module.show());
