@@ -7,6 +7,7 @@ unreadable header, not as a stalled receiver.
 
 from __future__ import annotations
 
+import io
 import re
 import zlib
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from node.domain.findings import NO_SPACING, Spacing
 from node.errors import InvalidInput
 
 #: As much of a data set as is looked at; pixels follow the header.
-MAX_HEADER_BYTES = 4 << 20
+_MAX_HEADER_BYTES = 4 << 20
 _META_BYTES = 65_536
 _LAST_GROUP = 0x0028
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -138,11 +139,16 @@ def read_transfer_syntax(file: BinaryIO) -> str:
 
 def parse_header(file: BinaryIO, transfer_syntax_uid: str, fallback_charset: str) -> Header:
     """Read a header from the start of a data set; whatever is wrong ends up in ``problem``."""
+    data = memoryview(file.read(_MAX_HEADER_BYTES))
+    return parse_data_set(data, transfer_syntax_uid, fallback_charset)
+
+
+def parse_data_set(data: memoryview, transfer_syntax_uid: str, fallback_charset: str) -> Header:
+    """Read the header of a data set in memory; whatever is wrong ends up in ``problem``."""
+    data = data[:_MAX_HEADER_BYTES]
     try:
         if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-            data = inflate(file, MAX_HEADER_BYTES, is_whole=False)
-        else:
-            data = file.read(MAX_HEADER_BYTES)
+            data = memoryview(inflate(io.BytesIO(data), _MAX_HEADER_BYTES, is_whole=False))
         is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
         is_little = transfer_syntax_uid != ExplicitVRBigEndian
         elements = _elements(data, is_implicit, is_little)
@@ -152,7 +158,7 @@ def parse_header(file: BinaryIO, transfer_syntax_uid: str, fallback_charset: str
     except InvalidInput as error:
         return Header(transfer_syntax_uid=transfer_syntax_uid, problem=str(error))
     if not elements:
-        problem = "no data elements" if data else "the data set is empty"
+        problem = "no data elements" if data.nbytes else "the data set is empty"
         return Header(transfer_syntax_uid=transfer_syntax_uid, problem=problem)
     return _header(elements, transfer_syntax_uid, fallback_charset, is_little)
 
@@ -178,7 +184,7 @@ def inflate(file: BinaryIO, limit_bytes: int, is_whole: bool = True) -> bytes:
     return bytes(out)
 
 
-def _elements(data: bytes, is_implicit: bool, is_little: bool) -> dict[int, bytes]:
+def _elements(data: memoryview, is_implicit: bool, is_little: bool) -> dict[int, bytes]:
     return {
         element.tag: element.value
         for element, _ in read_flat(data, is_implicit, is_little, _LAST_GROUP)

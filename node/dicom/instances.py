@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import re
+import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -43,10 +44,13 @@ class InstanceStore(Protocol):
     def require_room(self, size_bytes: int) -> None:
         """Raise Retryable when `size_bytes` more would pass the free-space watermark."""
 
-    def put(self, location_id: str, name: str, write: Callable[[BinaryIO], None]) -> StoredObject:
-        """Store what `write` writes, durably and whole or not at all; the key is new.
+    def put(
+        self, location_id: str, name: str, write: Callable[[BinaryIO], None], sha256: str = ""
+    ) -> StoredObject:
+        """Store what `write` writes, durably and whole or not at all; the same name again replaces.
 
-        Raises Retryable when the disk is full or away; nothing is left behind then.
+        Pass `sha256` where the caller already knows the digest that counts; it is computed
+        otherwise. Raises Retryable when the disk is full or away; nothing is left behind then.
         """
 
     def open(self, storage_key: str) -> BinaryIO:
@@ -60,15 +64,21 @@ class InstanceStore(Protocol):
 
 
 class _Digesting:
-    """A writable file that digests what passes through it."""
+    """A writable file that counts, and unless it is known digests, what passes through it."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, sha256: str) -> None:
         self._file = file
-        self.digest = hashlib.sha256()
+        self._known = sha256
+        self._digest = hashlib.sha256()
         self.size_bytes = 0
 
+    @property
+    def sha256(self) -> str:
+        return self._known or self._digest.hexdigest()
+
     def write(self, data: bytes | memoryview) -> int:
-        self.digest.update(data)
+        if not self._known:
+            self._digest.update(data)
         self.size_bytes += memoryview(data).nbytes
         return self._file.write(data)
 
@@ -93,24 +103,25 @@ class FolderStore:
         if free - size_bytes < self._min_free_bytes:
             raise Retryable("the image store is full", 60.0)
 
-    def put(self, location_id: str, name: str, write: Callable[[BinaryIO], None]) -> StoredObject:
-        """Write ``name.part``, flush it to the disk, rename it, flush the folder."""
+    def put(
+        self, location_id: str, name: str, write: Callable[[BinaryIO], None], sha256: str = ""
+    ) -> StoredObject:
+        """Write a part beside it, flush it to the disk, rename it, flush the folder."""
         storage_key = _key(location_id, name)
         final = self._folder / storage_key
-        part = final.with_name(final.name + _PART)
+        part = final.with_name(f"{final.name}.{secrets.token_hex(4)}{_PART}")
         try:
             self._make_folder(final.parent)
-            stored = self._write_part(part, write)
+            stored = self._write_part(part, write, sha256)
             part.rename(final)
             _flush_folder(final.parent)
         except OSError as error:
             part.unlink(missing_ok=True)
-            final.unlink(missing_ok=True)
             raise _retryable(error) from None
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        return StoredObject(storage_key, stored.digest.hexdigest(), stored.size_bytes)
+        return StoredObject(storage_key, stored.sha256, stored.size_bytes)
 
     def open(self, storage_key: str) -> BinaryIO:
         """Open a stored object for reading; raise NotFound when there is none."""
@@ -149,17 +160,20 @@ class FolderStore:
         return removed
 
     def _make_folder(self, folder: Path) -> None:
+        """Make a location's folders all at once, so that later images need not flush new ones."""
         if folder.is_dir():
             return
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for shard in (folder.name, *(f"{number:02x}" for number in range(256))):
+            folder.with_name(shard).mkdir(exist_ok=True, mode=0o700)
         for parent in (folder.parent, self._folder):
             _flush_folder(parent)
 
     @staticmethod
-    def _write_part(part: Path, write: Callable[[BinaryIO], None]) -> _Digesting:
+    def _write_part(part: Path, write: Callable[[BinaryIO], None], sha256: str) -> _Digesting:
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            digesting = _Digesting(file)
+            digesting = _Digesting(file, sha256)
             write(cast(BinaryIO, digesting))
             file.flush()
             _flush(file.fileno())

@@ -14,7 +14,6 @@ import logging
 import traceback
 import uuid
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum
 from typing import BinaryIO, Protocol
 
@@ -23,7 +22,7 @@ from pydicom.uid import UID
 
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import instance, instance_duplicate, study, study_identity
-from node.dicom.header import MAX_HEADER_BYTES, Header, is_uid, parse_header
+from node.dicom.header import Header, is_uid, parse_data_set
 from node.dicom.instances import InstanceStore, StoredObject
 from node.domain import jobs
 from node.domain.events import EventKind
@@ -175,11 +174,9 @@ def _receive(
     if known is not None:
         return known
     store.require_room(incoming.data.nbytes)
-    header = parse_header(
-        io.BytesIO(incoming.data[:MAX_HEADER_BYTES]), incoming.transfer_syntax_uid, fallback_charset
-    )
+    header = parse_data_set(incoming.data, incoming.transfer_syntax_uid, fallback_charset)
     object_id = new_id()
-    stored = store.put(location_id, f"{object_id}.dcm", lambda file: _write(file, incoming))
+    stored = store.put(location_id, f"{object_id}.dcm", lambda file: _write(file, incoming), sha256)
     try:
         with begin(db, Actor("dicom", location_id), "image.received") as tx:
             result = _Arrival(tx, engine, incoming, header, stored, sha256, object_id).insert()
@@ -430,9 +427,8 @@ class _Arrival:
                 completed_at=None,
             )
         )
-        newest = self._later(study_id)
         self.tx.conn.execute(
-            study.update().where(study.c.id == study_id).values(last_image_at=newest)
+            study.update().where(study.c.id == study_id).values(last_image_at=self.tx.now)
         )
         if reopened.rowcount:
             generation = self.tx.conn.execute(
@@ -444,12 +440,6 @@ class _Arrival:
                 f"reopened:{study_id}:{generation}",
                 {"generation": generation},
             )
-
-    def _later(self, study_id: str) -> datetime:
-        last: datetime = self.tx.conn.execute(
-            sa.select(study.c.last_image_at).where(study.c.id == study_id)
-        ).scalar_one()
-        return max(last, self.tx.now)
 
     def _announce(self, study_id: str) -> None:
         instance_id = self.object_id

@@ -120,3 +120,14 @@ def test_parts_of_a_killed_process_are_swept(store, tmp_path):
     os.utime(old, (time.time() - 7200, time.time() - 7200))
     assert store.sweep() == 1
     assert sorted(path.name for path in files(tmp_path)) == ["abcd0002.dcm.part", "abcd1234.dcm"]
+
+
+def test_a_failing_second_put_keeps_the_first(store):
+    store.put("main", "abcd1234.dcm", lambda file: file.write(b"first"))
+    with pytest.raises(ZeroDivisionError):
+        store.put("main", "abcd1234.dcm", lambda file: 1 / 0)
+    with store.open("main/ab/abcd1234.dcm") as file:
+        assert file.read() == b"first"
+    store.put("main", "abcd1234.dcm", lambda file: file.write(b"second"))
+    with store.open("main/ab/abcd1234.dcm") as file:
+        assert file.read() == b"second"
