@@ -138,6 +138,7 @@ def enqueue_run(
         jobs.DELIVER_COMMAND,
         jobs.deliver_key(command_id, attempts),
         command_id,
+        attempts,
         partition=tx.location_id,
         delay_s=wait_s,
     )

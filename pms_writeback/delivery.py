@@ -96,8 +96,10 @@ class Delivery:
     patience: Patience
     clock: Callable[[], datetime]
 
-    def run(self, command_id: str) -> str:
+    def run(self, command_id: str, attempt: int) -> str:
         """Try one command once and return its state; leaves a run behind when it must wait.
+
+        A run whose `attempt` is not the row's latest does nothing: a later one took its place.
 
         Raises Retryable when our own database is locked or away.
         """
@@ -106,6 +108,8 @@ class Delivery:
                 row = load_command(conn, command_id)
                 if row is None or row.location_id != self.location_id:
                     return "not ours"
+                if row.attempts != attempt:
+                    return "superseded"
                 if row.state not in OPEN or next_open(conn, row) != row.id:
                     return row.state.value  # the one before it wakes it
                 obstacle = _obstacle(conn, row)

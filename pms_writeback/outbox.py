@@ -109,8 +109,8 @@ def register(
     )
 
     @engine.workflow(jobs.DELIVER_COMMAND)
-    def deliver_command(command_id: str) -> str:
-        return engine.step_until_done("deliver", delivery.run, command_id)
+    def deliver_command(command_id: str, attempt: int) -> str:
+        return engine.step_until_done("deliver", delivery.run, command_id, attempt)
 
 
 def retry(db: sa.Engine, engine: DurableEngine, actor: Actor, command_id: str) -> None:

@@ -8,7 +8,7 @@ ANALYSE_IMAGE = "analyse_image"
 FINISH_STUDY = "finish_study"
 #: ``(study_id, version)`` — a signed review flows into the chart.
 CHART_FINDINGS = "chart_findings"
-#: ``(command_id)`` — deliver one command to the PMS.
+#: ``(command_id, attempt)`` — deliver one command to the PMS; a later attempt replaces it.
 DELIVER_COMMAND = "deliver_command"
 #: ``(study_id, version)`` — compose SR and annotated copy, send to peers; version 0 = preliminary.
 PUBLISH_RESULTS = "publish_results"

@@ -156,7 +156,7 @@ def test_random_faults_land_each_command_once_and_in_order(
                 outbox.retry(sqlite_database, still_engine, ACTOR, command_id)
             clock.now += timedelta(seconds=chance.choice((1, 10, 100)))
             try:
-                delivery.run(command_id)
+                delivery.run(command_id, attempts_of(sqlite_database, command_id))
             except Killed:
                 continue
         assert set(states_of(sqlite_database, ids).values()) == {"done"}
@@ -181,6 +181,36 @@ def states_of(db: sa.Engine, ids: list[str]) -> dict[str, str]:
             sa.select(pms_command.c.id, pms_command.c.state).where(pms_command.c.id.in_(ids))
         )
         return {row.id: row.state for row in rows}
+
+
+def attempts_of(db: sa.Engine, command_id: str) -> int:
+    with read(db) as conn:
+        return conn.execute(
+            sa.select(pms_command.c.attempts).where(pms_command.c.id == command_id)
+        ).scalar_one()
+
+
+def test_a_superseded_run_does_nothing(sqlite_database, still_engine, store, office, pms, add_case):
+    case = add_case(sqlite_database, "1")
+    with begin(sqlite_database, ACTOR, "test") as tx:
+        command_id = outbox.queue(
+            tx,
+            still_engine,
+            store,
+            key="k",
+            command=AppendCommlog("1", "Signed.", WHEN, outbox.ref_for("main", "k")),
+            patient_id=case.patient_id,
+        )
+    delivery = Delivery(sqlite_database, still_engine, store, pms, "main", Patience(), Clock())
+    office.fault("status", status=503, methods=("POST",))
+    assert delivery.run(command_id, 0) == "queued"
+    assert delivery.run(command_id, 0) == "superseded"
+    assert office.rows("commlogs") == []
+    assert delivery.run(command_id, 1) == "done"
+    assert delivery.run(command_id, 1) == "done"
+    elsewhere = Delivery(sqlite_database, still_engine, store, pms, "south", Patience(), Clock())
+    assert elsewhere.run(command_id, 1) == "not ours"
+    assert len(office.rows("commlogs")) == 1
 
 
 _NODE = """
