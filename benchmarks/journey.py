@@ -1,10 +1,10 @@
 """From the sensor to the page: how long a dentist waits, and what the node costs when idle.
 
-Measured on a whole node (`bitewing serve`, all parts, SQLite with full durability, assist mode) beside
-a sandbox practice on the same machine: seconds from the C-STORE Success of the last image to that
-image's findings in the study answer of the page's API, for one bitewing and for the last of four;
-milliseconds from request to first byte range of preview and of the 16-bit image, warm; CPU and memory of the
-idle node and its inference process over 60 s.
+Measured on a whole node (`bitewing serve`, all parts, SQLite with full durability, assist mode)
+beside a sandbox practice on the same machine: seconds from the C-STORE Success of the last image to
+its findings committed where the page reads them, for one bitewing and for the last of four;
+milliseconds of preview and 16-bit image over a warm connection; CPU and memory of the idle node and
+its inference process over 60 s.
 
 Run: ``python -m benchmarks.journey [--rounds 5]`` (about 5 minutes).
 """
@@ -22,9 +22,9 @@ from pathlib import Path
 
 import httpx2
 import sqlalchemy as sa
-from node.dicom.send import send_paths
 
 from node.db.tables import instance, study
+from node.dicom.send import send_paths
 from node.domain.study import InstanceState
 from pms_writeback.sandbox.server import running
 from tests.faults.running_node import PASSWORD, NodeProcess, sample_study, until

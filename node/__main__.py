@@ -261,9 +261,7 @@ def _stop_on_signal(stop: Callable[[], None]) -> None:
 def main() -> NoReturn:
     """Run the command line; every error becomes one sentence and the exit code of its family."""
     try:
-        cli(standalone_mode=False)
-    except typer.Exit as finished:
-        sys.exit(finished.exit_code)
+        status = cli(standalone_mode=False)  # a typer.Exit comes back as its code
     except typer.Abort:
         sys.exit(130)
     except BitewingError as error:
@@ -277,7 +275,7 @@ def main() -> NoReturn:
         where = place_of(error)
         typer.echo(f"bitewing: a bug ({type(error).__name__} at {where}), id {error_id}", err=True)
         sys.exit(outcome(error).exit_code)
-    sys.exit(0)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 if __name__ == "__main__":
