@@ -174,9 +174,7 @@ class _Book:
     def _problems(self, listed: Row, images: Sequence[Row]) -> list[WorkProblem]:
         found: list[WorkProblem] = []
         if listed.match_state in _DOUBTFUL and listed.state != StudyState.RECEIVING.value:
-            words = _MATCH_WORDS[listed.match_state]
-            if listed.match_reason:
-                words = f"{words} {listed.match_reason}"
+            words = _sentence(listed.match_reason) or _MATCH_WORDS[listed.match_state]
             kind = _DOUBTFUL[listed.match_state]
             found.append(WorkProblem.model_validate({"kind": kind, "words": words}))
         for image in images:
@@ -184,7 +182,7 @@ class _Book:
                 found.append(
                     WorkProblem(
                         kind=image.state,
-                        words=image.failure or "The image could not be read.",
+                        words=_sentence(image.failure) or "The image could not be read.",
                         instance_id=image.id,
                     )
                 )
@@ -192,6 +190,12 @@ class _Book:
             words = "Not everything reached the practice management system."
             found.append(WorkProblem(kind="write_failed", words=words))
         return found
+
+
+def _sentence(reason: str) -> str:
+    """Write a stored reason as a sentence."""
+    text = reason.strip()
+    return text and f"{text[0].upper()}{text[1:]}" + ("" if text.endswith(".") else ".")
 
 
 def _studies(conn: sa.Connection, location_id: str) -> list[Row]:

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
+from node.db import audit
+from node.db.session import read
 from node.db.tables import finding, operation, review
 
 
@@ -84,3 +86,7 @@ def test_two_signatures_at_once_leave_one_version(practice):
     answers = at_once(*[lambda person=person: person.sign(study_id) for person in people])
     assert sorted(answer.status_code for answer in answers) == [200, 409]
     assert len(practice.rows(sa.select(review))) == 1
+    with read(practice.db) as conn:
+        held, broken = audit.verify(conn)
+    assert held > 10
+    assert broken is None
