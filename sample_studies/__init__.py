@@ -1,0 +1,5 @@
+"""Phantoms and a few real-licence films, wrapped as DICOM of invented patients, truth beside them."""
+
+from sample_studies.catalog import SampleImage, SamplePatient, SampleStudy, catalog
+
+__all__ = ["SampleImage", "SamplePatient", "SampleStudy", "catalog"]
