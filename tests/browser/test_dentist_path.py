@@ -417,3 +417,40 @@ def test_a_locked_page_opens_with_the_password(clinic, study_id, reader) -> None
     reader.page.get_by_label("Password").fill("correct horse battery")
     reader.press("Enter")
     expect(reader.page.locator(".card")).to_have_count(4)
+
+
+def test_link_from_the_study(clinic, reader) -> None:
+    clinic.add_patient("Sandbox", "Ada")
+    stray = clinic.add_study(None)
+    clinic.analyse(stray, findings=())
+    page = reader.page
+    reader.open(stray)
+    reader.press("Control+Enter")
+    expect(page.get_by_text("It is not certain whose images these are.")).to_be_visible()
+    expect(page.get_by_role("button", name="Sign Enter")).to_be_disabled()
+    reader.press("Escape")
+    page.get_by_role("button", name="Link patient").click()
+    page.get_by_label("Search the practice's patients").fill("Sandbox")
+    reader.press("Enter")
+    expect(page.get_by_role("dialog").get_by_role("radio")).to_have_count(1)
+    page.get_by_role("dialog").get_by_role("radio").check()
+    page.get_by_role("button", name="Continue").click()
+    page.get_by_role("button", name="Yes, link to Sandbox, Ada").click()
+    expect(page.get_by_text("Patient not confirmed")).to_be_hidden()
+
+
+def test_seven_tabs_hear_of_a_new_study(clinic, reader) -> None:
+    tabs = [reader.page, *(reader.context.new_page() for _ in range(6))]
+    for tab in tabs[1:]:
+        tab.goto(clinic.url)
+    expect(tabs[6].get_by_text("live", exact=True)).to_be_visible()
+    made = clinic.add_study(clinic.add_patient("Sandbox", "Greta"))
+    clinic.analyse(made)
+    for tab in tabs:
+        expect(tab.get_by_role("link", name="Sandbox, Greta")).to_be_visible(timeout=20_000)
+    # the tab that owns the stream closes; another takes over
+    tabs[0].close()
+    made = clinic.add_study(clinic.add_patient("Sandbox", "Farid"))
+    clinic.analyse(made)
+    for tab in tabs[1:]:
+        expect(tab.get_by_role("link", name="Sandbox, Farid")).to_be_visible(timeout=20_000)

@@ -41,7 +41,7 @@ export function choose(finding) {
 
 /** Step through the marks of the image. */
 export function stepFinding(step) {
-	const all = at.onImage.value.filter(at.isShown);
+	const all = at.onImage.value.filter(at.isListed);
 	if (!all.length) return say("No findings on this image.");
 	const now = all.findIndex((f) => f.id === at.selectedId.value);
 	const next = all[now < 0 ? (step > 0 ? 0 : all.length - 1) : (now + step + all.length) % all.length];

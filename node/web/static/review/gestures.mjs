@@ -201,7 +201,7 @@ function pinch(touches) {
 function select(point) {
 	if (at.isBare.value || !at.isOverlayOn.value) return;
 	const m = matrix(look.value.view, stageSize.value);
-	const shown = at.onImage.value.filter((f) => at.isShown(f) && (f.state !== "rejected" || at.showsRejected.value));
+	const shown = at.onImage.value.filter(at.isListed);
 	const near = shown
 		.map((finding) => ({ finding, away: shapes.outlineDistance(finding.geometry, m, point) }))
 		.filter(({ finding, away }) => away <= OUTLINE_PX || shapes.contains(finding.geometry, draw.toImage(point)))

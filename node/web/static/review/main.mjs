@@ -66,7 +66,16 @@ function listen(live) {
 
 function Dialog() {
 	const part = late.value[at.dialog.value];
-	return part ? html`<${part} keys=${KEYS} />` : null;
+	return part ? html`<${part} keys=${KEYS} onChanged=${reload} onClosed=${() => (at.dialog.value = null)} />` : null;
+}
+
+/** Ask whose images these are, as the worklist does. */
+async function link() {
+	const { Repair, repairing } = await import("../worklist/repair.mjs");
+	const { id, patient, match } = at.study.value;
+	repairing.value = { id, patient, problems: [{ words: match.reason }] };
+	late.value = { ...late.value, Repair };
+	at.dialog.value = "Repair";
 }
 
 /** Signatures and receipts, once there are any. */
@@ -111,6 +120,7 @@ function Head({ study }) {
 			<span class="muted"> ${[ageWords(patient), patient?.sex].filter(Boolean).join("  ")}</span></div>
 		<span class="muted nowrap">${study.label} · ${dayWords(study.study_date)}</span>
 		${!study.match.is_certain && html`<span class="pill bad" title=${study.match.reason}>Patient not confirmed</span>`}
+		${!study.match.is_certain && may("patients.link") && html`<button onClick=${link}>Link patient</button>`}
 		<span class="grow"></span>
 		${study.state === "signed"
 			? html`<span class="pill good">Signed, version ${study.versions.at(-1)?.version}</span>`

@@ -20,7 +20,7 @@ export function Overlay() {
 	if (!look.value || !image) return null;
 	const m = matrix(look.value.view, size);
 	const isPlain = at.isBare.value || !at.isOverlayOn.value;
-	const marks = isPlain ? [] : at.onImage.value.filter(at.isShown).filter((f) => f.state !== "rejected" || at.showsRejected.value);
+	const marks = isPlain ? [] : at.onImage.value.filter(at.isListed);
 	const draft = at.draft.value;
 	const shown = marks.map((f) => (draft?.id === f.id ? { ...f, geometry: draft.geometry } : f));
 	const labels = placeLabels(shown, m, size);

@@ -14,7 +14,7 @@ import { Letter } from "./menus.mjs";
 
 export function Panel() {
 	const list = (at.listScope.value === "image" ? at.onImage.value : at.ordered.value)
-		.filter(at.isShown).filter((f) => f.state !== "rejected" || at.showsRejected.value || f.id === at.selectedId.value);
+		.filter((f) => at.isListed(f) || f.id === at.selectedId.value);
 	const rejected = at.onImage.value.filter((f) => f.state === "rejected").length;
 	return html`<aside class="side" aria-label="Findings">
 		<${Chart} />

@@ -54,9 +54,14 @@ export function isBelow(finding) {
 	return isOpen(finding) && finding.probability !== null && finding.probability < threshold.value;
 }
 
-/** Whether the finding is drawn and listed now. */
+/** Whether the finding counts as shown now. */
 export function isShown(finding) {
 	return !finding.is_removed && !isBelow(finding) && !hiddenLetters.value.has(finding.letter);
+}
+
+/** Whether it is drawn and stepped through too: rejected ones only on request. */
+export function isListed(finding) {
+	return isShown(finding) && (finding.state !== "rejected" || showsRejected.value);
 }
 
 /** Findings in reading order: image by image, open suggestions by their place, left to right. */

@@ -20,6 +20,7 @@ export function listen(seq, onEvent, onState) {
 	const stop = new AbortController();
 	let last = seq ?? 0;
 	const take = (message) => {
+		if (message.hello) return;
 		if (message.state) return onState(message.state);
 		if (message.event.seq > last || message.event.kind === "resync") {
 			last = Math.max(last, message.event.seq);
@@ -31,7 +32,8 @@ export function listen(seq, onEvent, onState) {
 		channel.postMessage(message);
 		take(message);
 	};
-	const lead = () => leadUntil(stop.signal, () => last, relay);
+	const lead = () => leadUntil(stop.signal, () => last, relay, channel);
+	channel.postMessage({ hello: true });
 	if (navigator.locks) {
 		navigator.locks.request("bitewing-live", { signal: stop.signal }, lead).catch(() => {});
 	} else {
@@ -42,11 +44,15 @@ export function listen(seq, onEvent, onState) {
 }
 
 /** Own the stream until aborted; reconnect after 1, 2, 4 … 30 s. */
-function leadUntil(signal, lastSeq, relay) {
+function leadUntil(signal, lastSeq, relay, channel) {
 	return new Promise((resolve) => {
 		let source = null;
 		let wait = 1000;
 		let timer = 0;
+		// a tab that comes later asks how things stand
+		channel.addEventListener("message", ({ data }) => {
+			if (data.hello && source?.readyState === EventSource.OPEN) channel.postMessage({ state: "live" });
+		});
 		const connect = () => {
 			source?.close();
 			if (signal.aborted) return;

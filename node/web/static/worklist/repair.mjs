@@ -44,7 +44,7 @@ function Problem({ row, index, chosen, onChanged }) {
 }
 
 /** The dialog: what the images say, who it may be, choose, confirm. */
-export function Repair({ onChanged }) {
+export function Repair({ onChanged, onClosed }) {
 	const row = repairing.value;
 	const dialog = useRef(null);
 	const [found, setFound] = useState(null);
@@ -80,7 +80,10 @@ export function Repair({ onChanged }) {
 			setConfirming(false);
 		}
 	};
-	const close = () => (repairing.value = null);
+	const close = () => {
+		repairing.value = null;
+		onClosed?.();
+	};
 	const sender = found?.sender ?? row.patient;
 	return html`<dialog ref=${dialog} aria-labelledby="repair-title" onClose=${close}>
 		<header><h2 id="repair-title">${isConfirming ? "Is this the same person?" : "Whose images are these?"}</h2>
