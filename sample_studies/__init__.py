@@ -1,4 +1,4 @@
-"""Phantoms and a few real-licence films, wrapped as DICOM of invented patients, truth beside them."""
+"""Phantoms and a few real-licence films as DICOM of invented patients, truth beside them."""
 
 from sample_studies.catalog import SampleImage, SamplePatient, SampleStudy, catalog
 
