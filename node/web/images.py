@@ -119,6 +119,7 @@ class Pictures:
             frame = self._frame(image)
         except (InvalidInput, NotFound) as error:
             return None, str(error)
+        self.preview(image, WIDTHS[0])  # while it is decoded: a full-mouth series has 20
         return grey_shape(frame), ""
 
     def _draw(self, image: Row, width: int) -> bytes:
