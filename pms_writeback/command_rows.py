@@ -50,6 +50,11 @@ class CommandRow:
     sent_at: datetime | None
     unknown_answers: int
 
+    @property
+    def waiting_state(self) -> CommandState:
+        """The state in which it waits for its next try."""
+        return CommandState.QUEUED if self.sent_at is None else CommandState.UNKNOWN
+
 
 def load_command(conn: sa.Connection, command_id: str) -> CommandRow | None:
     """Read one command; None when there is none."""

@@ -13,9 +13,10 @@ import sqlalchemy as sa
 
 from node.config import Config
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
-from node.db.tables import patient, pms_command
+from node.db.tables import patient, pms_command, study
 from node.domain import jobs
 from node.domain.events import EventKind
+from node.domain.study import MatchState
 from node.engine import DurableEngine
 from node.errors import Conflict, InvalidInput, NotFound
 from pms_writeback.command_rows import (
@@ -131,36 +132,69 @@ def retry(db: sa.Engine, engine: DurableEngine, actor: Actor, command_id: str) -
             raise NotFound("no such command")
         if row.state not in (CommandState.FAILED, CommandState.HELD):
             raise Conflict(f"this command is {row.state.value}; there is nothing to retry")
-        state = CommandState.QUEUED if row.sent_at is None else CommandState.UNKNOWN
-        store_state(tx, row, state, sent_at=row.sent_at, unknown_answers=0)
+        store_state(tx, row, row.waiting_state, sent_at=row.sent_at, unknown_answers=0)
         schedule_run(tx, engine, command_id, None)
-        tx.record(command_id, kind=row.kind, state=state.value)
+        tx.record(command_id, kind=row.kind, state=row.waiting_state.value)
 
 
 def resume(db: sa.Engine, engine: DurableEngine, actor: Actor) -> int:
-    """Give every open command a run again that has none (a restored database); return how many."""
+    """Give a run again to what has none: a restored database, a study that was linked again.
+
+    Held commands go on once their study is certainly their patient's; returns how many commands
+    were given a run.
+    """
     with read(db) as conn:
-        rows = conn.execute(
-            sa.select(pms_command.c.id, pms_command.c.patient_id, pms_command.c.attempts)
+        released = _released(conn, actor.location_id)
+        lost = _without_run(conn, engine, actor.location_id)
+    if not released and not lost:
+        return 0
+    with begin(db, actor, "pms.commands_resumed") as tx:
+        for command_id in released:
+            row = load_command(tx.conn, command_id)
+            if row is not None and row.state is CommandState.HELD:
+                store_state(tx, row, row.waiting_state, sent_at=row.sent_at, unknown_answers=0)
+                schedule_run(tx, engine, command_id, None)
+        for command_id in lost:
+            schedule_run(tx, engine, command_id, None)
+        tx.record("", commands=[*released, *lost])
+    return len(released) + len(lost)
+
+
+def _released(conn: sa.Connection, location_id: str) -> list[str]:
+    """Held commands whose study is certainly their patient's again, in their order."""
+    certain = [state.value for state in MatchState if state.is_certain]
+    return list(
+        conn.execute(
+            sa.select(pms_command.c.id)
+            .join(study, study.c.id == pms_command.c.study_id)
             .where(
-                pms_command.c.location_id == actor.location_id,
-                pms_command.c.state.in_([state.value for state in OPEN]),
+                pms_command.c.location_id == location_id,
+                pms_command.c.state == CommandState.HELD.value,
+                study.c.match_state.in_(certain),
+                study.c.patient_id == pms_command.c.patient_id,
             )
             .order_by(pms_command.c.created_at, pms_command.c.id)
-        ).all()
+        ).scalars()
+    )
+
+
+def _without_run(conn: sa.Connection, engine: DurableEngine, location_id: str) -> list[str]:
+    """Each patient's first open command that no run of the engine will deliver."""
+    rows = conn.execute(
+        sa.select(pms_command.c.id, pms_command.c.patient_id, pms_command.c.attempts)
+        .where(
+            pms_command.c.location_id == location_id,
+            pms_command.c.state.in_([state.value for state in OPEN]),
+        )
+        .order_by(pms_command.c.created_at, pms_command.c.id)
+    ).all()
     heads = {row.patient_id: row for row in reversed(rows)}.values()
     alive = ("ENQUEUED", "DELAYED", "PENDING")
-    lost = [
+    return [
         row.id
         for row in heads
         if engine.status(jobs.deliver_key(row.id, row.attempts)) not in alive
     ]
-    if lost:
-        with begin(db, actor, "pms.commands_resumed") as tx:
-            for command_id in lost:
-                schedule_run(tx, engine, command_id, None)
-            tx.record("", commands=lost)
-    return len(lost)
 
 
 def _check_target(tx: Tx, key: str, command: Command, patient_id: str) -> None:

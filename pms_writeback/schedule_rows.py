@@ -161,8 +161,11 @@ class ScheduleRows:
                 self._differ(appointment, key, known[key], {"tombstoned_at": now}, now, changes)
 
     def _vanished(self, conn: sa.Connection, reading: PracticeReading) -> set[str]:
-        """Scheduled appointments of the window that a whole reading no longer has."""
-        if reading.window is None or not reading.is_whole_window:
+        """Scheduled appointments of the window that a whole reading no longer has.
+
+        An empty answer closes nothing: a day that was really cleared shows as deletions.
+        """
+        if reading.window is None or not reading.is_whole_window or not reading.appointments:
             return set()
         start, end = bounds(reading.window, self._zone)
         ours = conn.execute(

@@ -362,6 +362,25 @@ def test_one_patients_trouble_does_not_hold_the_others_up(
     assert wait_for(sqlite_database, second).state == "done"
 
 
+def test_held_commands_go_on_when_the_study_is_linked_again(
+    sqlite_database, office, deliver, add_case, engine
+):
+    case = add_case(sqlite_database, "1")
+    this = study.c.id == case.study_id
+    with begin(sqlite_database, ACTOR, "test.unlinked") as tx:
+        values = {"match_state": MatchState.UNMATCHED.value, "patient_id": None}
+        tx.conn.execute(study.update().where(this).values(values))
+    ids = deliver(case, ("a", commlog(case, "a", "First.")), ("b", commlog(case, "b", "Second.")))
+    assert [wait_for(sqlite_database, each).state for each in ids] == ["held", "held"]
+    assert outbox.resume(sqlite_database, engine, ACTOR) == 0
+    with begin(sqlite_database, ACTOR, "test.linked") as tx:
+        values = {"match_state": MatchState.LINKED.value, "patient_id": case.patient_id}
+        tx.conn.execute(study.update().where(this).values(values))
+    assert outbox.resume(sqlite_database, engine, ACTOR) == 2
+    assert [wait_for(sqlite_database, each, "done").error for each in ids] == ["", ""]
+    assert [row["Note"].split(".")[0] for row in office.rows("commlogs")] == ["First", "Second"]
+
+
 def test_both_databases_deliver(database, engine, store, config, add_case, office):
     case, other = add_case(database, "1"), add_case(database, "2")
     pms = open_pms(config)

@@ -197,6 +197,17 @@ def test_an_appointment_that_vanished_unseen_closes_at_the_next_full_run(
     assert one(sqlite_database, appointment, pms_key=str(visit["AptNum"])).tombstoned_at is not None
 
 
+def test_an_empty_answer_closes_nothing(sqlite_database, sync, office, config, pms):
+    sync.run_once(now())
+    before = count(sqlite_database, worklist_item, is_open=True)
+    with office.sandbox.store.begin() as chart:  # as if the office's day had been hidden
+        for row in chart.select("appointments"):
+            chart.change("appointments", int(row["AptNum"]), {"AptDateTime": "1999-01-04 08:00:00"})
+            chart.change("appointments", int(row["AptNum"]), {"DateTStamp": "1999-01-04 08:00:00"})
+    ScheduleSync(sqlite_database, pms, config).run_once(now())
+    assert count(sqlite_database, worklist_item, is_open=True) == before > 10
+
+
 def test_a_procedure_added_at_the_chair_changes_the_list(sqlite_database, sync, office):
     visit = todays_visit(office)
     key = str(visit["AptNum"])
