@@ -19,6 +19,7 @@ GET  /api/studies/{id}/candidates           –                    Candidates
 POST /api/studies/{id}/link                 LinkRequest          LinkAnswer
 POST /api/patients/search                   PatientSearch        Candidates
 POST /api/images/{id}/retry                 –                    RetryAnswer
+POST /api/receipts/{id}/retry               –                    204
 GET  /api/images/{id}/preview?w=            –                    image/webp
 GET  /api/images/{id}/pixels                –                    uint16 little-endian, row-major
 GET  /api/images/{id}/color                 –                    image/png (``grey.is_color`` only)
@@ -163,11 +164,15 @@ class Progress(_Shape):
 
 
 class WorkProblem(_Shape):
-    """Why a study needs a person: ``kind`` chooses the repair, ``words`` say it."""
+    """Why a study needs a person: ``kind`` chooses the repair, ``words`` say it.
+
+    ``failed`` is repaired at `instance_id`, ``write_failed`` at `receipt_id`.
+    """
 
     kind: Literal["ambiguous", "unmatched", "suggested", "failed", "unreadable", "write_failed"]
     words: str
     instance_id: str | None = None
+    receipt_id: str | None = None
 
 
 class WorkRow(_Shape):

@@ -109,7 +109,7 @@ class _Book:
     reviewers: Mapping[str, str]
     headers: Mapping[str, PatientHeader]
     scheduled: Mapping[str, datetime]
-    failed_writes: frozenset[str]
+    failed_writes: Mapping[str, list[Row]]
     signed_today: frozenset[str]
 
     @classmethod
@@ -186,9 +186,9 @@ class _Book:
                         instance_id=image.id,
                     )
                 )
-        if listed.id in self.failed_writes:
-            words = "Not everything reached the practice management system."
-            found.append(WorkProblem(kind="write_failed", words=words))
+        for command in self.failed_writes.get(listed.id, ()):
+            words = _sentence(command.error) or "The practice system did not take a write."
+            found.append(WorkProblem(kind="write_failed", words=words, receipt_id=command.id))
         return found
 
 
@@ -313,11 +313,15 @@ def _scheduled(
     return {row.id: starts[row.appointment_id] for row in studies if row.appointment_id in starts}
 
 
-def _failed_writes(conn: sa.Connection, ids: Sequence[str]) -> frozenset[str]:
-    query = sa.select(pms_command.c.study_id).where(
-        pms_command.c.study_id.in_(ids), pms_command.c.state == "failed"
-    )
-    return frozenset(conn.execute(query).scalars())
+def _failed_writes(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in conn.execute(
+        sa.select(pms_command.c.id, pms_command.c.study_id, pms_command.c.error)
+        .where(pms_command.c.study_id.in_(ids), pms_command.c.state == "failed")
+        .order_by(pms_command.c.created_at, pms_command.c.id)
+    ):
+        found[row.study_id].append(row)
+    return found
 
 
 def _signed_since(conn: sa.Connection, ids: Sequence[str], midnight: datetime) -> frozenset[str]:

@@ -25,7 +25,14 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from node.analysis.findings import store_analysis, store_failure
 from node.config import read_config
 from node.db.session import Actor, begin, new_id, open_database
-from node.db.tables import instance, patient, patient_identity, study, study_identity
+from node.db.tables import (
+    instance,
+    patient,
+    patient_identity,
+    pms_command,
+    study,
+    study_identity,
+)
 from node.dicom.instances import FolderStore
 from node.domain.findings import (
     Box,
@@ -242,6 +249,31 @@ class Practice:
     def fail(self, image_id: str, reason: str) -> None:
         """Store that the models failed on an image."""
         store_failure(self.db, self.actor, image_id, InstanceState.FAILED, reason)
+
+    def add_failed_write(self, study_id: str, error: str) -> str:
+        """A command to the PMS that was given up after three tries."""
+        command_id = new_id()
+        with begin(self.db, self.actor, "test.command") as tx:
+            query = sa.select(study.c.patient_id).where(study.c.id == study_id)
+            tx.conn.execute(
+                pms_command.insert().values(
+                    id=command_id,
+                    location_id=self.location_id,
+                    key=f"note:{study_id}:1",
+                    ref="BW-1",
+                    study_id=study_id,
+                    patient_id=tx.conn.execute(query).scalar_one(),
+                    review_version=1,
+                    kind="note",
+                    payload={},
+                    state="failed",
+                    attempts=3,
+                    error=error,
+                    created_at=tx.now,
+                    updated_at=tx.now,
+                )
+            )
+        return command_id
 
     def analysed_study(self, images: int = 1, **kwargs) -> str:
         study_id = self.add_study(images, **kwargs)

@@ -249,6 +249,26 @@ def test_a_failed_analysis_is_started_again_under_a_new_key(practice):
     assert jobs(practice) == [f"analyse:{image_id}:1", f"analyse:{image_id}:2"]
 
 
+def test_a_write_that_failed_is_a_problem_and_tried_again(practice):
+    study_id, dentist = ready_to_sign(practice)
+    assert dentist.sign(study_id).status_code == 200
+    command_id = practice.add_failed_write(study_id, "the practice system refused the note")
+    receipt = dentist.study(study_id)["receipts"][0]
+    assert (receipt["state"], receipt["error"]) == (
+        "failed",
+        "the practice system refused the note",
+    )
+    manager = practice.sign_in("office_manager")
+    listed = manager.get("/api/worklist", params={"filter": "problems"}).json()
+    (problem,) = listed["rows"][0]["problems"]
+    assert problem["receipt_id"] == command_id
+    assert problem["words"] == "The practice system refused the note."
+    assert manager.post(f"/api/receipts/{command_id}/retry").status_code == 204
+    assert manager.post(f"/api/receipts/{command_id}/retry").status_code == 409
+    assert dentist.study(study_id)["receipts"][0]["state"] == "queued"
+    assert f"deliver:{command_id}:4" in jobs(practice)
+
+
 def test_a_reader_cannot_forge_an_operation_id(practice):
     study_id = practice.analysed_study()
     dentist = practice.sign_in("dentist")

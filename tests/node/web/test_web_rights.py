@@ -28,6 +28,7 @@ MATRIX = [
         {},
         {"dentist", "hygienist", "office_manager", "admin"},
     ),
+    ("/api/receipts/{image}/retry", {}, {"office_manager", "admin"}),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Repairs that a person makes: whose images these are, and analysing an image again."""
+"""Repairs that a person makes: whose images these are; analysing or writing once more."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from node.web.shapes import (
     RetryAnswer,
 )
 from node.web.studies import match_shape, today
+from pms_writeback import outbox
 
 _MOST_FOUND = 20
 
@@ -118,6 +119,16 @@ def post_retry(
         )
         tx.record(f"instance:{image.id}", attempt=attempt)
     return RetryAnswer(attempt=attempt)
+
+
+@router.post("/receipts/{receipt_id}/retry", status_code=204)
+def post_receipt_retry(
+    receipt_id: str,
+    web: WebDep,
+    session: Annotated[Session, Depends(require(Right.WORKFLOWS_RETRY))],
+) -> None:
+    """Try a write to the PMS again that failed or is held; what landed is searched for first."""
+    outbox.retry(web.db, web.engine, session.actor, opaque_id(receipt_id))
 
 
 def _search(web: Web, text: str) -> sa.Select[tuple[object, ...]]:
