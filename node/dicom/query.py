@@ -1,87 +1,100 @@
-"""Asking a Modality Worklist SCP, as an imaging program does (PS3.4 K)."""
+"""A worklist query as it was sent: keys by tag, with undeclared character sets repaired."""
 
 from __future__ import annotations
 
-import socket
-from dataclasses import dataclass
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
-from pynetdicom.sop_class import ModalityWorklistInformationFind
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.uid import UID
 
-from node.dicom.send import Peer
-from node.errors import Rejected, Retryable
+from node.dicom import charset
+from node.dicom.elements import Element, read_nested
+from node.dicom.header import inflate
+from node.errors import InvalidInput
+
+#: Scheduled Procedure Step Sequence.
+STEP_SEQUENCE = 0x00400100
+_CHARSET = 0x00080005
+_MAX_QUERY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduledStep:
-    """What an imaging program takes from a worklist item."""
+class Keys:
+    """One level of a query: attributes by tag with their keys ("" = universal), and sequences."""
 
-    accession_number: str
-    study_instance_uid: str
-    modality: str
-    scheduled_procedure_step_start_date: str
-    description: str
+    texts: Mapping[int, str] = field(default_factory=dict)
+    sequences: Mapping[int, tuple[Keys, ...]] = field(default_factory=dict)
+    vrs: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def tags(self) -> tuple[int, ...]:
+        """Every attribute asked for, in tag order."""
+        return tuple(sorted({*self.texts, *self.sequences}))
+
+    @property
+    def has_any(self) -> bool:
+        """Whether some key narrows the answer."""
+        return any(text.strip("* ") for text in self.texts.values()) or any(
+            item.has_any for items in self.sequences.values() for item in items
+        )
 
 
-def query_worklist(
-    peer: Peer, *, patient_id: str = "", date: str = "", calling_ae: str = "BITEWING-SCU"
-) -> list[ScheduledStep]:
-    """Ask `peer` for the steps of one patient (all when empty) on `date` (YYYYMMDD or a range).
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A decoded worklist query."""
 
-    Raises Retryable when the peer is away, Rejected when it refuses the query.
+    keys: Keys
+    charsets: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> Keys:
+        """The keys inside the Scheduled Procedure Step Sequence; none when there is no item."""
+        items = self.keys.sequences.get(STEP_SEQUENCE, ())
+        return items[0] if items else Keys()
+
+    def key(self, tag: int) -> str:
+        """Return a step attribute's key; at the root is where some modalities put it."""
+        return self.step.texts.get(tag, "") or self.keys.texts.get(tag, "")
+
+
+def parse_query(data: bytes, transfer_syntax_uid: str, fallback_charset: str) -> Query:
+    """Decode the identifier of a C-FIND request, repairing undeclared character sets.
+
+    Raises
+    ------
+    InvalidInput
+        It is not a data set.
     """
-    ae = AE(ae_title=calling_ae)
-    ae.add_requested_context(ModalityWorklistInformationFind)
-    assoc = ae.associate(
-        peer.host, peer.port, ae_title=peer.ae_title, evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)]
-    )
-    if not assoc.is_established:
-        raise Retryable(f"{peer.ae_title} at {peer.host}:{peer.port} did not take the association")
-    try:
-        steps = []
-        for status, item in assoc.send_c_find(
-            _query(patient_id, date), ModalityWorklistInformationFind
-        ):
-            code = status.Status if "Status" in status else 0xC000
-            if code in (0xFF00, 0xFF01) and item is not None:
-                steps.append(_read(item))
-            elif code != 0x0000:
-                raise Rejected(f"the worklist query ended with status {code:04X}")
-        return steps
-    finally:
-        assoc.release()
+    syntax = UID(transfer_syntax_uid)
+    if len(data) > _MAX_QUERY_BYTES:
+        raise InvalidInput("the query is too long")
+    if syntax.is_deflated:
+        data = inflate(io.BytesIO(data), _MAX_QUERY_BYTES)
+    elements = read_nested(data, syntax.is_implicit_VR, syntax.is_little_endian)
+    terms = next((charset.parse_terms(e.value) for e in elements if e.tag == _CHARSET), ())
+    return Query(_keys(elements, terms, fallback_charset), terms)
 
 
-def _no_delay(event: evt.Event) -> None:
-    sock = event.assoc.dul.socket
-    if sock is not None and sock.socket is not None:
-        sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def _keys(elements: Sequence[Element], terms: Sequence[str], fallback: str) -> Keys:
+    texts: dict[int, str] = {}
+    sequences: dict[int, tuple[Keys, ...]] = {}
+    vrs: dict[int, str] = {}
+    for element in elements:
+        tag = element.tag
+        if tag == _CHARSET or tag & 0xFFFF == 0:  # group lengths ask for nothing
+            continue
+        vrs[tag] = "SQ" if element.vr == "SQ" else vr_of(tag, element.vr)
+        if vrs[tag] == "SQ":
+            sequences[tag] = tuple(_keys(item, terms, fallback) for item in element.items)
+        else:
+            texts[tag] = charset.decode(element.value, terms, fallback)
+    return Keys(texts, sequences, vrs)
 
 
-def _query(patient_id: str, date: str) -> Dataset:
-    step = Dataset()
-    step.Modality = ""
-    step.ScheduledProcedureStepStartDate = date
-    step.ScheduledProcedureStepStartTime = ""
-    step.ScheduledProcedureStepDescription = ""
-    step.ScheduledStationAETitle = ""
-    query = Dataset()
-    query.SpecificCharacterSet = "ISO_IR 192"
-    query.PatientID = patient_id
-    query.PatientName = ""
-    query.AccessionNumber = ""
-    query.StudyInstanceUID = ""
-    query.ScheduledProcedureStepSequence = [step]
-    return query
-
-
-def _read(item: Dataset) -> ScheduledStep:
-    step = item.ScheduledProcedureStepSequence[0]
-    return ScheduledStep(
-        accession_number=str(item.get("AccessionNumber", "")),
-        study_instance_uid=str(item.get("StudyInstanceUID", "")),
-        modality=str(step.get("Modality", "")),
-        scheduled_procedure_step_start_date=str(step.get("ScheduledProcedureStepStartDate", "")),
-        description=str(step.get("ScheduledProcedureStepDescription", "")),
-    )
+def vr_of(tag: int, sent: str = "") -> str:
+    """The dictionary's VR, which a peer's wrong one must not override; UN when nobody knows."""
+    if dictionary_has_tag(tag):
+        return dictionary_VR(tag).split(" ")[0]
+    return sent or "UN"

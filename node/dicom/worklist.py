@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
 import sqlalchemy as sa
-from pydicom import config as pydicom_config
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 from node.config import Config
@@ -31,9 +26,27 @@ from node.db.tables import (
     provider,
     worklist_item,
 )
-from node.dicom import charset, matching
-from node.dicom.elements import Element, read_nested
-from node.dicom.header import inflate
+from node.dicom import matching
+from node.dicom.query import STEP_SEQUENCE, Keys, Query, parse_query
+from node.dicom.steps import (
+    ACCESSION,
+    MODALITY,
+    PATIENT_ID,
+    PATIENT_NAME,
+    PROCEDURE_ID,
+    ROOT_READERS,
+    START_DATE,
+    START_TIME,
+    STATION,
+    STEP_ID,
+    STEP_READERS,
+    STUDY_UID,
+    Entry,
+    Reader,
+    Value,
+    answer,
+    is_fully_supported,
+)
 from node.dicom.store import log_failure
 from node.errors import InvalidInput, Retryable
 
@@ -42,202 +55,7 @@ PENDING = 0xFF00
 PENDING_UNSUPPORTED = 0xFF01
 CANCEL = 0xFE00
 OUT_OF_RESOURCES = 0xA700
-
-_CHARSET = 0x00080005
-_STEP_SEQUENCE = 0x00400100
-_PATIENT_NAME = 0x00100010
-_PATIENT_ID = 0x00100020
-_ACCESSION = 0x00080050
-_STUDY_UID = 0x0020000D
-_MODALITY = 0x00080060
-_STATION = 0x00400001
-_START_DATE = 0x00400002
-_START_TIME = 0x00400003
-_STEP_ID = 0x00400009
-_PROCEDURE_ID = 0x00401001
 _MAX_ANSWERS = 10_000
-_MAX_QUERY_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """One level of a query: attributes by tag with their keys ("" = universal), and sequences."""
-
-    texts: Mapping[int, str] = field(default_factory=dict)
-    sequences: Mapping[int, tuple[Keys, ...]] = field(default_factory=dict)
-    vrs: Mapping[int, str] = field(default_factory=dict)
-
-    @property
-    def tags(self) -> tuple[int, ...]:
-        """Every attribute asked for, in tag order."""
-        return tuple(sorted({*self.texts, *self.sequences}))
-
-    @property
-    def has_any(self) -> bool:
-        """Whether some key narrows the answer."""
-        return any(text.strip("* ") for text in self.texts.values()) or any(
-            item.has_any for items in self.sequences.values() for item in items
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A decoded worklist query."""
-
-    keys: Keys
-    charsets: tuple[str, ...] = ()
-
-    @property
-    def step(self) -> Keys:
-        """The keys inside the Scheduled Procedure Step Sequence; none when there is no item."""
-        items = self.keys.sequences.get(_STEP_SEQUENCE, ())
-        return items[0] if items else Keys()
-
-    def key(self, tag: int) -> str:
-        """Return a step attribute's key; at the root is where some modalities put it."""
-        return self.step.texts.get(tag, "") or self.keys.texts.get(tag, "")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One scheduled procedure step with everything a modality may ask about it."""
-
-    patient_name: str
-    patient_id: str
-    issuer_of_patient_id: str
-    birth_date: str
-    sex: str
-    accession_number: str
-    study_instance_uid: str
-    requested_procedure_id: str
-    step_id: str
-    description: str
-    cdt_code: str
-    modality: str
-    station_ae_title: str
-    start_date: str
-    start_time: str
-    provider_name: str
-    operatory_name: str
-
-
-Value = str | tuple[Mapping[int, str], ...]
-_Reader = Callable[[Entry], Value]
-
-
-def _nothing(entry: Entry) -> Value:
-    return ""
-
-
-def _no_items(entry: Entry) -> Value:
-    return ()
-
-
-def _procedure_code(entry: Entry) -> Value:
-    """The PMS's procedure code under a local scheme: CDT as such needs a licence."""
-    if not entry.cdt_code:
-        return ()
-    return ({0x00080100: entry.cdt_code, 0x00080102: "99PMS", 0x00080104: entry.description[:64]},)
-
-
-#: PS3.4 Table K.6-1, inside the Scheduled Procedure Step Sequence.
-_STEP: dict[int, _Reader] = {
-    _MODALITY: lambda e: e.modality,
-    0x00321070: _nothing,  # Requested Contrast Agent
-    _STATION: lambda e: e.station_ae_title,
-    _START_DATE: lambda e: e.start_date,
-    _START_TIME: lambda e: e.start_time,
-    0x00400006: lambda e: e.provider_name,
-    0x00400007: lambda e: e.description,
-    0x00400008: _procedure_code,
-    _STEP_ID: lambda e: e.step_id,
-    0x00400010: lambda e: e.operatory_name[:16],  # Scheduled Station Name, SH
-    0x00400011: lambda e: e.operatory_name[:16],  # Scheduled Procedure Step Location, SH
-    0x00400012: _nothing,  # Pre-Medication
-    0x00400020: lambda e: "SCHEDULED",
-    0x00400400: _nothing,  # Comments
-}
-#: PS3.4 Table K.6-1, at the root. Empty ones are known and have no value here.
-_ROOT: dict[int, _Reader] = {
-    _ACCESSION: lambda e: e.accession_number,
-    0x00080090: _nothing,  # Referring Physician's Name
-    0x00081110: _no_items,  # Referenced Study Sequence
-    0x00081120: _no_items,  # Referenced Patient Sequence
-    _PATIENT_NAME: lambda e: e.patient_name,
-    _PATIENT_ID: lambda e: e.patient_id,
-    0x00100021: lambda e: e.issuer_of_patient_id,
-    0x00100030: lambda e: e.birth_date,
-    0x00100040: lambda e: e.sex,
-    0x00101000: _nothing,  # Other Patient IDs (retired)
-    0x00101002: _no_items,  # Other Patient IDs Sequence
-    0x00101030: _nothing,  # Patient's Weight
-    0x00102000: _nothing,  # Medical Alerts
-    0x00102110: _nothing,  # Allergies
-    0x001021C0: _nothing,  # Pregnancy Status: not asked, so never "not pregnant"
-    0x00104000: _nothing,  # Patient Comments
-    _STUDY_UID: lambda e: e.study_instance_uid,
-    0x00321032: lambda e: e.provider_name,  # Requesting Physician
-    0x00321033: _nothing,  # Requesting Service
-    0x00321060: lambda e: e.description,
-    0x00321064: _procedure_code,
-    0x00380010: _nothing,  # Admission ID
-    0x00380050: _nothing,  # Special Needs
-    0x00380300: _nothing,  # Current Patient Location
-    0x00380500: _nothing,  # Patient State
-    _PROCEDURE_ID: lambda e: e.requested_procedure_id,
-    0x00401003: lambda e: "ROUTINE",
-    0x00401004: _nothing,  # Patient Transport Arrangements
-    0x00403001: _nothing,  # Confidentiality Constraint
-}
-#: Some modalities send step attributes at the root; they are matched and answered there too.
-_AT_ROOT = {**_STEP, **_ROOT}
-
-
-# --- reading a query -----------------------------------------------------------------------------
-
-
-def parse_query(data: bytes, transfer_syntax_uid: str, fallback_charset: str) -> Query:
-    """Decode the identifier of a C-FIND request, repairing undeclared character sets.
-
-    Raises
-    ------
-    InvalidInput
-        It is not a data set.
-    """
-    syntax = UID(transfer_syntax_uid)
-    if len(data) > _MAX_QUERY_BYTES:
-        raise InvalidInput("the query is too long")
-    if syntax.is_deflated:
-        data = inflate(io.BytesIO(data), _MAX_QUERY_BYTES)
-    elements = read_nested(data, syntax.is_implicit_VR, syntax.is_little_endian)
-    terms = next((charset.parse_terms(e.value) for e in elements if e.tag == _CHARSET), ())
-    return Query(_keys(elements, terms, fallback_charset), terms)
-
-
-def _keys(elements: Sequence[Element], terms: Sequence[str], fallback: str) -> Keys:
-    texts: dict[int, str] = {}
-    sequences: dict[int, tuple[Keys, ...]] = {}
-    vrs: dict[int, str] = {}
-    for element in elements:
-        tag = element.tag
-        if tag == _CHARSET or tag & 0xFFFF == 0:  # group lengths ask for nothing
-            continue
-        vrs[tag] = "SQ" if element.vr == "SQ" else _vr(tag, element.vr)
-        if vrs[tag] == "SQ":
-            sequences[tag] = tuple(_keys(item, terms, fallback) for item in element.items)
-        else:
-            texts[tag] = charset.decode(element.value, terms, fallback)
-    return Keys(texts, sequences, vrs)
-
-
-def _vr(tag: int, sent: str = "") -> str:
-    """The dictionary's VR, which a peer's wrong one must not override; UN when nobody knows."""
-    if dictionary_has_tag(tag):
-        return dictionary_VR(tag).split(" ")[0]
-    return sent or "UN"
-
-
-# --- matching ------------------------------------------------------------------------------------
 
 
 def match(
@@ -263,10 +81,10 @@ def match(
 
 
 def _is_match(query: Query, entry: Entry) -> bool:
-    dates, times = query.key(_START_DATE), query.key(_START_TIME)
+    dates, times = query.key(START_DATE), query.key(START_TIME)
     skipped: tuple[int, ...] = ()
     if dates and "-" in times and "\\" not in dates + times:
-        skipped = (_START_DATE, _START_TIME)
+        skipped = (START_DATE, START_TIME)
         if not matching.in_combined_interval(
             matching.DateRange.parse(dates),
             matching.TimeRange.parse(times),
@@ -274,13 +92,13 @@ def _is_match(query: Query, entry: Entry) -> bool:
             entry.start_time,
         ):
             return False
-    return _level_matches(query.keys, _AT_ROOT, entry, (*skipped, _STEP_SEQUENCE)) and (
-        _level_matches(query.step, _STEP, entry, skipped)
+    return _level_matches(query.keys, ROOT_READERS, entry, (*skipped, STEP_SEQUENCE)) and (
+        _level_matches(query.step, STEP_READERS, entry, skipped)
     )
 
 
 def _level_matches(
-    keys: Keys, readers: Mapping[int, _Reader], entry: Entry, skipped: Sequence[int]
+    keys: Keys, readers: Mapping[int, Reader], entry: Entry, skipped: Sequence[int]
 ) -> bool:
     for tag, key in keys.texts.items():
         if key and tag in readers and tag not in skipped:
@@ -358,17 +176,17 @@ def _conditions(query: Query, dialect: str, location_id: str) -> Iterator[sa.Col
     """Narrow by what is indexed or cheap; never more than exact matching would."""
     item = worklist_item.c
     for tag, column in (
-        (_PROCEDURE_ID, item.requested_procedure_id),
-        (_STEP_ID, item.scheduled_procedure_step_id),
-        (_MODALITY, item.modality),
-        (_STATION, item.station_ae_title),
+        (PROCEDURE_ID, item.requested_procedure_id),
+        (STEP_ID, item.scheduled_procedure_step_id),
+        (MODALITY, item.modality),
+        (STATION, item.station_ae_title),
     ):
         if values := _plain_values(query.key(tag)):
             yield column.in_(values)
     for tag, column, owner, ids in (
-        (_PATIENT_ID, patient.c.pms_key, item.patient_id, patient.c.id),
-        (_ACCESSION, appointment.c.accession_number, item.appointment_id, appointment.c.id),
-        (_STUDY_UID, appointment.c.study_instance_uid, item.appointment_id, appointment.c.id),
+        (PATIENT_ID, patient.c.pms_key, item.patient_id, patient.c.id),
+        (ACCESSION, appointment.c.accession_number, item.appointment_id, appointment.c.id),
+        (STUDY_UID, appointment.c.study_instance_uid, item.appointment_id, appointment.c.id),
     ):
         if values := _plain_values(query.key(tag)):
             known = column.table.alias()
@@ -377,13 +195,13 @@ def _conditions(query: Query, dialect: str, location_id: str) -> Iterator[sa.Col
                     known.c.location_id == location_id, known.c[column.name].in_(values)
                 )
             )
-    days = query.key(_START_DATE)
+    days = query.key(START_DATE)
     if days and "\\" not in days:
         span = matching.DateRange.parse(days)
         yield item.start_date >= span.first
         if span.last:
             yield item.start_date <= span.last
-    prefix = matching.name_prefix(query.keys.texts.get(_PATIENT_NAME, ""))
+    prefix = matching.name_prefix(query.keys.texts.get(PATIENT_NAME, ""))
     if prefix:
         yield item.patient_id.in_(_named(prefix, dialect, location_id))
 
@@ -441,76 +259,6 @@ def _plain(text: str, delimiters: str = "") -> str:
     return " ".join("".join(kept).split())
 
 
-# --- answering -----------------------------------------------------------------------------------
-
-
-def answer(query: Query, entry: Entry) -> Dataset:
-    """Compose the answer: the keys asked for and no others, unknown ones empty."""
-    dataset, texts = Dataset(), list[str]()
-    for tag in query.keys.tags:
-        vr = query.keys.vrs[tag]
-        if tag == _STEP_SEQUENCE:
-            step = _item(query.step.tags or tuple(_STEP), query.step, _STEP, entry, texts)
-            dataset.add(_element(tag, "SQ", [step]))
-        else:
-            dataset.add(_answered(tag, vr, query.keys, _AT_ROOT, entry, texts))
-    dataset.add(_element(_CHARSET, "CS", charset.answer_in(query.charsets, texts)))
-    return dataset
-
-
-def is_fully_supported(query: Query) -> bool:
-    """Whether every key asked for is one we know (else answers carry FF01)."""
-    return all(tag in _AT_ROOT or tag == _STEP_SEQUENCE for tag in query.keys.tags) and all(
-        tag in _STEP for tag in query.step.tags
-    )
-
-
-def _item(
-    tags: Sequence[int],
-    keys: Keys,
-    readers: Mapping[int, _Reader],
-    entry: Entry,
-    texts: list[str],
-) -> Dataset:
-    item = Dataset()
-    for tag in tags:
-        item.add(_answered(tag, keys.vrs.get(tag) or _vr(tag), keys, readers, entry, texts))
-    return item
-
-
-def _answered(
-    tag: int,
-    vr: str,
-    keys: Keys,
-    readers: Mapping[int, _Reader],
-    entry: Entry,
-    texts: list[str],
-) -> DataElement:
-    value = readers[tag](entry) if tag in readers else ""
-    if vr != "SQ":
-        text = value if isinstance(value, str) else ""
-        texts.append(text)
-        return _element(tag, vr, text if text else None)
-    asked = keys.sequences.get(tag, ())
-    wanted = asked[0].tags if asked else ()
-    items = []
-    for source in value if not isinstance(value, str) else ():
-        item = Dataset()
-        for inner in wanted or tuple(source):
-            text = source.get(inner, "")
-            texts.append(text)
-            item.add(_element(inner, _vr(inner), text or None))
-        items.append(item)
-    return _element(tag, "SQ", items)
-
-
-def _element(tag: int, vr: str, value: object) -> DataElement:
-    return DataElement(BaseTag(tag), vr, value, validation_mode=pydicom_config.IGNORE)
-
-
-# --- the edge ------------------------------------------------------------------------------------
-
-
 class _Request(Protocol):
     Identifier: io.BytesIO | None
 
@@ -537,10 +285,9 @@ def on_c_find(
     try:
         if event.request.Identifier is None:
             raise InvalidInput("a C-FIND request without an identifier")
+        syntax = UID(event.context.transfer_syntax)
         query = parse_query(
-            event.request.Identifier.getvalue(),
-            str(event.context.transfer_syntax),
-            config.dicom.fallback_charset,
+            event.request.Identifier.getvalue(), str(syntax), config.dicom.fallback_charset
         )
         status = PENDING if is_fully_supported(query) else PENDING_UNSUPPORTED
         for count, entry in enumerate(_find(query, db, config)):
@@ -550,7 +297,7 @@ def on_c_find(
             if count == _MAX_ANSWERS:
                 yield OUT_OF_RESOURCES, None
                 return
-            yield status, answer(query, entry)
+            yield status, answer(query, entry, syntax.is_implicit_VR, syntax.is_little_endian)
     except Exception as error:  # noqa: BLE001 - the DIMSE edge
         yield log_failure("C-FIND", error).find_status, None
 

@@ -13,7 +13,9 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from node.db.session import read
 from node.db.tables import operatory, provider
-from node.dicom.worklist import Query, answer, is_fully_supported, match, parse_query
+from node.dicom.query import Query, parse_query
+from node.dicom.steps import answer, is_fully_supported
+from node.dicom.worklist import match
 from node.errors import InvalidInput
 
 
