@@ -213,6 +213,10 @@ def _task(name: str, data: Path, start: Path | None) -> Task:
         from training.triage import TriageTask
 
         return TriageTask(data)
+    if name == "intraoral":
+        from training.intraoral import IntraoralTask
+
+        return IntraoralTask(data)
     from training.panoramic import FindingsTask, TeethTask
 
     films = datasets.split(datasets.read_coco(data))

@@ -1,0 +1,74 @@
+"""Put trained weights beside their manifest entry: ``python -m training.publish --help``.
+
+Copies the file into the weights folder under the task's name and replaces the task's entry in
+``manifest.json``; afterwards the node loads it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from models import weights
+from node.errors import BitewingError, InvalidInput, outcome
+
+#: Weight files travel with the program; larger ones are a mistake.
+MAX_BYTES = 12 * 2**20
+
+
+def publish(file: Path, entry: weights.Entry, folder: Path) -> weights.Entry:
+    """Install `file` for the task of `entry` in `folder`; gives the entry with its digest.
+
+    Raises InvalidInput for a missing or oversized file, ConfigError for a damaged manifest.
+    """
+    if not file.is_file() or file.stat().st_size > MAX_BYTES:
+        raise InvalidInput(f"{file} is missing or larger than {MAX_BYTES >> 20} MiB")
+    folder.mkdir(parents=True, exist_ok=True)
+    others = [item for item in weights.manifest(folder) if item.task != entry.task]
+    entry = replace(entry, sha256=weights.digest(file))
+    shutil.copyfile(file, folder / entry.file)
+    rows = sorted([*others, entry], key=lambda item: weights.TASKS.index(item.task))
+    part = folder / "manifest.part"
+    text = json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False)
+    part.write_text(text + "\n", encoding="utf-8")
+    part.replace(folder / "manifest.json")
+    return entry
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and publish; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.publish", description=__doc__)
+    parser.add_argument("file", type=Path, help="weights that training.train wrote")
+    parser.add_argument("--task", required=True, choices=weights.TASKS)
+    parser.add_argument("--version", required=True, help="like 1.0.0; the major is the network's")
+    parser.add_argument("--licence", required=True, help="of the weights, as its data allows")
+    parser.add_argument("--data", required=True, help="what it was trained on, in words")
+    parser.add_argument("--command", required=True, help="the command that trained it")
+    parser.add_argument("--weights", type=Path, default=weights.DEFAULT_DIR)
+    options = parser.parse_args(arguments)
+    try:
+        entry = weights.Entry(
+            task=options.task,
+            file=f"{options.task}.pt",
+            version=options.version,
+            sha256="0" * 64,
+            licence=options.licence,
+            data=options.data,
+            card=f"{options.task}.md",
+            command=options.command,
+        )
+        entry = publish(options.file, entry, options.weights)
+    except BitewingError as error:
+        sys.stderr.write(f"{error}\n")
+        return outcome(error).exit_code
+    sys.stdout.write(f"{entry.task} {entry.version} {entry.sha256}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
