@@ -331,7 +331,13 @@ def _films(task: str, data: Path) -> tuple[Film, ...]:
 
 
 def _intraoral(state: dict[str, torch.Tensor], version: ModelVersion, data: Path) -> Report:
-    raise NotImplementedError
+    from models.intraoral import IntraoralModel
+    from training import intraoral_report
+    from training.synthetic import read_part
+
+    return intraoral_report.report(
+        IntraoralModel.from_state(state, version), read_part(data, "test")
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

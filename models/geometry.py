@@ -1,0 +1,110 @@
+"""Plain geometry of intraoral films: the canvas a network sees, and lengths along a tooth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from node.domain.findings import Box, Point, Spacing
+from node.domain.teeth import Arch, Tooth
+
+#: The canvas lying and standing, (rows, cols).
+LYING, STANDING = (384, 512), (512, 384)
+#: A film with known spacing is not enlarged beyond this many mm per canvas pixel.
+_FINEST_MM = 0.062
+_LEAST_FILL = 0.7
+
+#: Average mesio-distal width at the neck, mm, by place in the quadrant.
+#: Source: Wheeler-type means; see models/cards/intraoral.md.
+_NECK_MM: dict[Arch, tuple[float, ...]] = {
+    Arch.UPPER: (7.0, 5.0, 5.5, 5.0, 5.0, 8.0, 7.0, 6.5),
+    Arch.LOWER: (3.5, 4.0, 5.5, 5.0, 5.0, 9.0, 8.0, 7.5),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """How a film lies on the network's input: canvas = film × scale + (left, top)."""
+
+    rows: int
+    cols: int
+    scale: float
+    left: float
+    top: float
+    film_rows: int
+    film_cols: int
+
+    @classmethod
+    def fit(cls, film_rows: int, film_cols: int, spacing: Spacing) -> Canvas:
+        """Centre a film on the canvas of its orientation, its proportions kept."""
+        rows, cols = LYING if film_cols >= film_rows else STANDING
+        scale = fit = min(rows / film_rows, cols / film_cols)
+        if spacing.is_known:
+            finest = spacing.mm_col / _FINEST_MM
+            scale = min(fit, max(finest, _LEAST_FILL * fit))
+        left, top = (cols - film_cols * scale) / 2, (rows - film_rows * scale) / 2
+        return cls(rows, cols, scale, left, top, film_rows, film_cols)
+
+    def place(self, image: np.ndarray) -> np.ndarray:
+        """Draw the film (rows, cols) on a black canvas, float32."""
+        size = (
+            max(1, round(self.film_cols * self.scale)),
+            max(1, round(self.film_rows * self.scale)),
+        )
+        how = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
+        small = cv2.resize(image.astype(np.float32), size, interpolation=how)
+        placed = np.zeros((self.rows, self.cols), np.float32)
+        top, left = max(0, round(self.top)), max(0, round(self.left))
+        height, width = min(size[1], self.rows - top), min(size[0], self.cols - left)
+        placed[top : top + height, left : left + width] = small[:height, :width]
+        return placed
+
+    def to_film(self, point: Point) -> Point:
+        """Move a canvas point to film pixels and keep it on the film."""
+        x, y = (point[0] - self.left) / self.scale, (point[1] - self.top) / self.scale
+        return min(max(x, 0.0), float(self.film_cols)), min(max(y, 0.0), float(self.film_rows))
+
+    def box(self, box: tuple[float, float, float, float]) -> Box | None:
+        """Move a box to film pixels, clipped; None when less than a pixel is left."""
+        (x0, y0), (x1, y1) = self.to_film((box[0], box[1])), self.to_film((box[2], box[3]))
+        return Box(x0, y0, x1, y1) if x1 - x0 >= 1 and y1 - y0 >= 1 else None
+
+
+def crest_distance(
+    cej: Point,
+    far: Point,
+    across: tuple[Point, Point] | None,
+    scale_mm: tuple[float, float],
+) -> float:
+    """Measure from the CEJ to `far` along the tooth's long axis, in mm.
+
+    The axis is at right angles to the line `across` from CEJ to CEJ; without it, the image's
+    vertical. Points are (x, y) pixels on the detector plane, `scale_mm` is (row, column) mm per
+    pixel. Magnification is not corrected. Returns 0 or more.
+    """
+    dx, dy = (far[0] - cej[0]) * scale_mm[1], (far[1] - cej[1]) * scale_mm[0]
+    ax, ay = 0.0, 1.0
+    if across is not None:
+        wx = (across[1][0] - across[0][0]) * scale_mm[1]
+        wy = (across[1][1] - across[0][1]) * scale_mm[0]
+        length = math.hypot(wx, wy)
+        if length > 0 and abs(wx) > abs(wy):
+            ax, ay = -wy / length, wx / length
+    return abs(dx * ax + dy * ay)
+
+
+def neck_scale_mm(necks: Sequence[tuple[Tooth, Point, Point]]) -> float | None:
+    """Estimate mm per pixel from neck widths, the median over teeth; None without any.
+
+    For choosing what to show and for shares of a root only, never for a length in mm.
+    """
+    ratios = [
+        _NECK_MM[tooth.arch][tooth.position - 1] / math.dist(a, b)
+        for tooth, a, b in necks
+        if not tooth.is_deciduous and math.dist(a, b) > 1.0
+    ]
+    return float(np.median(ratios)) if ratios else None

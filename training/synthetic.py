@@ -1,0 +1,147 @@
+"""Synthetic films on disk, as ``python -m sample_studies generate`` writes them.
+
+A folder of three parts, ``train``, ``tune`` and ``test``, each with films (``N.png`` beside
+``N.truth.json``) in any sub-folders. The parts come from different seeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from node.domain.findings import CariesDepth, Point, View
+from node.domain.teeth import Surface, Tooth
+from node.errors import InvalidInput
+
+PARTS = ("train", "tune", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class ToothTruth:
+    """A tooth of a synthetic film: number, box (x0, y0, x1, y1) and outline, film pixels."""
+
+    tooth: Tooth
+    box: tuple[float, float, float, float]
+    outline: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteTruth:
+    """Bone level at one side of a tooth: points in film pixels and length in mm."""
+
+    tooth: Tooth
+    surface: Surface
+    cej: Point
+    crest: Point
+    apex: Point
+    level_mm: float
+
+
+@dataclass(frozen=True, slots=True)
+class LesionTruth:
+    """A proximal caries lesion: where, how deep, and its outline in film pixels."""
+
+    tooth: Tooth
+    surface: Surface
+    depth: CariesDepth
+    outline: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticFilm:
+    """One synthetic film with its truth; the pixels stay on disk until read."""
+
+    path: Path
+    view: View
+    bits_stored: int
+    spacing_mm: float
+    teeth: tuple[ToothTruth, ...]
+    sites: tuple[SiteTruth, ...]
+    lesions: tuple[LesionTruth, ...]
+
+    def read(self) -> np.ndarray:
+        """Read the pixels as (rows, cols) uint8; raises InvalidInput for a broken file."""
+        pixels = cv2.imread(str(self.path), cv2.IMREAD_UNCHANGED)
+        if pixels is None or pixels.ndim != 2:
+            raise InvalidInput(f"{self.path.name} is not a grey image")
+        scaled = np.round(pixels.astype(np.float32) / (2**self.bits_stored - 1) * 255)
+        return np.clip(scaled, 0, 255).astype(np.uint8)
+
+
+def read_part(folder: Path, part: str) -> tuple[SyntheticFilm, ...]:
+    """Read the truth of all films of one part, in the order of their paths.
+
+    Raises InvalidInput when there are none or one is damaged.
+    """
+    paths = sorted((folder / part).rglob("*.truth.json"), key=_order)
+    if not paths:
+        raise InvalidInput(f"{folder} has no synthetic films under {part}/")
+    return tuple(read_film(path) for path in paths)
+
+
+def _order(path: Path) -> tuple[str, int, str]:
+    stem = path.name.removesuffix(".truth.json")
+    return str(path.parent), int(stem) if stem.isdigit() else 0, stem
+
+
+def read_film(truth: Path) -> SyntheticFilm:
+    """Read one ``N.truth.json``; raises InvalidInput when it is damaged."""
+    try:
+        raw = json.loads(truth.read_text(encoding="utf-8"))
+        return SyntheticFilm(
+            path=truth.with_name(truth.name.removesuffix(".truth.json") + ".png"),
+            view=View(raw["view"]),
+            bits_stored=int(raw["bits_stored"]),
+            spacing_mm=float(raw["spacing_mm"][0]),
+            teeth=tuple(_tooth(item) for item in raw["teeth"]),
+            sites=tuple(_site(item) for item in raw["sites"]),
+            lesions=tuple(_lesion(item) for item in raw["lesions"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise InvalidInput(f"{truth.name} is not the truth of a synthetic film") from error
+
+
+def _tooth(item: Mapping[str, object]) -> ToothTruth:
+    x0, y0, x1, y1 = (float(v) for v in item["box"])  # type: ignore[attr-defined]
+    return ToothTruth(Tooth(str(item["tooth"])), (x0, y0, x1, y1), _points(item["polygon"]))
+
+
+def _site(item: Mapping[str, object]) -> SiteTruth:
+    cej, crest, apex = _points([item["cej"], item["crest"], item["apex"]])
+    level = float(str(item["level_mm"]))
+    return SiteTruth(Tooth(str(item["tooth"])), Surface(item["surface"]), cej, crest, apex, level)
+
+
+def _lesion(item: Mapping[str, object]) -> LesionTruth:
+    return LesionTruth(
+        Tooth(str(item["tooth"])),
+        Surface(item["surface"]),
+        CariesDepth(item["depth"]),
+        _points(item["polygon"]),
+    )
+
+
+def _points(raw: object) -> tuple[Point, ...]:
+    if not isinstance(raw, list):
+        raise TypeError("points are a list")
+    return tuple((float(x), float(y)) for x, y in raw)
+
+
+def manifest(folder: Path) -> list[dict[str, str]]:
+    """List the films of the training and tuning parts with their SHA-256."""
+    return [
+        {
+            "file": str(film.path.relative_to(folder)),
+            "split": part,
+            "group": film.path.stem,
+            "sha256": hashlib.sha256(film.path.read_bytes()).hexdigest(),
+        }
+        for part in ("train", "tune")
+        for film in read_part(folder, part)
+    ]
