@@ -25,7 +25,7 @@ from node.db.tables import (
     worklist_item,
 )
 from node.domain.events import EventKind
-from node.errors import BitewingError, NotFound
+from node.errors import BitewingError, NotFound, Rejected
 from pms_writeback.changes import Changes
 from pms_writeback.pms import OfficeTime, Pms, PmsAppointment, PmsPatient, PmsProcedure
 from pms_writeback.schedule_rows import PracticeReading, ScheduleRows
@@ -145,9 +145,14 @@ class ScheduleSync:
         first = today - timedelta(days=self._config.pms.days_before)
         last = today + timedelta(days=self._config.pms.days_after)
         deleted_from = self._office.today(since) if since else first
-        deleted = self._pms.deleted_appointments(deleted_from, today)
+        deleted: tuple[str, ...] = ()
+        is_whole_window = is_full
+        try:
+            deleted = self._pms.deleted_appointments(deleted_from, today)
+        except Rejected:  # this PMS cannot tell: what is gone is seen by reading the whole window
+            is_whole_window = True
         appointments = {} if since is None else _by_key(self._pms.appointments_since(since))
-        if is_full:
+        if is_whole_window:
             appointments |= _by_key(self._pms.appointments(first, last))
         for key in deleted:
             appointments.pop(key, None)
@@ -159,7 +164,7 @@ class ScheduleSync:
             deleted_appointment_keys=deleted,
             procedures=procedures,
             window=(first, last),
-            is_whole_window=is_full,
+            is_whole_window=is_whole_window,
         )
         return self._complete(reading)
 

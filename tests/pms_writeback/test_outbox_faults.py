@@ -183,6 +183,44 @@ def states_of(db: sa.Engine, ids: list[str]) -> dict[str, str]:
         return {row.id: row.state for row in rows}
 
 
+@dataclass
+class SlowToShow(Breaking):
+    """A PMS that lists a new record only at the third look."""
+
+    looks: int = 0
+
+    def find(self, command):
+        self.looks += 1
+        return self.pms.find(command) if self.looks > 3 else None
+
+
+def test_a_write_that_shows_late_is_not_sent_again(
+    sqlite_database, still_engine, store, office, pms, add_case
+):
+    case = add_case(sqlite_database, "1")
+    with begin(sqlite_database, ACTOR, "test") as tx:
+        command_id = outbox.queue(
+            tx,
+            still_engine,
+            store,
+            key="k",
+            command=AppendCommlog("1", "Signed.", WHEN, outbox.ref_for("main", "k")),
+            patient_id=case.patient_id,
+        )
+    clock = Clock()
+    slow = SlowToShow(pms, office, iter(["commit then drop"]))
+    delivery = Delivery(
+        sqlite_database, still_engine, store, slow, "main", Patience(grace_s=90.0), clock
+    )
+    states = []
+    while "done" not in states:
+        assert len(states) < 10
+        states.append(delivery.run(command_id, attempts_of(sqlite_database, command_id)))
+        clock.now += timedelta(seconds=20)
+    assert states == ["unknown", "unknown", "unknown", "done"]
+    assert len(office.rows("commlogs")) == 1
+
+
 def attempts_of(db: sa.Engine, command_id: str) -> int:
     with read(db) as conn:
         return conn.execute(

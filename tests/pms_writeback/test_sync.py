@@ -197,6 +197,19 @@ def test_an_appointment_that_vanished_unseen_closes_at_the_next_full_run(
     assert one(sqlite_database, appointment, pms_key=str(visit["AptNum"])).tombstoned_at is not None
 
 
+def test_an_office_that_cannot_list_deletions_is_read_whole(sqlite_database, tmp_path, configure):
+    with running(tmp_path / "old.sqlite", od_version="22.4.1", seed_patients=20) as old:
+        pms = open_pms(configure(old))
+        sync = ScheduleSync(sqlite_database, pms, configure(old))
+        assert sync.run_once(now()).is_ok
+        visit = todays_visit(old)
+        assert [each.is_open for each in items_of(sqlite_database, str(visit["AptNum"]))] == [True]
+        old.delete_appointment(int(visit["AptNum"]))
+        assert sync.run_once(now()).is_ok
+        assert [each.is_open for each in items_of(sqlite_database, str(visit["AptNum"]))] == [False]
+        pms.close()
+
+
 def test_an_empty_answer_closes_nothing(sqlite_database, sync, office, config, pms):
     sync.run_once(now())
     before = count(sqlite_database, worklist_item, is_open=True)
