@@ -17,12 +17,12 @@ from pathlib import Path
 
 import httpx2
 import sqlalchemy as sa
-from node.dicom.send import Peer, send_paths
 
 from node.db.migrate import migrate
 from node.db.session import Actor, open_database, read
 from node.db.tables import study
-from node.dicom.query import ScheduledStep, query_worklist
+from node.dicom.worklist_scu import ScheduledStep, query_worklist
+from node.dicom.send import Peer, send_paths
 from node.web.accounts import create_user
 from pms_writeback.sandbox.server import SandboxHandle
 from sample_studies import SampleStudy, catalog
@@ -58,6 +58,8 @@ class NodeProcess:
     extra: str = ""
     process: subprocess.Popen[bytes] | None = None
     only: str = ""
+    location_id: str = "main"
+    shared_database: str = ""
 
     @property
     def peer(self) -> Peer:
@@ -69,6 +71,8 @@ class NodeProcess:
 
     @property
     def database_url(self) -> str:
+        if self.shared_database:
+            return self.shared_database
         return f"sqlite:///{self.folder / 'data' / 'bitewing.sqlite'}"
 
     @property
@@ -80,9 +84,12 @@ class NodeProcess:
         path.write_text(
             f"""
 [node]
+location_id = "{self.location_id}"
 data_dir = "{self.folder / "data"}"
 mode = "assist"
 time_zone = "America/New_York"
+[database]
+url = "{self.shared_database}"
 [dicom]
 host = "127.0.0.1"
 port = {self.dicom_port}
@@ -157,7 +164,7 @@ poll_s = 2
         migrate(db)
         create_user(
             db,
-            Actor("test", "main"),
+            Actor("test", self.location_id),
             username="dentist",
             display_name="Dr Test",
             role="dentist",
@@ -216,6 +223,13 @@ class Reviewer:
         self._http = httpx2.Client(base_url=url, timeout=30)
         me = self._post("/api/login", {"username": "dentist", "password": PASSWORD})
         self._http.headers["X-CSRF-Token"] = me["csrf_token"]
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        return dict(self._http.cookies)
+
+    def get(self, path: str) -> httpx2.Response:
+        return self._http.get(path)
 
     def study(self, study_id: str) -> dict:
         answer = self._http.get(f"/api/studies/{study_id}")
