@@ -9,16 +9,21 @@ const STATES = {
 	done: ["done", "ok"], failed: ["refused", "danger"], held: ["held, a person must look", "warning"],
 };
 
-/** A command's kind as people read it. */
+const KINDS = {
+	AppendProcedureNote: "Note on the procedure", AppendCommlog: "Note in the log", UploadDocument: "Document",
+	CreateTask: "Task", CloseTask: "Task closed",
+};
+
+/** A command's kind as people read it: `UploadDocument` is a document, an unknown one its words. */
 function kindWords(kind) {
-	const words = kind.replaceAll("_", " ");
-	return words[0].toUpperCase() + words.slice(1);
+	const words = kind.replaceAll("_", " ").replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
+	return KINDS[kind] ?? words[0].toUpperCase() + words.slice(1);
 }
 
-/** Keys of the practice system, e.g. "CommlogNum 27". */
+/** Where the entry stands in the practice system: "documents 27". */
 function keyWords(receipt) {
-	if (!receipt) return "";
-	return Object.entries(receipt).filter(([, v]) => v !== null && typeof v !== "object" && v !== "").map(([k, v]) => `${k.replaceAll("_", " ")} ${v}`).join(", ");
+	if (!receipt?.key) return "";
+	return `${receipt.resource ?? ""} ${receipt.key}${receipt.already_there ? ", found there already" : ""}`;
 }
 
 function countWords(counts) {
