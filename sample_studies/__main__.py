@@ -22,6 +22,8 @@ from sample_studies import phantoms
 #: Seeds of the shipped studies, chosen by eye so that there is something to review on each.
 _SHIPPED = {"bitewings-4": 11, "bitewing-1": 5, "periapicals-2": 16}
 _SHIPPED_MM = 0.04
+#: Where the shipped films lie.
+SHIPPED_DIR = Path(__file__).parent / "films"
 _VIEWS = ("bitewing", "periapical", "mixed")
 
 
@@ -77,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     generate.add_argument("--view", choices=_VIEWS, default="mixed")
     generate.add_argument("--pixel-mm", type=float, default=0.078, help="pixel size in mm")
     films = commands.add_parser("films", help="make the shipped synthetic films again")
-    films.add_argument("--out", type=Path, default=Path(__file__).parent / "films")
+    films.add_argument("--out", type=Path, default=SHIPPED_DIR)
     options = parser.parse_args(arguments)
     try:
         if options.command == "films":

@@ -27,6 +27,8 @@ _BATCH = 4
 #: Most of the run is at a small size; the last part sees films as the product will.
 _SMALL = 0.75
 _SMALL_UNTIL = 0.5
+#: This many of the backbone's sixteen blocks stay as ImageNet left them: they cost most.
+_KEPT_BLOCKS = 5
 #: Half-width of a point's and a lesion's spot on the heat maps, in cells.
 _POINT_SIGMA = 1.1
 _LESION_SIGMA = 1.2
@@ -66,8 +68,11 @@ class IntraoralTask:
         ]
 
     def network(self) -> nn.Module:
-        """Start from the ImageNet backbone, expecting few spots."""
+        """Start from the ImageNet backbone, its first layers kept, expecting few spots."""
         net = panoramic.pretrained(intraoral.HEADS)
+        first = (net.backbone._conv_stem, net.backbone._bn0, *net.backbone._blocks[:_KEPT_BLOCKS])
+        for layer in first:
+            layer.requires_grad_(False)
         with torch.no_grad():
             for name in ("points", "caries", "outline"):
                 net.heads[name].bias.fill_(-3.0)
