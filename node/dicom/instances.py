@@ -24,7 +24,8 @@ from node.errors import InvalidInput, NotFound, Retryable
 _LOG = logging.getLogger(__name__)
 _LOCATION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{3,63}(\.[a-z0-9]{1,8})?")
-_PART = ".part"
+#: The folder of unfinished files; its name is longer than a shard's, so no object lies in it.
+_PARTS = "parts"
 #: A part older than this belongs to nobody any more (the longest association is far shorter).
 _STALE_PART_S = 3600.0
 
@@ -86,6 +87,7 @@ class _Digesting:
 class FolderStore:
     """Objects as files ``<folder>/<location>/<2 digits>/<name>``, mode 0600, never executable.
 
+    A file is written in ``<folder>/<location>/parts`` and moved when it is whole and on the disk.
     `min_free_mb` megabytes (10^6 bytes) always stay free on the disk.
     """
 
@@ -93,6 +95,7 @@ class FolderStore:
         self._folder = folder.absolute()
         self._min_free_bytes = min_free_mb * 1_000_000
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.sweep()
 
     def require_room(self, size_bytes: int) -> None:
         """Raise Retryable when `size_bytes` more would pass the free-space watermark."""
@@ -106,10 +109,10 @@ class FolderStore:
     def put(
         self, location_id: str, name: str, write: Callable[[BinaryIO], None], sha256: str = ""
     ) -> StoredObject:
-        """Write a part beside it, flush it to the disk, rename it, flush the folder."""
+        """Write a part, flush it to the disk, rename it, flush the folder."""
         storage_key = _key(location_id, name)
         final = self._folder / storage_key
-        part = final.with_name(f"{final.name}.{secrets.token_hex(4)}{_PART}")
+        part = final.parent.parent / _PARTS / f"{final.name}.{secrets.token_hex(4)}.part"
         try:
             self._make_folder(final.parent)
             stored = self._write_part(part, write, sha256)
@@ -145,10 +148,10 @@ class FolderStore:
         self.path(storage_key).unlink(missing_ok=True)
 
     def sweep(self, older_than_s: float = _STALE_PART_S) -> int:
-        """Remove parts that a killed process left, oldest first; return how many."""
+        """Remove parts that a killed process left; return how many."""
         limit = time.time() - older_than_s
         removed = 0
-        for part in self._folder.glob(f"*/*/*{_PART}"):
+        for part in self._folder.glob(f"*/{_PARTS}/*"):
             try:
                 if part.stat().st_mtime < limit:
                     part.unlink()
@@ -161,10 +164,10 @@ class FolderStore:
 
     def _make_folder(self, folder: Path) -> None:
         """Make a location's folders all at once, so that later images need not flush new ones."""
-        if folder.is_dir():
+        if folder.is_dir() and folder.with_name(_PARTS).is_dir():
             return
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for shard in (folder.name, *(f"{number:02x}" for number in range(256))):
+        for shard in (folder.name, _PARTS, *(f"{number:02x}" for number in range(256))):
             folder.with_name(shard).mkdir(exist_ok=True, mode=0o700)
         for parent in (folder.parent, self._folder):
             _flush_folder(parent)

@@ -26,6 +26,9 @@ from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAsso
 
 #: A longer PDU is an attack or a fault: we announce 128 KiB, command PDUs are far shorter.
 _MAX_PDU_BYTES = 4 << 20
+#: C-FIND answers that more will follow (PS3.4 K.4.1.1.4), and how much of them goes in one send.
+_PENDING = (0xFF00, 0xFF01)
+_HELD_BYTES = 16_384
 #: Where a peer sets no limit of its own.
 _PDU_BYTES = 131_072
 #: The longest sleep; timers (ARTIM, network timeout) are looked at this often.
@@ -140,10 +143,14 @@ class _Dul(DULServiceProvider):  # type: ignore[misc]  # untyped
 
 
 class _Dimse(DIMSEServiceProvider):  # type: ignore[misc]  # untyped
-    """Sends C-FIND answers straight to the socket: a day's list is a hundred of them.
+    """Sends C-FIND answers straight to the socket, many at a time: a day's list is a hundred.
 
     pynetdicom hands each one over to the upper layer thread as two PDUs, at 0.5 ms apiece.
     """
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__(assoc)
+        self._held = bytearray()
 
     def send_msg(self, primitive: Any, context_id: int) -> None:
         """Send a DIMSE message."""
@@ -157,14 +164,23 @@ class _Dimse(DIMSEServiceProvider):  # type: ignore[misc]  # untyped
             and dul.to_provider_queue.empty()
         )
         if not is_plain:
+            self._flush()
             super().send_msg(primitive, context_id)
             return
         identifier = primitive.Identifier.getvalue() if primitive.Identifier else b""
         size = self.maximum_pdu_size or _PDU_BYTES
         command = _find_response(primitive, bool(identifier))
         pdus = [*_pdus(command, 1, context_id, size), *_pdus(identifier, 0, context_id, size)]
-        assert isinstance(dul.socket, _Socket)
-        dul.socket.send_now(b"".join(pdus))
+        self._held += b"".join(pdus)
+        if primitive.Status in _PENDING and len(self._held) < _HELD_BYTES:
+            return  # the answer that ends the list comes at once and sends it all
+        self._flush()
+
+    def _flush(self) -> None:
+        held, self._held = bytes(self._held), bytearray()
+        if held:
+            assert isinstance(self.dul.socket, _Socket)
+            self.dul.socket.send_now(held)
 
 
 def _find_response(primitive: Any, has_identifier: bool) -> bytes:

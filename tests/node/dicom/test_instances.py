@@ -111,15 +111,14 @@ def test_a_really_full_disk_is_retryable_and_leaves_nothing(tiny_disk):
     store.put("main", "cccc1111.dcm", lambda file: file.write(bytes(300_000)))
 
 
-def test_parts_of_a_killed_process_are_swept(store, tmp_path):
+def test_parts_of_a_killed_process_are_swept_at_the_next_start(store, tmp_path):
     store.put("main", "abcd1234.dcm", lambda file: file.write(b"film"))
-    folder = tmp_path / "images" / "main" / "ab"
-    old, fresh = folder / "abcd0001.dcm.part", folder / "abcd0002.dcm.part"
-    for part in (old, fresh):
-        part.write_bytes(b"half")
-    os.utime(old, (time.time() - 7200, time.time() - 7200))
-    assert store.sweep() == 1
-    assert sorted(path.name for path in files(tmp_path)) == ["abcd0002.dcm.part", "abcd1234.dcm"]
+    folder = tmp_path / "images" / "main" / "parts"
+    for name, age_s in (("old.dcm.1", 7200), ("fresh.dcm.2", 0)):
+        (folder / name).write_bytes(b"half")
+        os.utime(folder / name, (time.time() - age_s, time.time() - age_s))
+    FolderStore(tmp_path / "images")
+    assert sorted(path.name for path in files(tmp_path)) == ["abcd1234.dcm", "fresh.dcm.2"]
 
 
 def test_a_failing_second_put_keeps_the_first(store):
