@@ -322,7 +322,8 @@ def _imaging_procedure(
 
 def _universal(findings: Sequence[SignedFinding]) -> tuple[str, ...]:
     teeth = {f.finding.tooth for f in findings if f.finding.tooth is not None}
-    return tuple(tooth.universal for tooth in sorted(teeth))
+    numbers = (tooth.universal for tooth in teeth)
+    return tuple(sorted(numbers, key=lambda number: (not number.isdigit(), len(number), number)))
 
 
 def _png(grey: object) -> bytes:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from node.config import Config, Mode
-from node.db.session import Actor, Tx, begin, read
-from node.db.tables import patient, pms_command, study
+from node.db.session import Actor, Tx, begin, insert_once, new_id, read
+from node.db.tables import patient, study, workflow_case
 from node.domain import jobs
 from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
 from pms_writeback import notes, outbox
 from pms_writeback.payload import DocumentStore
 from pms_writeback.pms import CreateTask
+
+_WORKFLOW = "flag_study"
 
 
 def flag_key(study_id: str, generation: int) -> str:
@@ -43,11 +45,12 @@ def sweep(
 def _unflagged(location_id: str) -> sa.Select:  # type: ignore[type-arg]
     # SQLAlchemy's Select is generic over its columns.
     flagged = (
-        sa.select(pms_command.c.id)
+        sa.select(workflow_case.c.id)
         .where(
-            pms_command.c.location_id == location_id,
-            pms_command.c.key
-            == sa.literal("flag:") + study.c.id + ":" + sa.cast(study.c.generation, sa.String),
+            workflow_case.c.location_id == location_id,
+            workflow_case.c.workflow == _WORKFLOW,
+            workflow_case.c.key
+            == study.c.id + sa.literal(":") + sa.cast(study.c.generation, sa.String),
         )
         .exists()
     )
@@ -78,6 +81,18 @@ def _flag(
     config: Config,
 ) -> None:
     key = flag_key(row.id, row.generation)
+    case = {
+        "id": new_id(),
+        "location_id": tx.location_id,
+        "workflow": _WORKFLOW,
+        "key": f"{row.id}:{row.generation}",
+        "state": "flagged",
+        "data": {"study_id": row.id, "generation": row.generation},
+        "created_at": tx.now,
+        "updated_at": tx.now,
+    }
+    if not insert_once(tx.conn, workflow_case, case):
+        return
     tx.record(f"study:{row.id}", generation=row.generation)
     if config.pms.kind != "none":
         ref = outbox.ref_for(tx.location_id, key)
