@@ -46,7 +46,7 @@ class Canvas:
         if spacing.is_known:
             finest = spacing.mm_col / _FINEST_MM
             scale = min(fit, max(finest, _LEAST_FILL * fit))
-        left, top = (cols - film_cols * scale) / 2, (rows - film_rows * scale) / 2
+        left, top = (cols - film_cols * scale) // 2, (rows - film_rows * scale) // 2
         return cls(rows, cols, scale, left, top, film_rows, film_cols)
 
     def place(self, image: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ class Canvas:
         how = cv2.INTER_AREA if self.scale < 1 else cv2.INTER_LINEAR
         small = cv2.resize(image.astype(np.float32), size, interpolation=how)
         placed = np.zeros((self.rows, self.cols), np.float32)
-        top, left = max(0, round(self.top)), max(0, round(self.left))
+        top, left = int(max(self.top, 0)), int(max(self.left, 0))
         height, width = min(size[1], self.rows - top), min(size[0], self.cols - left)
         placed[top : top + height, left : left + width] = small[:height, :width]
         return placed
