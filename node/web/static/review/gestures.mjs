@@ -123,7 +123,7 @@ function grab(point) {
 	const nearest = shapes.handles(geometry, zoom)
 		.map((handle) => ({ handle, away: Math.hypot(...minus(draw.toStage(handle.at), point)) }))
 		.sort((a, b) => a.away - b.away)[0];
-	if (nearest.away <= HANDLE_PX) return shaping(finding, geometry, point, nearest.handle);
+	if (nearest.away <= HANDLE_PX && shapes.showsHandles(finding, at.tool.value === "edit")) return shaping(finding, geometry, point, nearest.handle);
 	const isOn = shapes.outlineDistance(geometry, m, point) <= OUTLINE_PX;
 	if (isOn || (editing && shapes.contains(geometry, draw.toImage(point)))) return shaping(finding, geometry, point, null);
 	return null;

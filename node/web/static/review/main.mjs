@@ -1,11 +1,11 @@
 /** The review page: one study, from the first look to the signature. */
 
-import { effect, html, render, signal, useEffect } from "../vendor/preact.mjs";
+import { effect, html, render, useEffect } from "../vendor/preact.mjs";
 import { call } from "../shared/api.mjs";
 import { startSession, may, me } from "../shared/session.mjs";
 import { say } from "../shared/say.mjs";
 import { roving } from "../shared/keys.mjs";
-import { Mark as Logo, NOT_CLEARED, Person, SILENT, ageWords, dayWords, nameWords } from "../shared/chrome.mjs";
+import { Mark as Logo, Person, SILENT, ageWords, dayWords, nameWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
 import * as act from "./actions.mjs";
 import { arm, armAdd } from "./draw.mjs";
@@ -33,19 +33,17 @@ function Page() {
 	</div>`;
 }
 
-const late = signal({}); // modules that the first picture need not wait for
-
 /** Fetch the dialogs, forms, receipts and live events. */
 function loadLate() {
-	if (late.value.isLoading) return;
-	late.value.isLoading = true;
+	if (at.late.value.isLoading) return;
+	at.late.value.isLoading = true;
 	loadForms();
 	Promise.all([import("./sign.mjs"), import("./receipts.mjs"), import("../shared/live.mjs")]).then(
 		([dialogs, receipts, live]) => {
-			late.value = { ...dialogs, ...receipts, isLoading: true };
+			at.late.value = { ...dialogs, ...receipts, isLoading: true };
 			listen(live);
 		},
-		() => (late.value = {}),
+		() => (at.late.value = {}),
 	);
 }
 
@@ -65,7 +63,7 @@ function listen(live) {
 }
 
 function Dialog() {
-	const part = late.value[at.dialog.value];
+	const part = at.late.value[at.dialog.value];
 	return part ? html`<${part} keys=${KEYS} onChanged=${reload} onClosed=${() => (at.dialog.value = null)} />` : null;
 }
 
@@ -74,13 +72,13 @@ async function link() {
 	const { Repair, repairing } = await import("../worklist/repair.mjs");
 	const { id, patient, match } = at.study.value;
 	repairing.value = { id, patient, problems: [{ words: match.reason }] };
-	late.value = { ...late.value, Repair };
+	at.late.value = { ...at.late.value, Repair };
 	at.dialog.value = "Repair";
 }
 
 /** Signatures and receipts, once there are any. */
 function Signed({ study }) {
-	const part = late.value.Receipts;
+	const part = at.late.value.Receipts;
 	return part && (study.versions.length || study.receipts.length) ? html`<${part} />` : null;
 }
 
@@ -201,7 +199,7 @@ function Foot({ study }) {
 		<span class="hints"><kbd>A</kbd> accept <kbd>X</kbd> reject <kbd>J</kbd><kbd>K</kbd> next, previous <kbd>Space</kbd> look under <kbd>?</kbd> keys</span>
 		<button class="quiet" disabled=${!done.value.length} onClick=${undo}>Undo <kbd>Ctrl+Z</kbd></button>
 		<button class="quiet" disabled=${!undone.value.length} onClick=${redo}>Redo</button>
-		<span class="grow"></span><span class="notcleared ellipsis">${NOT_CLEARED}</span>
+		<span class="grow"></span>
 		${at.liveState.value === "reconnecting" && html`<span class="warning">reconnecting</span>`}
 		<span class=${colour} id="saving">${words}${at.saving.value.count > 1 ? ` ${at.saving.value.count}` : ""}</span>
 		${!isSigned && html`<span class=${open ? "warning" : "ok"} id="left">${open ? `${open} left` : "all decided"}</span>`}

@@ -15,7 +15,7 @@ export function Mount() {
 		<ol class=${`thumbs ${images.length > 4 ? "many" : ""}`}>
 			${images.map((image) => html`<${Thumb} key=${image.id} image=${image} />`)}</ol>
 		${total > 0 && html`<p class="railfoot muted">decided ${total - open}/${total}
-			${open > 0 && html` · <kbd>Shift+J</kbd> next open`}</p>`}
+			${open > 0 && html` · next <kbd>Shift+J</kbd>`}</p>`}
 	</nav>`;
 }
 

@@ -6,7 +6,7 @@ import { lengthWords } from "../engine/measure.mjs";
 import { kindOf } from "../shared/kinds.mjs";
 import * as at from "./store.mjs";
 import { look, stageSize } from "./looks.mjs";
-import { handles, path, vertices } from "./shapes.mjs";
+import { handles, path, showsHandles, vertices } from "./shapes.mjs";
 
 const STATE_MARK = { suggested: "", accepted: "", edited: "✎", rejected: "×" };
 /** CSS pixels for one of the design: more where the page scales its type. */
@@ -47,7 +47,7 @@ function Mark({ finding, m, isSelected, label }) {
 	return html`<g class=${classes}>
 		<path class="casing" d=${d} /><path class="stroke" d=${d} />
 		${finding.kind === "calculus" && html`<${Triangle} at=${map(m, vertices(finding.geometry)[0])} />`}
-		${canEdit && html`<${Handles} geometry=${finding.geometry} m=${m}
+		${canEdit && showsHandles(finding, at.tool.value === "edit") && html`<${Handles} geometry=${finding.geometry} m=${m}
 			picked=${at.draft.value?.id === finding.id ? at.draft.value.handle : null} />`}
 		${isSelected && finding.original && at.tool.value === "edit"
 			&& html`<path class="ghost" d=${path(finding.original.geometry, m, finding.kind)} />`}

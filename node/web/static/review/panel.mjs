@@ -3,12 +3,12 @@
 import { html, useEffect, useRef } from "../vendor/preact.mjs";
 import { DISPOSITIONS, SCORE_HELP, kindOf, scoreWords } from "../shared/kinds.mjs";
 import { LOWER, UPPER, universal } from "../shared/teeth.mjs";
-import { timeWords, SILENT } from "../shared/chrome.mjs";
+import { NOT_CLEARED, SILENT, timeWords } from "../shared/chrome.mjs";
 import { roving } from "../shared/keys.mjs";
 import { planeWords } from "../engine/measure.mjs";
 import * as at from "./store.mjs";
 import * as act from "./actions.mjs";
-import { change, settle } from "./changes.mjs";
+import { change } from "./changes.mjs";
 import { edit } from "./draw.mjs";
 import { Letter } from "./menus.mjs";
 
@@ -64,7 +64,8 @@ function Absent() {
 		${absent.length > 0 && html`<p class="notice warn"><strong>Not looked for by AI:</strong> ${absent.map((task) => TASKS[task] ?? task.replaceAll("_", " ")).join(", ")}.
 			No model is installed for this.</p>`}
 		${notes.map((note) => html`<p key=${note}>${note}</p>`)}
-		${models.length > 0 && html`<p>Models: ${models.map((m) => `${m.name} ${m.version}`).join(", ")}</p>`}</div>`;
+		${models.length > 0 && html`<p>Models: ${models.map((m) => `${m.name} ${m.version}`).join(", ")}</p>`}
+		<p>${NOT_CLEARED}</p></div>`;
 }
 
 function Chart() {
@@ -105,7 +106,7 @@ function Card({ finding }) {
 		<div class="cardline"><span class=${`state ${finding.state}`}>${act.stateWords(finding)}</span>
 			${finding.probability !== null && html`<span class="muted" title=${SCORE_HELP}>${scoreWords(finding.probability)}</span>`}
 			${at.listScope.value === "study" && html`<span class="muted">${at.imageWords(image, true)}</span>`}</div>
-		${conflict && html`<${Conflict} id=${finding.id} conflict=${conflict} />`}
+		${conflict && at.late.value.Conflict && html`<${at.late.value.Conflict} id=${finding.id} conflict=${conflict} />`}
 		${isSelected && html`<${Details} finding=${finding} image=${image} />`}
 	</li>`;
 }
@@ -151,16 +152,4 @@ function Plan({ finding }) {
 		${DISPOSITIONS.map(([value, words], index) => html`<button key=${value} role="radio" disabled=${!at.canDecide.value}
 			aria-checked=${String(finding.disposition === value)} tabindex=${finding.disposition === value || (!finding.disposition && index === 0) ? 0 : -1}
 			onClick=${() => change("set_disposition", finding, { disposition: finding.disposition === value ? null : value }, `Plan: ${words}.`)}>${words}</button>`)}</div>`;
-}
-
-const KIND_WORDS = { accept: "accepted", reject: "rejected", restore: "took a change back on" };
-
-function Conflict({ id, conflict: { theirs, mine } }) {
-	const zone = at.study.value.settings.time_zone;
-	const who = theirs.decided_by ?? "Somebody else";
-	return html`<div class="notice warn conflict" role="alert">
-		<p>${who} ${theirs.state === "suggested" ? "changed" : theirs.state} this at ${timeWords(theirs.decided_at, zone)}.
-			You ${KIND_WORDS[mine.kind] ?? "changed"} it at ${timeWords(mine.at, zone)}.</p>
-		<div class="row"><button onClick=${() => settle(id, "theirs")}>Keep ${theirs.decided_by ?? "theirs"}'s</button>
-			<button onClick=${() => settle(id, "mine")}>Keep mine</button></div></div>`;
 }

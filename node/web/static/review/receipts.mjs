@@ -1,8 +1,9 @@
-/** After a signature: what the practice system and the archive answered, as it arrives. */
+/** What others did: signatures, what the practice system and the archive answered, conflicts. */
 
 import { html } from "../vendor/preact.mjs";
 import { roleWords, timeWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
+import { settle } from "./changes.mjs";
 
 const STATES = {
 	queued: ["waiting", "muted"], sending: ["sending", "muted"], unknown: ["checking what arrived", "warning"],
@@ -49,4 +50,17 @@ function Line({ item, words, keys }) {
 	return html`<li class="receipt"><span class=${`dot ${item.state === "done" ? "ready" : item.state === "failed" ? "bad" : "warn"}`}></span>
 		<span class="grow">${words}${keys && html`<small>${keys}</small>`}${item.error && html`<small class="danger">${item.error}</small>`}</span>
 		<span class=${colour}>${state}${item.attempts > 1 && item.state !== "done" ? `, try ${item.attempts}` : ""}</span></li>`;
+}
+
+const KIND_WORDS = { accept: "accepted", reject: "rejected", restore: "took a change back on" };
+
+/** Two people changed the same finding: both versions, and the choice. */
+export function Conflict({ id, conflict: { theirs, mine } }) {
+	const zone = at.study.value.settings.time_zone;
+	const who = theirs.decided_by ?? "Somebody else";
+	return html`<div class="notice warn conflict" role="alert">
+		<p>${who} ${theirs.state === "suggested" ? "changed" : theirs.state} this at ${timeWords(theirs.decided_at, zone)}.
+			You ${KIND_WORDS[mine.kind] ?? "changed"} it at ${timeWords(mine.at, zone)}.</p>
+		<div class="row"><button onClick=${() => settle(id, "theirs")}>Keep ${theirs.decided_by ?? "theirs"}'s</button>
+			<button onClick=${() => settle(id, "mine")}>Keep mine</button></div></div>`;
 }

@@ -59,6 +59,11 @@ export function handles(geometry, zoom) {
 	return (isSmall ? all.slice(0, 4) : all).map((handle, index) => ({ ...handle, index }));
 }
 
+/** Whether a shape offers its handles: a polygon's many would cover the lesion until it is edited. */
+export function showsHandles({ geometry }, isEditing) {
+	return isEditing || geometry.type !== "polygon";
+}
+
 /** Move one handle by image pixels; the shape stays inside the image and at least 3 pixels wide. */
 export function moveHandle(geometry, handle, dx, dy, image) {
 	if (geometry.type !== "box") {

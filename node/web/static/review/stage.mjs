@@ -55,7 +55,7 @@ function Corner({ image }) {
 	return html`<div class="corner top-left">${at.imageWords(image)}
 			${loads.value.get(image.id) === "loading" && html` <span class="muted late">loading full image</span>`}</div>
 		${isPlain && html`<div class="corner top-right"><span class="pill warn">Marks hidden</span></div>`}
-		${words && html`<div class="corner bottom-left mode" aria-hidden="true">${words} <kbd>Esc</kbd></div>`}`;
+		${words && html`<div class="corner mode" aria-hidden="true">${words} <kbd>Esc</kbd></div>`}`;
 }
 
 function Failure({ image }) {

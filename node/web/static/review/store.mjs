@@ -35,6 +35,8 @@ export const notice = signal(null); // {words, kind, action?}
 export const isTouched = signal(false);
 export const arrived = signal([]); // suggestions that came while reading
 export const dialog = signal(null); // sign, amend, keys, receipts
+/** Parts of the page that its first picture need not wait for, by name. */
+export const late = signal({});
 export const seen = signal(new Set());
 export const bareSeen = signal(new Set());
 

@@ -71,8 +71,8 @@ function Row({ row, index, chosen, open, timeZone }) {
 }
 
 function Suggestions({ row }) {
-	if (!row.suggestions) return html`<span class="muted">–</span>`;
-	const entries = Object.entries(row.suggestions).filter(([, n]) => n > 0);
+	if (!row.suggestions || ["receiving", "analysing"].includes(row.state)) return html`<span class="muted">–</span>`;
+	const entries = [..."CPBKRO"].map((letter) => [letter, row.suggestions[letter]]).filter(([, n]) => n > 0);
 	if (!entries.length) return html`<span class="muted">none open</span>`;
 	return html`<span class="counts">${entries.map(([letter, n]) => {
 		const kind = LETTER_CLASS[letter] ?? { value: "other", words: "Other" };
