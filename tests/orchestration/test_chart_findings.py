@@ -1,240 +1,23 @@
 """A signed review reaches the chart of the sandbox practice; nothing unsigned does."""
 
-import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
-import pydicom
 import pypdf
 import pytest
 import sqlalchemy as sa
 
-from node.config import Config, read_config
-from node.db.session import Actor, begin, new_id, read
-from node.db.tables import (
-    appointment,
-    finding,
-    instance,
-    patient,
-    pms_command,
-    review,
-    study,
-    user_account,
-    workflow_case,
-)
-from node.dicom.instances import FolderStore
-from node.dicom.store import Incoming, receive
+from node.db.session import begin, new_id, read
+from node.db.tables import finding, pms_command
 from node.domain import jobs
-from node.domain.findings import (
-    Box,
-    CariesDepth,
-    DecisionState,
-    Disposition,
-    Finding,
-    FindingKind,
-    Line,
-    ModelVersion,
-)
-from node.domain.review import DecisionCounts, SignedFinding, SignedReview, finding_to_json
-from node.domain.study import MatchState, StudyState
-from node.domain.teeth import Surface, Tooth
-from node.engine import WORKFLOWS, DurableEngine
-from orchestration.workflows import chart_findings, flag_study
-from pms_writeback import outbox
-from pms_writeback.practice import open_pms
-from pms_writeback.sandbox.server import SandboxHandle, running
-from pms_writeback.sync import ScheduleSync
-from sample_studies import catalog
-
-ACTOR = Actor("test", "main")
-MODEL = ModelVersion("intraoral", "1", "c" * 64)
-
-
-def _until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.05)
-
-
-class Practice:
-    """A node's tables beside a sandbox practice, with one study of patient 2 ready to sign."""
-
-    def __init__(
-        self,
-        db: sa.Engine,
-        engine: DurableEngine,
-        folder: Path,
-        sandbox: SandboxHandle,
-        **node: str,
-    ) -> None:
-        self.db, self.engine, self.sandbox = db, engine, sandbox
-        self.config: Config = read_config(
-            environment={},
-            overrides={
-                "node": {"data_dir": folder, "time_zone": "America/New_York", **node},
-                "pms": {
-                    "kind": "open_dental",
-                    "base_url": sandbox.url,
-                    "developer_key": sandbox.developer_key,
-                    "customer_key": sandbox.customer_key,
-                },
-            },
-        )
-        pms = open_pms(self.config)
-        assert pms is not None
-        self.store = FolderStore(folder / "images")
-        outbox.register(engine, db, self.store, pms, self.config)
-        self.charting = chart_findings.register(engine, db, self.store, self.config)
-        ScheduleSync(db, pms, self.config).run_once(datetime.now(UTC))
-        self.study_id, self.image_id, self.sop_uid = self._receive(folder)
-        self.user_id = self._user()
-
-    def sign(self, *findings: SignedFinding, version: int = 1, reason: str = "") -> SignedReview:
-        signed = SignedReview(
-            study_id=self.study_id,
-            study_instance_uid="1.2.3",
-            version=version,
-            signer_id=self.user_id,
-            signer_name="Dr Test",
-            signer_role="dentist",
-            signed_at=datetime.now(UTC),
-            statement="mine",
-            reason=reason,
-            software_version="0",
-            instances=((self.image_id, self.sop_uid),),
-            findings=findings,
-            models=(MODEL,),
-            counts=DecisionCounts(len(findings), len(findings), 0, 0, 0),
-        )
-        with begin(self.db, ACTOR, "test.signed") as tx:
-            tx.conn.execute(
-                review.insert().values(
-                    id=new_id(),
-                    location_id="main",
-                    study_id=self.study_id,
-                    version=version,
-                    signed_by=self.user_id,
-                    signer_name="Dr Test",
-                    signer_role="dentist",
-                    statement="mine",
-                    reason=reason,
-                    content_hash="0" * 64,
-                    content=signed.to_json(),
-                    software_version="0",
-                    signed_at=signed.signed_at,
-                )
-            )
-            self.engine.enqueue(
-                tx.conn,
-                WORKFLOWS,
-                jobs.CHART_FINDINGS,
-                jobs.chart_key(self.study_id, version),
-                self.study_id,
-                version,
-            )
-        return signed
-
-    def mark(self, kind: FindingKind, tooth: str, disposition: Disposition | None) -> SignedFinding:
-        line = Line(((100.0, 100.0), (102.0, 160.0)))
-        value = Finding(
-            kind,
-            line if kind is FindingKind.BONE_LEVEL else Box(100.0, 100.0, 160.0, 170.0),
-            Tooth(tooth),
-            (Surface.MESIAL,),
-            CariesDepth.D1 if kind is FindingKind.CARIES else None,
-            value_mm=3.2 if kind is FindingKind.BONE_LEVEL else None,
-            probability=0.9,
-            model=MODEL,
-        )
-        state = DecisionState.ACCEPTED
-        return SignedFinding(new_id(), self.image_id, self.sop_uid, "ai", state, value, disposition)
-
-    def states(self) -> set[str]:
-        with read(self.db) as conn:
-            return set(conn.execute(sa.select(pms_command.c.state)).scalars())
-
-    def is_delivered(self) -> bool:
-        with read(self.db) as conn:
-            done = conn.execute(sa.select(workflow_case.c.state)).scalars().all()
-        return "queued" in done and self.states() == {"done"}
-
-    def sweep(self) -> int:
-        return flag_study.sweep(self.db, self.engine, self.store, ACTOR, self.config)
-
-    def set_study(self, **values: object) -> None:
-        with begin(self.db, ACTOR, "test") as tx:
-            tx.conn.execute(study.update().where(study.c.id == self.study_id).values(**values))
-
-    def _receive(self, folder: Path) -> tuple[str, str, str]:
-        sample = next(sample for sample in catalog() if sample.key == "bitewing-1")
-        (path,) = sample.write(
-            folder / "film",
-            accession="",
-            study_instance_uid="1.2.3",
-            study_date=datetime.now(UTC).date(),
-        )
-        ds = pydicom.dcmread(path)
-        buffer = BytesIO()
-        pydicom.dcmwrite(buffer, ds, enforce_file_format=True)
-        meta_end = _data_set_start(buffer.getvalue())
-        outcome = receive(
-            self.db,
-            self.store,
-            self.engine,
-            Incoming(
-                memoryview(buffer.getvalue()[meta_end:]),
-                str(ds.SOPClassUID),
-                str(ds.SOPInstanceUID),
-                str(ds.file_meta.TransferSyntaxUID),
-                "SENSOR",
-            ),
-            location_id="main",
-        )
-        with begin(self.db, ACTOR, "test.matched") as tx:
-            visit = tx.conn.execute(
-                sa.select(patient.c.id, appointment.c.id.label("visit"))
-                .join(appointment, appointment.c.patient_id == patient.c.id)
-                .where(patient.c.pms_key == "2")
-                .order_by(
-                    sa.func.abs(
-                        sa.func.julianday(appointment.c.start_at) - sa.func.julianday("now")
-                    )
-                )
-                .limit(1)
-            ).one()
-            tx.conn.execute(
-                study.update().values(
-                    patient_id=visit.id,
-                    appointment_id=visit.visit,
-                    match_state=MatchState.MATCHED.value,
-                    state=StudyState.READY.value,
-                )
-            )
-            tx.conn.execute(instance.update().values(state="analysed"))
-        return outcome.study_id, outcome.instance_id, str(ds.SOPInstanceUID)
-
-    def _user(self) -> str:
-        user_id = new_id()
-        with begin(self.db, ACTOR, "test.user") as tx:
-            tx.conn.execute(
-                user_account.insert().values(
-                    id=user_id,
-                    location_id="main",
-                    username="d",
-                    display_name="Dr Test",
-                    role="dentist",
-                    password_hash="-",
-                )
-            )
-        return user_id
-
-
-def _data_set_start(file: bytes) -> int:
-    """Where the data set begins: behind preamble, DICM and the file meta group (PS3.10 7.1)."""
-    return 144 + int.from_bytes(file[140:144], "little")
+from node.domain.findings import Disposition, FindingKind
+from node.domain.review import finding_to_json
+from node.domain.study import MatchState
+from node.engine import DurableEngine
+from orchestration.workflows import flag_study
+from pms_writeback.sandbox.server import running
+from tests.orchestration.practice import ACTOR, Practice, until
 
 
 @pytest.fixture
@@ -251,7 +34,7 @@ def test_note_report_images_and_plan_reach_the_chart(practice: Practice) -> None
         practice.mark(FindingKind.CARIES, "36", Disposition.RESTORE),
         practice.mark(FindingKind.BONE_LEVEL, "37", Disposition.WATCH),
     )
-    _until(practice.is_delivered)
+    until(practice.is_delivered)
     (note,) = practice.sandbox.rows("procnotes")
     assert "AI-assisted" in note["Note"]
     assert "intraoral 1" in note["Note"]
@@ -289,7 +72,7 @@ def test_the_flag_says_no_finding_and_no_name(practice: Practice) -> None:
     before = len(practice.sandbox.rows("tasks"))
     assert practice.sweep() == 1
     assert practice.sweep() == 0
-    _until(lambda: practice.states() == {"done"})
+    until(lambda: practice.states() == {"done"})
     task = practice.sandbox.rows("tasks")[before]
     for word in ("caries", "#19", "36", "Boris", "1971"):
         assert word not in task["Descript"]
@@ -310,7 +93,7 @@ def test_nothing_is_flagged_in_silent_mode_or_in_doubt(practice: Practice) -> No
 def test_without_a_visit_the_note_is_a_commlog(practice: Practice) -> None:
     practice.set_study(appointment_id=None)
     practice.sign()
-    _until(practice.is_delivered)
+    until(practice.is_delivered)
     assert not practice.sandbox.rows("procnotes")
     (entry,) = [row for row in practice.sandbox.rows("commlogs") if "ref:BW-" in str(row["Note"])]
     assert "No findings recorded" in entry["Note"]
@@ -318,10 +101,10 @@ def test_without_a_visit_the_note_is_a_commlog(practice: Practice) -> None:
 
 def test_an_amendment_adds_and_never_repeats(practice: Practice) -> None:
     practice.sign(practice.mark(FindingKind.CARIES, "36", None))
-    _until(practice.is_delivered)
+    until(practice.is_delivered)
     first = len(practice.sandbox.rows("documents"))
     practice.sign(version=2, reason="Second look")
-    _until(lambda: len(practice.sandbox.rows("procnotes")) == 2 and practice.is_delivered())
+    until(lambda: len(practice.sandbox.rows("procnotes")) == 2 and practice.is_delivered())
     newest = practice.sandbox.rows("procnotes")[-1]["Note"]
     assert "amendment" in newest
     assert "Second look" in newest
@@ -330,7 +113,7 @@ def test_an_amendment_adds_and_never_repeats(practice: Practice) -> None:
 
 def test_composing_twice_queues_once(practice: Practice) -> None:
     practice.sign(practice.mark(FindingKind.CARIES, "36", Disposition.REFER))
-    _until(practice.is_delivered)
+    until(practice.is_delivered)
     with read(practice.db) as conn:
         count = conn.execute(sa.select(sa.func.count()).select_from(pms_command)).scalar_one()
     assert practice.charting.compose(practice.study_id, 1) == "queued"
@@ -343,6 +126,6 @@ def test_a_patient_in_doubt_gets_nothing(practice: Practice) -> None:
     practice.set_study(match_state=MatchState.AMBIGUOUS.value)
     practice.sign(practice.mark(FindingKind.CARIES, "36", Disposition.RESTORE))
     key = jobs.chart_key(practice.study_id, 1)
-    _until(lambda: practice.engine.status(key) == "SUCCESS")
+    until(lambda: practice.engine.status(key) == "SUCCESS")
     assert practice.states() == set()
     assert not practice.sandbox.rows("procnotes")

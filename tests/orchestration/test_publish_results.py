@@ -1,0 +1,204 @@
+"""Results go to the configured peers, after a signature; before it only what a peer asked for."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pydicom
+import pytest
+import sqlalchemy as sa
+
+from node.analysis.findings import store_analysis
+from node.config import PeerSection
+from node.db.session import begin, read
+from node.db.tables import dicom_delivery, dicom_result
+from node.dicom.derived import derived_uid
+from node.dicom.send import send_object
+from node.domain import jobs
+from node.domain.findings import Box, Finding, FindingKind, ImageAnalysis, View
+from node.domain.study import MatchState
+from node.engine import RESULTS, DurableEngine
+from node.errors import Retryable
+from orchestration.workflows import publish_results
+from orchestration.workflows.publish_results import Publisher
+from pms_writeback.sandbox.server import running
+from tests.orchestration.practice import ACTOR, MODEL, Practice, until
+
+pytestmark = pytest.mark.protocol
+STORESCP = shutil.which("storescp", path="/usr/bin:/usr/local/bin")
+
+
+@dataclass
+class Archive:
+    """DCMTK's storescp, writing what it receives."""
+
+    port: int
+    folder: Path
+
+    def objects(self) -> list[pydicom.Dataset]:
+        return [pydicom.dcmread(path) for path in sorted(self.folder.iterdir())]
+
+
+@contextmanager
+def archive(folder: Path, port: int) -> Iterator[Archive]:
+    assert STORESCP is not None
+    folder.mkdir(exist_ok=True)
+    process = subprocess.Popen([STORESCP, "-od", str(folder), str(port)])
+    try:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            with socket.socket() as sock:
+                if sock.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield Archive(port, folder)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def practice(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> Iterator[Practice]:
+    if STORESCP is None:
+        import os
+
+        if os.environ.get("CI"):
+            pytest.fail("storescp (DCMTK) is missing, and CI must test with it")
+        pytest.skip("storescp (DCMTK) is missing")
+    with running(tmp_path / "sandbox.sqlite") as sandbox:
+        yield Practice(sqlite_database, engine, tmp_path, sandbox, mode="assist")
+
+
+def _register(practice: Practice, *peers: PeerSection) -> Publisher:
+    dicom = practice.config.dicom.model_copy(update={"peers": peers})
+    config = practice.config.model_copy(update={"dicom": dicom})
+
+    def send(path: Path, peer: PeerSection) -> None:
+        try:
+            send_object(path, peer, calling_ae="BITEWING")
+        except Retryable as error:
+            raise Retryable(str(error), retry_after_s=0.2) from None
+
+    uid = derived_uid("test")
+    return publish_results.register(practice.engine, practice.db, practice.store, config, uid, send)
+
+
+def _peer(port: int, name: str = "pacs", preliminary: bool = False) -> PeerSection:
+    return PeerSection(
+        name=name, ae_title="STORESCP", host="127.0.0.1", port=port, preliminary=preliminary
+    )
+
+
+def _publish(practice: Practice, version: int) -> None:
+    with begin(practice.db, ACTOR, "test.publish") as tx:
+        practice.engine.enqueue(
+            tx.conn,
+            RESULTS,
+            jobs.PUBLISH_RESULTS,
+            jobs.publish_key(practice.study_id, version, 0),
+            practice.study_id,
+            version,
+            0,
+        )
+
+
+def _deliveries(practice: Practice) -> list[str]:
+    with read(practice.db) as conn:
+        return list(conn.execute(sa.select(dicom_delivery.c.state)).scalars())
+
+
+def _suggest(practice: Practice) -> None:
+    mark = Finding(FindingKind.CARIES, Box(90.0, 90.0, 140.0, 150.0), probability=0.8, model=MODEL)
+    analysis = ImageAnalysis(View.BITEWING, 0.9, (), (mark,), (MODEL,))
+    store_analysis(practice.db, ACTOR, practice.image_id, analysis, datetime.now(UTC))
+
+
+def test_signed_results_arrive_when_the_peer_is_back(practice: Practice, tmp_path: Path) -> None:
+    port = _free_port()
+    _register(practice, _peer(port))
+    practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+    _publish(practice, 1)
+    until(lambda: _deliveries(practice) == ["queued", "queued"])
+    with archive(tmp_path / "pacs", port) as pacs:
+        until(lambda: _deliveries(practice) == ["done", "done"], 90)
+        capture, report = sorted(pacs.objects(), key=lambda ds: ds.Modality != "IO")
+    assert report.VerificationFlag == "VERIFIED"
+    assert report.StudyInstanceUID == capture.StudyInstanceUID == "1.2.3"
+    assert capture.SOPClassUID.name == "Secondary Capture Image Storage"
+
+
+def test_publishing_twice_makes_one_object_each(practice: Practice, tmp_path: Path) -> None:
+    publisher = _register(practice, _peer(_free_port()))
+    practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+    assert publisher.publish(practice.study_id, 1, 0) == 2
+    assert publisher.publish(practice.study_id, 1, 0) == 2
+    with read(practice.db) as conn:
+        assert conn.execute(sa.select(sa.func.count()).select_from(dicom_result)).scalar() == 2
+    assert len(_deliveries(practice)) == 2
+
+
+def test_before_the_signature_only_a_peer_that_asked_gets_a_report(
+    practice: Practice, tmp_path: Path
+) -> None:
+    _suggest(practice)
+    ports = [_free_port(), _free_port()]
+    with archive(tmp_path / "a", ports[0]) as plain, archive(tmp_path / "b", ports[1]) as keen:
+        _register(practice, _peer(ports[0]), _peer(ports[1], "keen", preliminary=True))
+        _publish(practice, 0)
+        until(lambda: _deliveries(practice) == ["done"])
+        assert plain.objects() == []
+        (report,) = keen.objects()
+    assert report.VerificationFlag == "UNVERIFIED"
+    assert report.PreliminaryFlag == "PRELIMINARY"
+    assert report.Modality == "SR"
+
+
+def test_nothing_preliminary_leaves_in_doubt(practice: Practice) -> None:
+    _suggest(practice)
+    publisher = _register(practice, _peer(_free_port(), preliminary=True))
+    practice.set_study(match_state=MatchState.UNMATCHED.value)
+    assert publisher.publish(practice.study_id, 0, 0) == 0
+    practice.set_study(match_state=MatchState.MATCHED.value)
+    assert publisher.publish(practice.study_id, 0, 7) == 0, "another generation"
+    assert publisher.publish(practice.study_id, 0, 0) == 1
+
+
+def test_a_peer_that_was_removed_is_told_apart(practice: Practice) -> None:
+    publisher = _register(practice, _peer(_free_port()))
+    practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+    publisher.publish(practice.study_id, 1, 0)
+    without = _register(practice)
+    with read(practice.db) as conn:
+        ids = list(conn.execute(sa.select(dicom_delivery.c.id)).scalars())
+    assert {without.deliver(delivery_id) for delivery_id in ids} == {"failed"}
+
+
+def test_the_signed_report_follows_the_preliminary_one(practice: Practice) -> None:
+    _suggest(practice)
+    publisher = _register(practice, _peer(_free_port(), preliminary=True))
+    publisher.publish(practice.study_id, 0, 0)
+    practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+    publisher.publish(practice.study_id, 1, 0)
+    with read(practice.db) as conn:
+        rows = conn.execute(
+            sa.select(dicom_result).where(dicom_result.c.kind == "SR").order_by("review_version")
+        ).all()
+    signed = pydicom.dcmread(practice.store.path(rows[1].storage_key))
+    (reference,) = signed.PredecessorDocumentsSequence
+    (series,) = reference.ReferencedSeriesSequence
+    (item,) = series.ReferencedSOPSequence
+    assert item.ReferencedSOPInstanceUID == rows[0].sop_instance_uid
