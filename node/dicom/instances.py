@@ -57,6 +57,9 @@ class InstanceStore(Protocol):
     def open(self, storage_key: str) -> BinaryIO:
         """Open a stored object for reading; raise NotFound when there is none."""
 
+    def holds(self, storage_key: str) -> bool:
+        """Whether the object is really there."""
+
     def path(self, storage_key: str) -> Path:
         """Return a local file that holds the object, for readers that need a path."""
 
@@ -134,6 +137,10 @@ class FolderStore:
             raise NotFound("the image store has no such object") from None
         except OSError as error:
             raise _retryable(error) from None
+
+    def holds(self, storage_key: str) -> bool:
+        """Whether the object's file is really there."""
+        return self.path(storage_key).is_file()
 
     def path(self, storage_key: str) -> Path:
         """Return the object's file, whether or not it is there."""

@@ -171,19 +171,22 @@ def _receive(
     sha256 = incoming.digest
     with read(db) as conn:
         known = _known(conn, location_id, incoming.sop_instance_uid, sha256)
-    if known is not None:
-        return known
+    if known is not None and store.holds(known.storage_key):
+        return known.outcome
     store.require_room(incoming.data.nbytes)
     header = parse_data_set(incoming.data, incoming.transfer_syntax_uid, fallback_charset)
     object_id = new_id()
     stored = store.put(location_id, f"{object_id}.dcm", lambda file: _write(file, incoming), sha256)
     try:
         with begin(db, Actor("dicom", location_id), "image.received") as tx:
-            result = _Arrival(tx, engine, incoming, header, stored, sha256, object_id).insert()
+            arrival = _Arrival(tx, engine, incoming, header, stored, sha256, object_id)
+            result = arrival.insert() if known is None else arrival.restore(known)
     except BaseException:
         _discard_if_unused(db, store, stored.storage_key)
         raise
-    if result.kept is Kept.SAME_AGAIN:  # another association was faster with the same bytes
+    if (
+        result.kept is Kept.SAME_AGAIN and known is None
+    ):  # another association was faster with the same bytes
         store.discard(stored.storage_key)
     return result
 
@@ -201,11 +204,21 @@ def _discard_if_unused(db: sa.Engine, store: InstanceStore, storage_key: str) ->
             store.discard(storage_key)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Bytes that were kept before: what to answer, and where they should be."""
+
+    outcome: StoreOutcome
+    storage_key: str
+
+
 def _known(
     conn: sa.Connection, location_id: str, sop_instance_uid: str, sha256: str
-) -> StoreOutcome | None:
+) -> _Known | None:
     first = conn.execute(
-        sa.select(instance.c.id, instance.c.study_id, instance.c.sha256).where(
+        sa.select(
+            instance.c.id, instance.c.study_id, instance.c.sha256, instance.c.storage_key
+        ).where(
             instance.c.location_id == location_id,
             instance.c.sop_instance_uid == sop_instance_uid,
         )
@@ -213,15 +226,17 @@ def _known(
     if first is None:
         return None
     if first.sha256 == sha256:
-        return StoreOutcome(Kept.SAME_AGAIN, SUCCESS, first.id, first.study_id)
+        same = StoreOutcome(Kept.SAME_AGAIN, SUCCESS, first.id, first.study_id)
+        return _Known(same, first.storage_key)
     beside = conn.execute(
-        sa.select(instance_duplicate.c.id).where(
+        sa.select(instance_duplicate.c.storage_key).where(
             instance_duplicate.c.instance_id == first.id, instance_duplicate.c.sha256 == sha256
         )
     ).first()
     if beside is None:
         return None
-    return StoreOutcome(Kept.SAME_AGAIN, DOES_NOT_MATCH, first.id, first.study_id)
+    same = StoreOutcome(Kept.SAME_AGAIN, DOES_NOT_MATCH, first.id, first.study_id)
+    return _Known(same, beside.storage_key)
 
 
 def _write(file: BinaryIO, incoming: Incoming) -> None:
@@ -265,8 +280,8 @@ class _Arrival:
             self.tx.conn, self.tx.location_id, self.incoming.sop_instance_uid, self.sha256
         )
         if known is not None:
-            self.tx.record(known.instance_id, kept=known.kept.value)
-            return known
+            self.tx.record(known.outcome.instance_id, kept=known.outcome.kept.value)
+            return known.outcome
         first = self._first_instance()
         if first is not None:
             return self._keep_beside(*first)
@@ -280,6 +295,20 @@ class _Arrival:
         self.tx.record(self.object_id, kept=Kept.STORED.value, study=study_id)
         status = SUCCESS if self._is_what_it_says() else DOES_NOT_MATCH
         return StoreOutcome(Kept.STORED, status, self.object_id, study_id)
+
+    def restore(self, known: _Known) -> StoreOutcome:
+        """Put bytes back whose file was lost (a restored backup): Success must not be a lie."""
+        for table in (instance, instance_duplicate):
+            self.tx.conn.execute(
+                table.update()
+                .where(
+                    table.c.location_id == self.tx.location_id,
+                    table.c.storage_key == known.storage_key,
+                )
+                .values(storage_key=self.stored.storage_key)
+            )
+        self.tx.record(known.outcome.instance_id, kept="restored")
+        return known.outcome
 
     def _first_instance(self) -> tuple[str, str, str] | None:
         row = self.tx.conn.execute(

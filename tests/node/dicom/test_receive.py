@@ -302,3 +302,17 @@ def test_a_locked_database_leaves_no_file(sqlite_database, enqueuer, folder, fil
         holder.close()
     again = receive(sqlite_database, FolderStore(folder), enqueuer, message, location_id="main")
     assert again.kept is Kept.STORED
+
+
+def test_a_lost_file_is_put_back_when_it_is_sent_again(database, keep, folder, film):
+    ds = film()
+    message = incoming(encoded(ds), ds.SOPInstanceUID)
+    first = keep(message)
+    stored_files(folder)[0].unlink()
+    again = keep(message)
+    assert (again.kept, again.status) == (Kept.SAME_AGAIN, SUCCESS)
+    assert again.instance_id == first.instance_id
+    (path,) = stored_files(folder)
+    (image,) = rows(database, instance)
+    assert folder / image.storage_key == path
+    assert path.read_bytes().endswith(message.data)
