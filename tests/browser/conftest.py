@@ -433,7 +433,8 @@ class Reader:
         self.settle()
 
     def settle(self) -> None:
-        """Wait until nothing is on its way to the node."""
+        """Wait until the picture is in hand and nothing is on its way to the node."""
+        expect(self.page.locator("#stage:not([aria-busy=true])")).to_be_visible()
         expect(self.page.locator("#saving")).to_have_text("Saved")
 
     def press(self, *keys: str) -> None:

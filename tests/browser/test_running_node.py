@@ -49,15 +49,17 @@ def test_from_c_store_to_receipts(node: NodeProcess, chromium: Browser) -> None:
     expect(page.get_by_text("Patient not confirmed")).to_be_hidden()
 
     # see every image, decide what the models say, add one mark by keys
-    for _ in range(4):
+    for number in range(1, 5):
+        expect(page.get_by_text(f"seen {number}/4")).to_be_visible()
         page.keyboard.press("]")
-        expect(page.locator("#saving")).to_have_text("Saved")
+    expect(page.locator("#saving")).to_have_text("Saved")
     while not page.get_by_text("all decided", exact=True).is_visible():
         page.keyboard.press("Shift+J")
         page.keyboard.press(".")
         page.keyboard.press("x")
     page.keyboard.press("Home")
     page.get_by_role("link", name="Sandbox, Ada").click()
+    expect(page.locator("#stage[aria-busy=false]")).to_be_visible()
     stage = page.locator("#stage").bounding_box()
     assert stage is not None
     page.keyboard.press("n")

@@ -28,8 +28,14 @@ export function Stage() {
 		observer.observe(root.current);
 		const painter = new Painter(canvas.current);
 		let release = () => {};
+		const takeHold = ({ attach }) => {
+			release();
+			release = attach(root.current);
+			root.current.ariaBusy = "false";
+		};
+		root.current.ariaBusy = "true";
 		const stopWaiting = effect(() => {
-			if (isStanding.value) import("./gestures.mjs").then(({ attach }) => (release(), release = attach(root.current)));
+			if (isStanding.value) import("./gestures.mjs").then(takeHold);
 		});
 		root.current.focus({ preventScroll: true });
 		return () => [observer.disconnect(), painter.close(), stopWaiting(), release()];
