@@ -51,8 +51,9 @@ def wrap(
     study_uid = study_instance_uid or _uid(study.key, accession, study_date.isoformat())
     ds = Dataset()
     _identify(ds, study, number, study_uid, accession, study_date)
-    _describe(ds, study, truth, number)
+    _describe(ds, study)
     _set_pixels(ds, samples, int(str(truth.get("bits_stored", samples.dtype.itemsize * 8))))
+    _set_compression(ds, study, image)
     if truth:
         _as_intraoral(ds, image, truth)
     else:
@@ -104,13 +105,12 @@ def _identify(
     ds.StudyDescription = study.description
 
 
-def _describe(ds: Dataset, study: SampleStudy, truth: Mapping[str, object], number: int) -> None:
+def _describe(ds: Dataset, study: SampleStudy) -> None:
     ds.Modality = study.modality
     ds.Manufacturer = "Bitewing sample studies"
     ds.ManufacturerModelName = study.source
     ds.DeviceSerialNumber = "0"
     ds.SoftwareVersions = "1"
-    ds.PatientOrientation = ["L", "F"]
     ds.BurnedInAnnotation = "YES" if study.source == "ai-generated" else "NO"
     ds.ImageComments = {
         "synthetic": "Synthetic film, no patient",
@@ -129,9 +129,19 @@ def _set_pixels(ds: Dataset, samples: np.ndarray, bits_stored: int) -> None:
     ds.PixelRepresentation = 0
     ds.WindowCenter = 2 ** (bits_stored - 1)
     ds.WindowWidth = 2**bits_stored
-    ds.LossyImageCompression = "00"
     data = samples.astype("<u2" if ds.BitsAllocated == 16 else "u1").tobytes()
     ds.PixelData = data + b"\0" * (len(data) % 2)
+
+
+def _set_compression(ds: Dataset, study: SampleStudy, image: SampleImage) -> None:
+    # PS3.3 C.7.6.1.1.5: once compressed with loss, always marked so. What the authors of the other
+    # films did before they published them is not known: nothing is said.
+    if image.path.suffix == ".jpg":
+        ds.LossyImageCompression = "01"
+        ds.LossyImageCompressionRatio = round(len(ds.PixelData) / image.path.stat().st_size, 1)
+        ds.LossyImageCompressionMethod = "ISO_10918_1"
+    elif study.source == "synthetic":
+        ds.LossyImageCompression = "00"
 
 
 def _as_intraoral(ds: Dataset, image: SampleImage, truth: Mapping[str, object]) -> None:
@@ -141,7 +151,7 @@ def _as_intraoral(ds: Dataset, image: SampleImage, truth: Mapping[str, object]) 
     ds.ImageType = ["ORIGINAL", "PRIMARY", ""]  # PS3.3 C.8.11.7: the third value is empty
     ds.PositionerType = "NONE"
     ds.ImageLaterality = str(truth["side"])
-    ds.PatientOrientation = {"R": ["A", "F"], "L": ["P", "F"]}.get(str(truth["side"]), ["L", "F"])
+    ds.PatientOrientation = _orientation(teeth)
     spacing = cast("Sequence[float]", truth["spacing_mm"])
     ds.ImagerPixelSpacing = [round(float(value), 5) for value in spacing]
     ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = "LOG", 1
@@ -160,9 +170,24 @@ def _as_computed_radiography(ds: Dataset, image: SampleImage) -> None:
     ds.ImageType = ["ORIGINAL", "PRIMARY"]
     ds.BodyPartExamined = "JAW"
     ds.ViewPosition = ""
+    if image.view is View.PANORAMIC:
+        ds.PatientOrientation = ["L", "F"]
+    else:  # empty where neither a marker nor a tooth list says which side this is
+        ds.PatientOrientation = _orientation(image.teeth)
     if image.teeth:
         ds.AnatomicRegionSequence = [_code(*_REGIONS[image.teeth[0].arch])]
         ds.PrimaryAnatomicStructureSequence = [_tooth(tooth) for tooth in image.teeth]
+
+
+def _orientation(teeth: Sequence[Tooth]) -> list[str]:
+    """Say where the rows and columns of a mounted film run; empty when no tooth is named."""
+    # PS3.3 C.7.6.1.1.1: direction of the rows, then of the columns
+    if not teeth:
+        return []
+    sides = {tooth.is_patient_right for tooth in teeth}
+    if len(sides) == 2 or not any(tooth.is_posterior for tooth in teeth):
+        return ["L", "F"]
+    return ["A", "F"] if sides == {True} else ["P", "F"]
 
 
 def _teeth(truth: Mapping[str, object]) -> list[Tooth]:
