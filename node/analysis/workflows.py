@@ -47,21 +47,24 @@ class Analyser:
         @engine.workflow(jobs.ANALYSE_IMAGE)
         def analyse_image(instance_id: str) -> str:
             for number in range(_TRIES):
-                outcome = engine.step(f"analyse-{number}", self.analyse, instance_id)
+                outcome = engine.step_until_done(f"analyse-{number}", self.analyse, instance_id)
                 if outcome != "died":
                     break
                 engine.sleep(1.0)
             else:
-                engine.step("give up", self.give_up, instance_id)
-            engine.step("settle", self.settle, instance_id)
+                engine.step_until_done("give up", self.give_up, instance_id)
+            engine.step_until_done("settle", self.settle, instance_id)
             return outcome
 
         @engine.workflow(jobs.FINISH_STUDY)
         def finish_study(study_id: str, generation: int) -> None:
-            engine.step("finish", self.finish, study_id)
+            engine.step_until_done("finish", self.finish, study_id)
 
     def analyse(self, instance_id: str) -> str:
-        """Analyse one image and store the result; returns ``analysed``, ``failed`` or ``died``."""
+        """Analyse one image and store the result; returns ``analysed``, ``failed`` or ``died``.
+
+        Raises Retryable when the node is stopping or the database is away.
+        """
         image = self._image(instance_id)
         if image.sop_class_uid.startswith(_NOT_IMAGES):
             store_failure(self.db, self.actor, instance_id, InstanceState.NOT_AN_IMAGE, "")

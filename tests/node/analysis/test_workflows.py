@@ -180,6 +180,16 @@ def test_an_image_that_always_kills_the_process_is_given_up(house: House) -> Non
     _until(lambda: house.state(healthy)[0] == "analysed")
 
 
+def test_an_image_waits_out_a_node_that_is_stopping(house: House) -> None:
+    house.inference.close()  # what a node that stops does first
+    image = house.send(generate_uid())
+    key = jobs.analyse_key(image)
+    _until(lambda: house.engine.status(key) not in (None, "ENQUEUED"))
+    house.inference._closed = False  # as if it had been started again
+    _until(lambda: house.engine.status(key) == "SUCCESS")
+    assert house.state(image) == ("analysed", "")
+
+
 def test_an_analysis_is_stored_once(house: House) -> None:
     image = house.send(generate_uid())
     _until(lambda: house.state(image)[0] == "analysed")
