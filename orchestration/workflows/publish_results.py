@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 
 from node import __version__
-from node.config import Config, PeerSection
+from node.config import Config, Mode, PeerSection
 from node.db.session import Actor, Tx, begin, insert_once, read
 from node.db.tables import (
     analysis_run,
@@ -43,7 +43,7 @@ from node.domain import jobs
 from node.domain.events import EventKind
 from node.domain.findings import DecisionState, ModelVersion
 from node.domain.review import SignedReview, finding_from_json, model_from_json
-from node.domain.study import InstanceState, MatchState
+from node.domain.study import InstanceState, MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
 from node.errors import InvalidInput, Rejected
 
@@ -79,7 +79,7 @@ class Publisher:
 
     def publish(self, study_id: str, version: int, generation: int) -> int:
         """Compose, keep and queue the results; returns how many objects. Safe to repeat."""
-        peers = [p for p in self.config.dicom.peers if version or p.preliminary]
+        peers = [p for p in self.config.dicom.peers if version or self._may_be_early(p)]
         if not peers and not version:
             return 0
         images = self._images(study_id)
@@ -101,8 +101,15 @@ class Publisher:
         """Send one object to one peer; returns the state it ended in."""
         with read(self.db) as conn:
             row = conn.execute(
-                sa.select(dicom_delivery, dicom_result.c.storage_key, dicom_result.c.study_id)
+                sa.select(
+                    dicom_delivery,
+                    dicom_result.c.storage_key,
+                    dicom_result.c.study_id,
+                    dicom_result.c.review_version,
+                    study.c.state.label("study_state"),
+                )
                 .join(dicom_result, dicom_result.c.id == dicom_delivery.c.result_id)
+                .join(study, study.c.id == dicom_result.c.study_id)
                 .where(dicom_delivery.c.id == delivery_id)
             ).one()
         if row.state == "done":
@@ -111,12 +118,25 @@ class Publisher:
         try:
             if peer is None:
                 raise Rejected("this peer is no longer configured")
+            if row.review_version == 0:
+                self._still_early(row.study_state, peer)
             self.send(self.store.path(row.storage_key), peer)
         except (Rejected, InvalidInput) as error:
             self._close(delivery_id, row.study_id, "failed", str(error))
             return "failed"
         self._close(delivery_id, row.study_id, "done", "")
         return "done"
+
+    def _may_be_early(self, peer: PeerSection) -> bool:
+        """Whether a peer may have what nobody signed: it asked, and suggestions are shown at all."""
+        return peer.preliminary and self.config.node.mode is Mode.ASSIST
+
+    def _still_early(self, study_state: str, peer: PeerSection) -> None:
+        """Check again, just before sending, that a preliminary report may leave."""
+        if not self._may_be_early(peer):
+            raise Rejected("this peer takes no preliminary reports any more")
+        if study_state == StudyState.SIGNED.value:
+            raise Rejected("the study was signed first; the signed report takes its place")
 
     def _signed(
         self, study_id: str, version: int, images: Sequence[_Image]
@@ -129,7 +149,7 @@ class Publisher:
         report = compose_signed_sr(
             [image.header for image in seen],
             signed,
-            algorithms=_algorithms(seen),
+            algorithms=_algorithms(seen, signed.models),
             composer=self.composer,
             predecessor=predecessor,
         )
@@ -154,7 +174,9 @@ class Publisher:
         uids = {image.id: image.sop_instance_uid for image in seen}
         with read(self.db) as conn:
             match = conn.execute(
-                sa.select(study.c.match_state, study.c.generation).where(study.c.id == study_id)
+                sa.select(study.c.match_state, study.c.generation, study.c.state).where(
+                    study.c.id == study_id
+                )
             ).one()
             rows = conn.execute(
                 sa.select(finding).where(
@@ -172,6 +194,8 @@ class Publisher:
             ).all()
         if not MatchState(match.match_state).is_certain or match.generation != generation:
             return []
+        if match.state == StudyState.SIGNED.value:
+            return []
         models = {str(m["digest"]): model_from_json(m) for run in runs for m in run.models}
         ds = compose_preliminary_sr(
             [image.header for image in seen],
@@ -184,7 +208,7 @@ class Publisher:
             generation=generation,
             at=max(run.finished_at for run in runs),
             models=tuple(sorted(models.values(), key=_name)),
-            algorithms=_algorithms(seen),
+            algorithms=_algorithms(seen, tuple(models.values())),
             composer=self.composer,
         )
         return [(ds, None)]
@@ -343,7 +367,10 @@ def register(
     return publisher
 
 
-def _algorithms(images: Sequence[_Image]) -> Algorithms:
+def _algorithms(images: Sequence[_Image], models: Sequence[ModelVersion]) -> Algorithms:
+    """Say how many ran; none where no network is installed, or none was shown to the signer."""
+    if not models:
+        return Algorithms.NONE_RAN
     ran = sum(image.has_run for image in images)
     if ran == 0:
         return Algorithms.NONE_RAN

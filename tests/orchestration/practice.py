@@ -89,7 +89,13 @@ class Practice:
         self.study_id, self.image_id, self.sop_uid = self._receive(folder)
         self.user_id = self._user()
 
-    def sign(self, *findings: SignedFinding, version: int = 1, reason: str = "") -> SignedReview:
+    def sign(
+        self,
+        *findings: SignedFinding,
+        version: int = 1,
+        reason: str = "",
+        models: tuple[ModelVersion, ...] = (MODEL,),
+    ) -> SignedReview:
         signed = SignedReview(
             study_id=self.study_id,
             study_instance_uid="1.2.3",
@@ -103,7 +109,7 @@ class Practice:
             software_version="0",
             instances=((self.image_id, self.sop_uid),),
             findings=findings,
-            models=(MODEL,),
+            models=models,
             counts=DecisionCounts(len(findings), len(findings), 0, 0, 0),
         )
         with begin(self.db, ACTOR, "test.signed") as tx:

@@ -15,14 +15,14 @@ import pytest
 import sqlalchemy as sa
 
 from node.analysis.findings import store_analysis
-from node.config import PeerSection
+from node.config import Mode, PeerSection
 from node.db.session import begin, read
 from node.db.tables import dicom_delivery, dicom_result
 from node.dicom.derived import derived_uid
 from node.dicom.send import send_object
 from node.domain import jobs
 from node.domain.findings import Box, Finding, FindingKind, ImageAnalysis, View
-from node.domain.study import MatchState
+from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
 from node.errors import Retryable
 from orchestration.workflows import publish_results
@@ -202,3 +202,48 @@ def test_the_signed_report_follows_the_preliminary_one(practice: Practice) -> No
     (series,) = reference.ReferencedSeriesSequence
     (item,) = series.ReferencedSOPSequence
     assert item.ReferencedSOPInstanceUID == rows[0].sop_instance_uid
+
+
+def test_silent_mode_sends_nothing_before_the_signature(practice: Practice) -> None:
+    _suggest(practice)
+    peer = _peer(_free_port(), preliminary=True)
+    _register(practice, peer).publish(practice.study_id, 0, 0)
+    silent = practice.config.node.model_copy(update={"mode": Mode.SILENT})
+    practice.config = practice.config.model_copy(update={"node": silent})
+    publisher = _register(practice, peer)
+    assert publisher.publish(practice.study_id, 0, 0) == 0
+    assert publisher.deliver(_only_delivery(practice)) == "failed", "queued before the switch"
+
+
+def test_a_peer_that_opted_out_gets_nothing_queued_before(practice: Practice) -> None:
+    _suggest(practice)
+    port = _free_port()
+    _register(practice, _peer(port, preliminary=True)).publish(practice.study_id, 0, 0)
+    publisher = _register(practice, _peer(port))
+    assert publisher.deliver(_only_delivery(practice)) == "failed"
+
+
+def test_a_late_preliminary_report_gives_way_to_the_signed_one(practice: Practice) -> None:
+    _suggest(practice)
+    publisher = _register(practice, _peer(_free_port(), preliminary=True))
+    publisher.publish(practice.study_id, 0, 0)
+    practice.set_study(state=StudyState.SIGNED.value, review_version=1)
+    assert publisher.deliver(_only_delivery(practice)) == "failed"
+    assert publisher.publish(practice.study_id, 0, 0) == 0
+
+
+def test_a_report_without_models_says_that_none_ran(practice: Practice) -> None:
+    _suggest(practice)
+    publisher = _register(practice, _peer(_free_port()))
+    practice.sign(models=())
+    publisher.publish(practice.study_id, 1, 0)
+    with read(practice.db) as conn:
+        key = conn.execute(sa.select(dicom_result.c.storage_key)).scalar_one()
+    text = pydicom.dcmread(practice.store.path(key)).to_json()
+    assert "No algorithms succeeded" in text
+    assert "All algorithms succeeded" not in text
+
+
+def _only_delivery(practice: Practice) -> str:
+    with read(practice.db) as conn:
+        return str(conn.execute(sa.select(dicom_delivery.c.id)).scalar_one())
