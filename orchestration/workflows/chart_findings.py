@@ -9,13 +9,11 @@ signature itself; nothing here adds to it.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
-from PIL import Image
 
 from node.config import Config
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
@@ -39,8 +37,8 @@ from node.domain.schedule import IMAGING_CODES
 from node.domain.study import MatchState
 from node.engine import DurableEngine
 from node.errors import InvalidInput
+from orchestration.annotated import annotated_png, encode_png
 from pms_writeback import notes, outbox, report
-from pms_writeback.annotated import annotated_png
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
@@ -145,12 +143,12 @@ class Charting:
             teeth = _universal(marks)
             originals.append(
                 self._document(
-                    signed, visit, f"image:{image_id}", ".png", _png(grey), "Radiograph", teeth,
-                    f"Radiograph {number}",
+                    signed, visit, f"image:{image_id}", ".png", encode_png(grey), "Radiograph",
+                    teeth, f"Radiograph {number}",
                 )
             )  # fmt: skip
             if marks:
-                drawn = annotated_png(grey, marks, signed, self.config.zone)
+                drawn = annotated_png(grey, image_id, signed, self.config.zone)
                 pages.append((f"Image {number}", drawn))
                 annotated.append(
                     self._document(
@@ -222,7 +220,8 @@ class Charting:
                 .outerjoin(appointment, appointment.c.id == study.c.appointment_id)
                 .where(study.c.id == study_id)
             ).one()
-            if not MatchState(row.match_state).is_certain or row.pms_key is None:
+            is_certain = MatchState(row.match_state).is_certain and row.pms_key is not None
+            if not is_certain or content["patient_id"] != row.patient_id:
                 return SignedReview.from_json(content), None
             procedure_key = _imaging_procedure(
                 conn, self.config.node.location_id, row.patient_id, row.appointment_key
@@ -324,9 +323,3 @@ def _universal(findings: Sequence[SignedFinding]) -> tuple[str, ...]:
     teeth = {f.finding.tooth for f in findings if f.finding.tooth is not None}
     numbers = (tooth.universal for tooth in teeth)
     return tuple(sorted(numbers, key=lambda number: (not number.isdigit(), len(number), number)))
-
-
-def _png(grey: object) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "PNG")  # type: ignore[arg-type]
-    return buffer.getvalue()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pydicom
@@ -128,7 +128,7 @@ class Publisher:
         return "done"
 
     def _may_be_early(self, peer: PeerSection) -> bool:
-        """Whether a peer may have what nobody signed: it asked, and suggestions are shown at all."""
+        """Whether a peer may have what nobody signed: it asked, and the mode shows suggestions."""
         return peer.preliminary and self.config.node.mode is Mode.ASSIST
 
     def _still_early(self, study_state: str, peer: PeerSection) -> None:
@@ -146,6 +146,7 @@ class Publisher:
         seen = [image for image in images if image.id in known]
         if not seen:
             return []
+        signed = _as_filed(signed, seen)
         report = compose_signed_sr(
             [image.header for image in seen],
             signed,
@@ -365,6 +366,12 @@ def register(
         return engine.step_until_done("send", publisher.deliver, delivery_id)
 
     return publisher
+
+
+def _as_filed(signed: SignedReview, images: Sequence[_Image]) -> SignedReview:
+    """Name the study as its images do; ours differs where two patients came under one UID."""
+    filed = str(images[0].header.get("StudyInstanceUID") or signed.study_instance_uid)
+    return replace(signed, study_instance_uid=filed)
 
 
 def _algorithms(images: Sequence[_Image], models: Sequence[ModelVersion]) -> Algorithms:

@@ -54,7 +54,7 @@ def test_in_the_middle_of_analysis(node: NodeProcess) -> None:
     _assert_whole(node, 4)
 
 
-def _sign(node: NodeProcess, key: str) -> str:
+def sign_study(node: NodeProcess, key: str) -> str:
     step = node.send(key)
     until(lambda: node.study_state(step.study_instance_uid) == "ready", 120, "analysis")
     study_id = _study_id(node, step.study_instance_uid)
@@ -64,7 +64,7 @@ def _sign(node: NodeProcess, key: str) -> str:
     return study_id
 
 
-def _all_done(node: NodeProcess, study_id: str) -> bool:
+def all_done(node: NodeProcess, study_id: str) -> bool:
     states = [
         row.state
         for row in node.rows(
@@ -76,7 +76,7 @@ def _all_done(node: NodeProcess, study_id: str) -> bool:
     return bool(states) and set(states) == {"done"}
 
 
-def _assert_charted_once(node: NodeProcess, study_id: str) -> None:
+def assert_charted_once(node: NodeProcess, study_id: str) -> None:
     """Each command landed in the practice exactly once, found by the token it carries."""
     assert node.count(review) == 1
     texts = [
@@ -97,23 +97,23 @@ def _assert_charted_once(node: NodeProcess, study_id: str) -> None:
 
 
 def test_after_the_signature(node: NodeProcess) -> None:
-    study_id = _sign(node, "bitewing-1")
+    study_id = sign_study(node, "bitewing-1")
     node.kill()
     node.start()
-    until(lambda: _all_done(node, study_id), 120, "the chart write")
-    _assert_charted_once(node, study_id)
+    until(lambda: all_done(node, study_id), 120, "the chart write")
+    assert_charted_once(node, study_id)
 
 
 def test_between_the_practices_commit_and_our_receipt(node: NodeProcess) -> None:
     node.sandbox.fault("delay_after_commit", seconds=8.0, methods=("POST",), path="/procnotes")
-    study_id = _sign(node, "bitewing-1")
+    study_id = sign_study(node, "bitewing-1")
     notes = len(node.sandbox.rows("procnotes"))
     until(lambda: len(node.sandbox.rows("procnotes")) > notes, 60, "the note")
     node.kill()
-    assert not _all_done(node, study_id)
+    assert not all_done(node, study_id)
     node.start()
-    until(lambda: _all_done(node, study_id), 200, "the chart write")
-    _assert_charted_once(node, study_id)
+    until(lambda: all_done(node, study_id), 200, "the chart write")
+    assert_charted_once(node, study_id)
 
 
 def test_many_kills_on_the_way(node: NodeProcess) -> None:
