@@ -71,11 +71,11 @@ export const ordered = computed(() => {
 	const place = new Map(images.value.map((image, index) => [image.id, index]));
 	return [...findings.value.values()]
 		.filter((finding) => !finding.is_removed && place.has(finding.image_id))
-		.sort((a, b) => place.get(a.image_id) - place.get(b.image_id) || left(a) - left(b) || (a.id < b.id ? -1 : 1));
+		.sort((a, b) => place.get(a.image_id) - place.get(b.image_id) || least(a, 0) - least(b, 0) || least(a, 1) - least(b, 1));
 });
 
-function left(finding) {
-	return Math.min(...finding.geometry.points.map((point) => point[0]));
+function least(finding, axis) {
+	return Math.min(...finding.geometry.points.map((point) => point[axis]));
 }
 
 export const onImage = computed(() => ordered.value.filter((f) => f.image_id === currentId.value));
