@@ -1,5 +1,9 @@
 """The packages that are imported are ours."""
 
+import re
+import subprocess
+import sys
+import tomllib
 from importlib import import_module
 from pathlib import Path
 
@@ -15,3 +19,42 @@ def test_a_foreign_package_does_not_shadow_ours(name: str) -> None:
     module = import_module(name)
     assert module.__file__ is not None
     assert Path(module.__file__).is_relative_to(ROOT)
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchvision", "cv2", "pylibjpeg_libjpeg", "libjpeg"):
+    sys.modules[name] = None
+import tempfile, urllib.request
+from pathlib import Path
+from node.app import Node, parse_parts
+from node.config import read_config
+config = read_config(environment={}, overrides={
+    "node": {"data_dir": Path(tempfile.mkdtemp())},
+    "dicom": {"port": 0, "host": "127.0.0.1"},
+    "web": {"port": 0},
+})
+node = Node(config, parse_parts("dicom,web,workflows"))
+node.start()
+with urllib.request.urlopen(f"http://127.0.0.1:{node.web_port}/healthz") as answer:
+    assert answer.status == 200
+node.stop()
+print("fine")
+"""
+
+
+def test_the_base_install_runs_without_torch() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.strip() == "fine", done.stderr[-2000:]
+
+
+def test_every_dependency_has_its_line() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    analysis = project["optional-dependencies"]["analysis"]
+    text = (ROOT / "docs/decisions/0005-dependencies.md").read_text().lower()
+    for requirement in [*project["dependencies"], *analysis]:
+        name = re.split(r"[\[<>=]", requirement)[0].lower()
+        short = name.removeprefix("opencv-python-headless") or "opencv"
+        assert short.replace("pylibjpeg-openjpeg", "pylibjpeg") in text, name
