@@ -27,7 +27,7 @@ from pydicom.valuerep import validate_value
 
 from node.dicom import charset
 from node.dicom.header import is_uid
-from node.dicom.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.errors import InvalidInput
 
 MANUFACTURER = "Bitewing"

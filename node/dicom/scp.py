@@ -25,8 +25,9 @@ from pynetdicom.sop_class import (
 )
 
 from node.config import Config
+from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instances import InstanceStore
-from node.dicom.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, on_c_store
+from node.dicom.store import on_c_store
 from node.dicom.transport import AssociationListener
 from node.dicom.worklist import on_c_find
 from node.engine import DurableEngine

@@ -23,6 +23,7 @@ from pydicom.uid import UID
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import instance, instance_duplicate, study, study_identity
 from node.dicom.header import Header, is_uid, parse_data_set
+from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instances import InstanceStore, StoredObject
 from node.domain import jobs
 from node.domain.events import EventKind
@@ -38,11 +39,6 @@ SUCCESS = 0x0000
 #: is the one that tells the sender to look at what it sent.
 DOES_NOT_MATCH = 0xB007
 
-#: Ours, under the UUID-derived root that anyone may use (PS3.5 B.2).
-IMPLEMENTATION_CLASS_UID = (
-    f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, 'https://bitewing.invalid/implementation').int}"
-)
-IMPLEMENTATION_VERSION_NAME = "BITEWING_0_1"
 _DERIVED = uuid.uuid5(uuid.NAMESPACE_URL, "https://bitewing.invalid/derived-study")
 
 
