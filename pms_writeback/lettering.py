@@ -1,13 +1,10 @@
-"""Letters for pictures and reports: one font, the same on every machine, and what it can write."""
+"""Letters for reports: one font, the same on every machine, and what it can write."""
 
 from __future__ import annotations
 
-import io
 import unicodedata
 from functools import cache
-from importlib.resources import files
 
-from PIL import ImageFont
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 
@@ -22,13 +19,6 @@ def register_fonts() -> None:
     for name in (REGULAR, BOLD, ITALIC):
         pdfmetrics.registerFont(TTFont(name, f"{name}.ttf"))
     pdfmetrics.registerFontFamily(REGULAR, REGULAR, BOLD, ITALIC, BOLD)
-
-
-@cache
-def picture_font(size_px: int) -> ImageFont.FreeTypeFont:
-    """Open the bold face for drawing on pictures."""
-    face = files("reportlab").joinpath(f"fonts/{BOLD}.ttf").read_bytes()
-    return ImageFont.truetype(io.BytesIO(face), size_px)
 
 
 def writable(text: str, otherwise: str = "?") -> str:

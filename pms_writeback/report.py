@@ -33,10 +33,7 @@ from reportlab.platypus.frames import Frame
 
 from node.domain.review import SignedFinding, SignedReview
 from pms_writeback import notes
-from pms_writeback.annotated import annotated_png
 from pms_writeback.lettering import BOLD, REGULAR, register_fonts, writable
-
-__all__ = ["ChartPatient", "annotated_png", "compose_report"]
 
 _MARGIN = 0.6 * inch
 _WIDTH = LETTER[0] - 2 * _MARGIN

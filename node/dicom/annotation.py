@@ -47,9 +47,10 @@ class Mark:
     text: str
 
 
-def mark(finding: Finding, label: str) -> Mark:
-    """Make the mark of a finding: its class letter, then `label`."""
-    text = f"{finding.kind.letter} {label}".strip()
+def mark(finding: Finding, label: str, number: int | None = None) -> Mark:
+    """Make the mark of a finding: its number if it has one, its class letter, then `label`."""
+    parts = ("" if number is None else str(number), finding.kind.letter, label)
+    text = " ".join(part for part in parts if part)
     return Mark(finding.geometry, _COLOURS.get(finding.kind, _OTHER), text)
 
 

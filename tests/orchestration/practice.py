@@ -112,6 +112,7 @@ class Practice:
             models=models,
             counts=DecisionCounts(len(findings), len(findings), 0, 0, 0),
         )
+        owner = self.patient_id
         with begin(self.db, ACTOR, "test.signed") as tx:
             tx.conn.execute(
                 review.insert().values(
@@ -125,7 +126,7 @@ class Practice:
                     statement="mine",
                     reason=reason,
                     content_hash="0" * 64,
-                    content=signed.to_json(),
+                    content={**signed.to_json(), "patient_id": owner},
                     software_version="0",
                     signed_at=signed.signed_at,
                 )
@@ -154,6 +155,11 @@ class Practice:
         )
         state = DecisionState.ACCEPTED
         return SignedFinding(new_id(), self.image_id, self.sop_uid, "ai", state, value, disposition)
+
+    @property
+    def patient_id(self) -> str | None:
+        with read(self.db) as conn:
+            return conn.execute(sa.select(study.c.patient_id)).scalar()
 
     def states(self) -> set[str]:
         with read(self.db) as conn:

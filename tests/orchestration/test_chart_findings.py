@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from node.db.session import begin, new_id, read
-from node.db.tables import finding, pms_command
+from node.db.tables import finding, patient, pms_command
 from node.domain import jobs
 from node.domain.findings import Disposition, FindingKind
 from node.domain.review import finding_to_json
@@ -129,3 +129,17 @@ def test_a_patient_in_doubt_gets_nothing(practice: Practice) -> None:
     until(lambda: practice.engine.status(key) == "SUCCESS")
     assert practice.states() == set()
     assert not practice.sandbox.rows("procnotes")
+
+
+def test_what_was_signed_for_one_patient_never_reaches_another(practice: Practice) -> None:
+    practice.sign(practice.mark(FindingKind.CARIES, "36", Disposition.RESTORE))
+    until(practice.is_delivered)
+    with read(practice.db) as conn:
+        other = conn.execute(
+            sa.select(patient.c.id).where(patient.c.id != practice.patient_id).limit(1)
+        ).scalar_one()
+    practice.set_study(patient_id=other)
+    assert practice.charting.compose(practice.study_id, 1) == "waits_for_patient"
+    with read(practice.db) as conn:
+        owners = set(conn.execute(sa.select(pms_command.c.patient_id)).scalars())
+    assert other not in owners

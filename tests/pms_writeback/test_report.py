@@ -1,4 +1,4 @@
-"""The report and the annotated picture as a person will read them."""
+"""The report as a person will read it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ from node.domain.findings import (
 )
 from node.domain.review import DecisionCounts, SignedFinding, SignedReview
 from node.domain.teeth import Surface, Tooth
-from node.errors import InvalidInput
-from pms_writeback.report import ChartPatient, annotated_png, compose_report
+from pms_writeback.report import ChartPatient, compose_report
 
 CHICAGO = ZoneInfo("America/Chicago")
 MODEL = ModelVersion("caries", "0.3.1", "ab" * 32)
@@ -108,6 +107,12 @@ def film() -> np.ndarray:
     return ((np.sin(rows / 60) * np.cos(columns / 80) + 1) * 110 + 20).astype(np.uint8)
 
 
+def png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def pages_of(content: bytes) -> list[str]:
     return [" ".join(page.extract_text().split()) for page in PdfReader(io.BytesIO(content)).pages]
 
@@ -117,7 +122,7 @@ def compose(signed=REVIEW, patient=PATIENT, images=()) -> bytes:
 
 
 def test_the_report_says_whose_what_who_and_with_what_help(film):
-    images = [("Image 1", annotated_png(film, FINDINGS, REVIEW, CHICAGO))]
+    images = [("Image 1", png(film))]
     (text,) = pages_of(compose(images=images))
     for words in (
         "Elm Street Dental",
@@ -146,18 +151,16 @@ def test_the_report_says_whose_what_who_and_with_what_help(film):
 
 
 def test_the_same_review_gives_the_same_bytes(film):
-    images = [("Image 1", annotated_png(film, FINDINGS, REVIEW, CHICAGO))]
+    images = [("Image 1", png(film))]
     assert compose(images=images) == compose(images=images)
 
 
-def test_what_nobody_confirmed_is_not_reported(film):
+def test_what_nobody_confirmed_is_not_reported():
     unsure = replace(FINDINGS[0], state=DecisionState.SUGGESTED)
     review = replace(REVIEW, findings=(unsure, FINDINGS[1]))
     (text,) = pages_of(compose(review))
     assert "Caries" not in text
     assert "Bone level" in text
-    only_confirmed = annotated_png(film, [FINDINGS[1]], review, CHICAGO)
-    assert annotated_png(film, [unsure, FINDINGS[1]], review, CHICAGO) == only_confirmed
 
 
 def test_a_report_without_findings_does_not_say_healthy():
@@ -178,7 +181,7 @@ def test_a_name_the_font_cannot_write_is_not_half_written():
 
 
 def test_four_images_fit_one_page_and_eighteen_a_few(film):
-    picture = annotated_png(film, FINDINGS, REVIEW, CHICAGO)
+    picture = png(film)
     assert len(pages_of(compose(images=[(f"Image {n}", picture) for n in range(4)]))) == 1
     content = compose(images=[(f"Image {n}", picture) for n in range(18)])
     assert len(pages_of(content)) <= 4
@@ -190,33 +193,3 @@ def test_a_hundred_findings_run_over_pages_with_their_heading():
     pages = pages_of(compose(replace(REVIEW, findings=many)))
     assert len(pages) > 1
     assert all("Surfaces" in page for page in pages[:-1])
-
-
-def test_the_picture_keeps_its_place_and_shows_the_marks(film):
-    content = annotated_png(film, FINDINGS, REVIEW, CHICAGO)
-    picture = np.asarray(Image.open(io.BytesIO(content)))
-    assert picture.shape[1] == film.shape[1]
-    assert picture.shape[0] > film.shape[0]
-    colours = {tuple(colour) for colour in picture[: film.shape[0]].reshape(-1, 3)}
-    assert {(0xF2, 0x8E, 0x00), (0x6C, 0xC5, 0xFF), (0xFF, 0xF0, 0x6B)} <= colours
-    untouched = picture[:100, :100]
-    assert (untouched == film[:100, :100, None]).all()
-    strip = picture[film.shape[0] :]
-    assert (strip == np.array([0xE8, 0xED, 0xF2])).all(axis=2).any()
-
-
-def test_marks_at_the_edge_and_tiny_films_are_drawn():
-    tiny = np.full((40, 60), 128, np.uint8)
-    edge = signed_finding(9, Finding(FindingKind.CALCULUS, Box(-5, -5, 70, 50), Tooth("48")))
-    review = replace(REVIEW, findings=(edge,))
-    with Image.open(io.BytesIO(annotated_png(tiny, [edge], review, CHICAGO))) as picture:
-        assert picture.width == 60
-
-
-@pytest.mark.parametrize(
-    "array",
-    [np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint16), np.zeros((0, 4), np.uint8)],
-)
-def test_what_is_no_grey_picture_is_refused(array):
-    with pytest.raises(InvalidInput):
-        annotated_png(array, (), REVIEW, CHICAGO)
