@@ -18,6 +18,8 @@ from node.db.session import open_database
 from node.errors import BitewingError
 
 _LOW_DISK_GB = 5.0
+#: Keys whose values the first line tells anyway.
+_SAID = {("node", key) for key in ("location_id", "mode", "time_zone", "data_dir")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,22 @@ def _guarded(name: str, check: Callable[[Config], CheckResult], config: Config) 
 def _check_config(config: Config) -> CheckResult:
     node = config.node
     words = f"location {node.location_id}, mode {node.mode.value}, zone {node.time_zone}, "
-    return CheckResult("config", "ok", words + f"data in {node.data_dir.absolute()}")
+    words += f"data in {node.data_dir.absolute()}"
+    settings = _changed(config)
+    return CheckResult(
+        "config", "ok", words + (f"; set: {', '.join(settings)}" if settings else "")
+    )
+
+
+def _changed(config: Config) -> list[str]:
+    """List every key that differs from its default, ``section.key = value``; secrets masked."""
+    given, default = config.model_dump(), Config().model_dump()
+    return [
+        f"{section}.{key} = {value}"
+        for section, values in given.items()
+        for key, value in values.items()
+        if value != default[section][key] and (section, key) not in _SAID
+    ]
 
 
 def _check_database(config: Config) -> CheckResult:

@@ -47,6 +47,7 @@ def test_check_gives_a_verdict_for_each_part(tmp_path: Path) -> None:
     for name in ("config", "database", "disk", "dicom", "web", "weights", "pms"):
         assert f"  {name}" in done.stdout
     assert "mode silent" in done.stdout
+    assert "set: dicom.port = 0" in done.stdout
 
 
 def test_check_fails_for_wrong_weights_and_an_absent_pms(tmp_path: Path) -> None:
@@ -66,6 +67,7 @@ def test_check_fails_for_wrong_weights_and_an_absent_pms(tmp_path: Path) -> None
     assert done.returncode == 2
     assert "FAIL  weights" in done.stdout
     assert "FAIL  pms" in done.stdout
+    assert "pms.customer_key = **********" in done.stdout
     assert "SECRET-KEY" not in done.stdout + done.stderr
 
 
