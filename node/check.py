@@ -10,12 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from pms_writeback.practice import open_pms
-
 from node.config import Config
 from node.db.migrate import current_revision, head_revision
 from node.db.session import open_database
 from node.errors import BitewingError
+from pms_writeback.practice import open_pms
 
 _LOW_DISK_GB = 5.0
 #: Keys whose values the first line tells anyway.
