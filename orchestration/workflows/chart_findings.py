@@ -86,16 +86,17 @@ class Charting:
         signed, visit = self._read(study_id, version)
         if visit is None:
             return self._close_case(study_id, version, "waits_for_patient")
-        commands = self._commands(signed, visit)
+        commands = [(visit.patient_id, *each) for each in self._commands(signed, visit)]
+        commands += self._closed_flags(study_id)
         with begin(self.db, self._actor, "chart.queued") as tx:
-            for key, command in commands:
+            for patient_id, key, command in commands:
                 outbox.queue(
                     tx,
                     self.engine,
                     self.store,
                     key=key,
                     command=command,
-                    patient_id=visit.patient_id,
+                    patient_id=patient_id,
                     study_id=study_id,
                     review_version=version,
                 )
@@ -107,7 +108,7 @@ class Charting:
         commands = [self._note(signed, visit), *self._documents(signed, visit)]
         if any(f.disposition in _PLANNED for f in signed.findings):
             commands.append(self._plan(signed, visit))
-        return commands + self._closed_tasks(signed, visit)
+        return commands
 
     def _note(self, signed: SignedReview, visit: _Visit) -> tuple[str, Command]:
         key, ref = self._key(signed, "note")
@@ -121,16 +122,28 @@ class Charting:
         text = notes.plan_task(signed, zone=self.config.zone, ref=ref)
         return key, CreateTask(visit.patient_key, text, ref)
 
-    def _closed_tasks(self, signed: SignedReview, visit: _Visit) -> list[tuple[str, Command]]:
+    def _closed_flags(self, study_id: str) -> list[tuple[str, str, Command]]:
+        """Close the tasks that flagged the study, each in the chart where it was made.
+
+        The study may have been linked to another patient since.
+        """
         with read(self.db) as conn:
             flags = conn.execute(
-                sa.select(pms_command.c.key, pms_command.c.ref).where(
-                    pms_command.c.study_id == signed.study_id,
+                sa.select(
+                    pms_command.c.key,
+                    pms_command.c.ref,
+                    pms_command.c.patient_id,
+                    patient.c.pms_key,
+                )
+                .join(patient, patient.c.id == pms_command.c.patient_id)
+                .where(
+                    pms_command.c.study_id == study_id,
                     pms_command.c.kind == CreateTask.__name__,
                     pms_command.c.key.like("flag:%"),
                 )
+                .order_by(pms_command.c.created_at)
             ).all()
-        return [(f"close:{f.key}", CloseTask(visit.patient_key, f.ref)) for f in flags]
+        return [(f.patient_id, f"close:{f.key}", CloseTask(f.pms_key, f.ref)) for f in flags]
 
     def _documents(self, signed: SignedReview, visit: _Visit) -> list[tuple[str, Command]]:
         originals, annotated, pages = [], [], []

@@ -143,3 +143,18 @@ def test_what_was_signed_for_one_patient_never_reaches_another(practice: Practic
     with read(practice.db) as conn:
         owners = set(conn.execute(sa.select(pms_command.c.patient_id)).scalars())
     assert other not in owners
+
+
+def test_a_flag_is_closed_in_the_chart_where_it_stands(practice: Practice) -> None:
+    assert practice.sweep() == 1
+    until(lambda: practice.states() == {"done"})
+    with read(practice.db) as conn:
+        other = conn.execute(
+            sa.select(patient.c.id).where(patient.c.id != practice.patient_id).limit(1)
+        ).scalar_one()
+    practice.set_study(patient_id=other, appointment_id=None, match_state=MatchState.LINKED.value)
+    practice.sign()
+    until(practice.is_delivered)
+    flag = practice.sandbox.rows("tasks")[-1]
+    assert "waiting for review" in flag["Descript"]
+    assert flag["TaskStatus"] == "Done"
