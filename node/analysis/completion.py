@@ -6,12 +6,16 @@ from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
+from node.analysis.findings import store_failure
 from node.db.session import Actor, Tx, begin, read
-from node.db.tables import instance, study
+from node.db.tables import event, instance, study
 from node.domain import jobs
 from node.domain.events import EventKind
 from node.domain.study import InstanceState, StudyState
 from node.engine import ANALYSIS, STUDIES, DurableEngine
+
+#: The engine's words for runs that it will not go on with.
+_BROKEN = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
 def complete_quiet_studies(
@@ -89,23 +93,49 @@ def requeue_forgotten_images(
     """Queue the analysis of images that wait without one; the key makes a repeat harmless.
 
     Store and queue commit together, so this finds something only after a restore from a backup.
+    An image whose run broke off by an error of ours is marked failed, so that its study goes on
+    and a person can try again. Returns how many images were queued.
     """
-    with read(db) as conn:
-        waiting = list(
-            conn.execute(
-                sa.select(instance.c.id).where(
-                    instance.c.location_id == actor.location_id,
-                    instance.c.state == InstanceState.RECEIVED.value,
-                    instance.c.received_at < older_than,
-                )
-            ).scalars()
-        )
-    lost = [image for image in waiting if engine.status(jobs.analyse_key(image)) is None]
+    lost: list[tuple[str, int]] = []
+    for image_id, study_id, attempt in _long_waiting(db, actor, older_than):
+        status = engine.status(jobs.analyse_key(image_id, attempt))
+        if status is None:
+            lost.append((image_id, attempt))
+        elif status in _BROKEN:
+            _mark_broken(db, actor, image_id, study_id)
     if lost:
         with begin(db, actor, "analysis.requeued") as tx:
-            for image in lost:
-                engine.enqueue(
-                    tx.conn, ANALYSIS, jobs.ANALYSE_IMAGE, jobs.analyse_key(image), image
-                )
+            for image_id, attempt in lost:
+                key = jobs.analyse_key(image_id, attempt)
+                engine.enqueue(tx.conn, ANALYSIS, jobs.ANALYSE_IMAGE, key, image_id)
             tx.record("instances", count=len(lost))
     return len(lost)
+
+
+def _long_waiting(db: sa.Engine, actor: Actor, older_than: datetime) -> list[tuple[str, str, int]]:
+    """Read image, study and number of the run of what waits; one event ends each try."""
+    tries = (
+        sa.select(sa.func.count())
+        .where(
+            event.c.location_id == actor.location_id,
+            event.c.kind == EventKind.IMAGE_ANALYSED.value,
+            event.c.subject == instance.c.id,
+        )
+        .scalar_subquery()
+    )
+    with read(db) as conn:
+        rows = conn.execute(
+            sa.select(instance.c.id, instance.c.study_id, tries.label("attempt")).where(
+                instance.c.location_id == actor.location_id,
+                instance.c.state == InstanceState.RECEIVED.value,
+                instance.c.received_at < older_than,
+            )
+        ).all()
+    return [(row.id, row.study_id, row.attempt) for row in rows]
+
+
+def _mark_broken(db: sa.Engine, actor: Actor, image_id: str, study_id: str) -> None:
+    reason = "the analysis broke off by an error of the node; try it again"
+    store_failure(db, actor, image_id, InstanceState.FAILED, reason)
+    with begin(db, actor, "study.finished") as tx:
+        tx.record(f"study:{study_id}", ready=make_ready(tx, study_id))

@@ -21,14 +21,14 @@ from node.analysis.inference import InferenceProcess
 from node.analysis.workflows import Analyser
 from node.config import AnalysisSection
 from node.db.session import Actor, begin, read
-from node.db.tables import analysis_run, finding, instance, study, tooth_mark
+from node.db.tables import analysis_run, event, finding, instance, study, tooth_mark
 from node.dicom.instances import FolderStore
 from node.dicom.store import Incoming, receive
 from node.domain import jobs
 from node.domain.findings import Box, Finding, FindingKind, ImageAnalysis, ModelVersion, ToothMark
 from node.domain.findings import View as ImageView
 from node.domain.teeth import Tooth
-from node.engine import ANALYSIS, DurableEngine
+from node.engine import DurableEngine
 from tests.node.analysis.test_inference import write_image
 
 pytest.importorskip("torch")
@@ -237,12 +237,31 @@ def test_new_models_replace_undecided_suggestions_only(house: House) -> None:
 
 def test_a_forgotten_image_is_queued_again(house: House) -> None:
     image = house.send(generate_uid())
-    _until(lambda: house.state(image)[0] == "analysed")
-    with begin(house.db, ACTOR, "test") as tx:
+    _until(lambda: house.engine.status(jobs.analyse_key(image)) == "SUCCESS")
+    with begin(house.db, ACTOR, "test") as tx:  # as a restore from before its run leaves it
         tx.conn.execute(instance.update().values(state="received"))
+        tx.conn.execute(event.delete().where(event.c.subject == image))
+        for name in ("operation_outputs", "workflow_status"):
+            tx.conn.execute(sa.table(name).delete())
     later = datetime.now(UTC) + timedelta(hours=1)
+    assert requeue_forgotten_images(house.db, house.engine, ACTOR, later) == 1
     assert requeue_forgotten_images(house.db, house.engine, ACTOR, later) == 0, "its run is known"
-    with begin(house.db, ACTOR, "test") as tx:
-        key = jobs.analyse_key(image, 1)
-        house.engine.enqueue(tx.conn, ANALYSIS, jobs.ANALYSE_IMAGE, key, image)
     _until(lambda: house.state(image)[0] == "analysed")
+
+
+def test_an_image_whose_run_broke_says_so_and_holds_no_study_up(house: House) -> None:
+    def broken(path: Path) -> ImageAnalysis:
+        raise ZeroDivisionError
+
+    house.inference.analyse = broken  # type: ignore[method-assign]
+    uid = generate_uid()
+    image = house.send(uid)
+    _until(lambda: house.engine.status(jobs.analyse_key(image)) == "ERROR")
+    house.quiet()
+    later = datetime.now(UTC) + timedelta(hours=1)
+    requeue_forgotten_images(house.db, house.engine, ACTOR, later)
+    state, reason = house.state(image)
+    assert state == "failed"
+    assert reason
+    _until(lambda: house.study(uid).state == "ready")
+    assert requeue_forgotten_images(house.db, house.engine, ACTOR, later) == 0
