@@ -208,7 +208,9 @@ class Accounts:
                 self._seen.pop(next(iter(self._seen)))
         if last is None or now.minute != last.minute or now - last > _TOUCH_EVERY:
             try:
-                self._update(session, "session.used", last_seen_at=now)
+                # a request under way must not open a screen that was locked meanwhile
+                is_open = web_session.c.last_seen_at > _LOCKED
+                self._update(session, "session.used", is_open, last_seen_at=now)
             except Retryable:  # a busy database must not keep anybody from reading
                 log.warning("a session's use could not be written down")
 
@@ -228,11 +230,18 @@ class Accounts:
             self._seen[session.token_hash] = now
         self._update(session, "session.proved", last_seen_at=now, proved_at=now)
 
-    def _update(self, session: Session, action: str, **values: datetime) -> None:
+    def _update(
+        self,
+        session: Session,
+        action: str,
+        condition: sa.ColumnElement[bool] | None = None,
+        **values: datetime,
+    ) -> None:
+        condition = sa.true() if condition is None else condition
         with begin(self._db, session.actor, action) as tx:
             tx.conn.execute(
                 web_session.update()
-                .where(web_session.c.token_hash == session.token_hash)
+                .where(web_session.c.token_hash == session.token_hash, condition)
                 .values(**values)
             )
             tx.record(f"user:{session.user_id}")

@@ -56,6 +56,7 @@ class Live:
         self._web = web
         self._listeners: set[_Listener] = set()
         self._task: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
         self._sent: deque[int] = deque(maxlen=4 * _LOOK_BACK)
         self._last = 0
         self._is_closing = False
@@ -71,11 +72,12 @@ class Live:
 
     async def start(self) -> None:
         """Begin to follow, unless that runs already."""
-        if self._task is None or self._task.done():
-            self._last = await run_in_threadpool(self._last_seq)
-            self._sent.clear()
-            self._sent.extend(await run_in_threadpool(self._recent))
-            self._task = asyncio.create_task(self._follow())
+        async with self._starting:
+            if self._task is None or self._task.done():
+                self._last = await run_in_threadpool(self._last_seq)
+                self._sent.clear()
+                self._sent.extend(await run_in_threadpool(self._recent))
+                self._task = asyncio.create_task(self._follow())
 
     def leave(self, listener: _Listener) -> None:
         """Close a stream."""

@@ -271,11 +271,22 @@ def _counts(facts: Facts, left: int) -> DecisionCounts:
 
 
 def _amend_reason(conn: sa.Connection, facts: Facts) -> str:
-    if facts.study.review_version == 0:
-        return ""
+    """Find the reason given since the last signature; an earlier one was for another version."""
+    last_signed_at = (
+        sa.select(review.c.signed_at)
+        .where(
+            review.c.study_id == facts.study.id,
+            review.c.version == facts.study.review_version,
+        )
+        .scalar_subquery()
+    )
     data = conn.execute(
         sa.select(operation.c.data)
-        .where(operation.c.study_id == facts.study.id, operation.c.kind == "amend")
+        .where(
+            operation.c.study_id == facts.study.id,
+            operation.c.kind == "amend",
+            operation.c.at > last_signed_at,
+        )
         .order_by(operation.c.at.desc())
         .limit(1)
     ).scalar()

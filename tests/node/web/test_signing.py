@@ -165,6 +165,20 @@ def test_a_late_image_needs_a_reason_for_the_second_version(practice):
     assert dentist.sign(study_id, reason="one more image").status_code == 200
 
 
+def test_the_reason_of_an_earlier_amendment_is_not_taken_for_a_later_version(practice):
+    study_id, dentist = ready_to_sign(practice)
+    assert dentist.sign(study_id).status_code == 200
+    amend = {"reason": "wrong tooth"}
+    assert dentist.post(f"/api/studies/{study_id}/amend", amend).status_code == 200
+    assert dentist.sign(study_id).status_code == 200
+    practice.add_image(study_id, 2)
+    with practice.db.begin() as conn:
+        conn.execute(study.update().values(state="ready"))
+    dentist.see_all(study_id)
+    assert reasons(dentist.sign(study_id)) == {"reason"}
+    assert dentist.sign(study_id, reason="one more image").status_code == 200
+
+
 def test_only_weak_suggestions_may_expressly_be_left(practice):
     study_id = practice.analysed_study()
     dentist = practice.sign_in("dentist")

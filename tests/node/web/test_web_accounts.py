@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from node.db.tables import audit, user_account, web_session
 from node.errors import InvalidInput, Rejected
-from node.web.accounts import create_user
+from node.web.accounts import Accounts, create_user
 
 PASSWORD = "correct horse battery"
 
@@ -110,6 +110,17 @@ def test_an_idle_screen_is_locked_until_the_password_is_given(practice):
     assert wrong.json()["type"] == "credentials"
     assert dentist.post("/api/prove", {"password": PASSWORD}).json()["is_locked"] is False
     assert dentist.get("/api/worklist").status_code == 200
+
+
+def test_a_request_under_way_does_not_unlock_a_screen_that_was_just_locked(practice):
+    practice.sign_in("dentist")
+    accounts = Accounts(practice.db, "main", timedelta(minutes=5), timedelta(hours=8))
+    token, session = accounts.sign_in("dentist", PASSWORD)
+    accounts.lock(session)
+    accounts.touch(session)
+    assert accounts.find(token).is_locked
+    accounts.prove(session, PASSWORD)
+    assert not accounts.find(token).is_locked
 
 
 def test_an_abandoned_screen_locks_though_the_page_refreshes_by_itself(practice):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 from node.db.session import begin
 from node.domain.events import EventKind
+from node.web.live import Live
 from node.web.pages import render
 from node.web.shapes import Boot
 
@@ -175,6 +177,22 @@ def test_a_browser_that_missed_too_much_is_told_to_fetch_everything(practice):
             tx.append_event(EventKind.REVIEW_CHANGED, study_id, f"review:{number}")
     (news,) = Stream(practice.sign_in("dentist"), after=0).wait_for(1)
     assert (news["kind"], news["seq"]) == ("resync", 501)
+
+
+def test_two_streams_opened_at_once_are_fed_by_one_follower(practice):
+    async def open_two() -> int:
+        live = Live(practice.app.state.web)
+        before = len(asyncio.all_tasks())
+        listeners = [live.join("one"), live.join("two")]
+        await asyncio.gather(live.start(), live.start())
+        followers = len(asyncio.all_tasks()) - before
+        for listener in listeners:
+            live.leave(listener)
+        while len(asyncio.all_tasks()) > before:
+            await asyncio.sleep(0.01)
+        return followers
+
+    assert asyncio.run(asyncio.wait_for(open_two(), 20)) == 1
 
 
 def test_events_of_another_location_stay_there(open_practice):
