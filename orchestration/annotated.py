@@ -8,7 +8,7 @@ from datetime import tzinfo
 from PIL import Image
 
 from node.dicom.annotation import Pixels, annotate, mark, writable
-from node.domain.review import SignedReview
+from node.domain.review import NOT_CLEARED, SignedReview
 from pms_writeback import notes
 
 
@@ -31,7 +31,7 @@ def annotated_png(grey8: Pixels, image_id: str, signed: SignedReview, zone: tzin
     banner = (
         f"AI-assisted ({notes.model_names(signed)}), signed by "
         f"{writable(notes.signer(signed), 'the reader')} on "
-        f"{notes.local_time(signed.signed_at, zone)}. {notes.NOT_CLEARED}"
+        f"{notes.local_time(signed.signed_at, zone)}. {NOT_CLEARED}"
     )
     return encode_png(annotate(grey8, marks, [banner]))
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 from datetime import datetime, tzinfo
 
 from node.domain.findings import CariesDepth, DecisionState, Disposition, FindingKind
-from node.domain.review import SignedFinding, SignedReview
+from node.domain.review import NOT_CLEARED, SignedFinding, SignedReview
 from node.domain.teeth import Surface
 from pms_writeback.pms import with_ref
 
-NOT_CLEARED = "Research and quality-improvement use. Not cleared as a medical device."
 NOTHING_RECORDED = "No findings recorded. That does not mean no disease."
 
 _KINDS = {

@@ -307,7 +307,6 @@ class Support(Enum):
 
     SUPPORTED = "supported"
     NEEDS_VERSION = "needs version"
-    NOT_LICENSED = "not licensed"
     UNSUPPORTED = "unsupported"
 
 

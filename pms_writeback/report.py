@@ -31,7 +31,7 @@ from reportlab.platypus import (
 )
 from reportlab.platypus.frames import Frame
 
-from node.domain.review import SignedFinding, SignedReview
+from node.domain.review import NOT_CLEARED, SignedFinding, SignedReview
 from pms_writeback import notes
 from pms_writeback.lettering import BOLD, REGULAR, register_fonts, writable
 
@@ -75,7 +75,7 @@ def compose_report(
         creator=f"Bitewing {signed.software_version}",
     )
     frame = Frame(_MARGIN, 0.75 * inch, _WIDTH, LETTER[1] - 0.75 * inch - _MARGIN, 0, 0, 0, 0)
-    foot = f"{notes.NOT_CLEARED}  Review version {signed.version}."
+    foot = f"{NOT_CLEARED}  Review version {signed.version}."
 
     def draw_foot(canvas: Canvas, _document: object) -> None:
         canvas.setFont(REGULAR, 7)

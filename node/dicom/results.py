@@ -46,13 +46,12 @@ from node.dicom.measurements import (
     summary_group,
 )
 from node.domain.findings import ModelVersion
-from node.domain.review import SignedReview
+from node.domain.review import NOT_CLEARED, SignedReview
 from node.errors import InvalidInput, Rejected
 
 PRELIMINARY_DESCRIPTION = "AI-ASSISTED PRELIMINARY - NOT VERIFIED"
 SIGNED_DESCRIPTION = "AI-assisted findings, signed"
 ANNOTATED_DESCRIPTION = "AI-assisted findings, signed, annotated copy"
-NOT_CLEARED = "Research and quality-improvement use. Not cleared as a medical device."
 
 
 class Algorithms(Enum):

@@ -31,6 +31,9 @@ from node.errors import InvalidInput
 
 Json = Mapping[str, object]
 
+#: Stands on everything that is made from a signed review.
+NOT_CLEARED = "Research and quality-improvement use. Not cleared as a medical device."
+
 
 @dataclass(frozen=True, slots=True)
 class SignedFinding:

@@ -107,6 +107,7 @@ class Publisher:
                     dicom_result.c.study_id,
                     dicom_result.c.review_version,
                     study.c.state.label("study_state"),
+                    study.c.match_state,
                 )
                 .join(dicom_result, dicom_result.c.id == dicom_delivery.c.result_id)
                 .join(study, study.c.id == dicom_result.c.study_id)
@@ -119,7 +120,7 @@ class Publisher:
             if peer is None:
                 raise Rejected("this peer is no longer configured")
             if row.review_version == 0:
-                self._still_early(row.study_state, peer)
+                self._still_early(StudyState(row.study_state), MatchState(row.match_state), peer)
             self.send(self.store.path(row.storage_key), peer)
         except (Rejected, InvalidInput) as error:
             self._close(delivery_id, row.study_id, "failed", str(error))
@@ -131,11 +132,13 @@ class Publisher:
         """Whether a peer may have what nobody signed: it asked, and the mode shows suggestions."""
         return peer.preliminary and self.config.node.mode is Mode.ASSIST
 
-    def _still_early(self, study_state: str, peer: PeerSection) -> None:
+    def _still_early(self, state: StudyState, match: MatchState, peer: PeerSection) -> None:
         """Check again, just before sending, that a preliminary report may leave."""
         if not self._may_be_early(peer):
             raise Rejected("this peer takes no preliminary reports any more")
-        if study_state == StudyState.SIGNED.value:
+        if not match.is_certain:
+            raise Rejected("it is no longer certain whose study this is")
+        if state is StudyState.SIGNED:
             raise Rejected("the study was signed first; the signed report takes its place")
 
     def _signed(

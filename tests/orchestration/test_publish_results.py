@@ -232,6 +232,14 @@ def test_a_late_preliminary_report_gives_way_to_the_signed_one(practice: Practic
     assert publisher.publish(practice.study_id, 0, 0) == 0
 
 
+def test_a_preliminary_report_of_a_study_now_in_doubt_stays(practice: Practice) -> None:
+    _suggest(practice)
+    publisher = _register(practice, _peer(_free_port(), preliminary=True))
+    publisher.publish(practice.study_id, 0, 0)
+    practice.set_study(match_state=MatchState.AMBIGUOUS.value)
+    assert publisher.deliver(_only_delivery(practice)) == "failed"
+
+
 def test_a_report_without_models_says_that_none_ran(practice: Practice) -> None:
     _suggest(practice)
     publisher = _register(practice, _peer(_free_port()))
