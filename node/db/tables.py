@@ -465,7 +465,7 @@ dicom_delivery = sa.Table(
     _location(),
     _ref("result_id", "dicom_result"),
     sa.Column("peer", sa.String(32), nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),  # queued done failed
+    sa.Column("state", sa.String(16), nullable=False),  # queued done failed withdrawn
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error", sa.String(255), nullable=False, server_default=""),
     _at("updated_at"),

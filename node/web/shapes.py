@@ -411,7 +411,7 @@ class Delivery(_Shape):
     kind: Literal["SR", "SC"]
     version: int
     peer: str
-    state: str  # queued done failed
+    state: str  # queued done failed withdrawn
     attempts: int
     error: str
     updated_at: datetime

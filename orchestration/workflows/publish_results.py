@@ -119,8 +119,10 @@ class Publisher:
         try:
             if peer is None:
                 raise Rejected("this peer is no longer configured")
-            if row.review_version == 0:
-                self._still_early(StudyState(row.study_state), MatchState(row.match_state), peer)
+            state, match = StudyState(row.study_state), MatchState(row.match_state)
+            if row.review_version == 0 and (reason := self._withdrawal(state, match, peer)):
+                self._close(delivery_id, row.study_id, "withdrawn", reason)
+                return "withdrawn"
             self.send(self.store.path(row.storage_key), peer)
         except (Rejected, InvalidInput) as error:
             self._close(delivery_id, row.study_id, "failed", str(error))
@@ -132,14 +134,15 @@ class Publisher:
         """Whether a peer may have what nobody signed: it asked, and the mode shows suggestions."""
         return peer.preliminary and self.config.node.mode is Mode.ASSIST
 
-    def _still_early(self, state: StudyState, match: MatchState, peer: PeerSection) -> None:
-        """Check again, just before sending, that a preliminary report may leave."""
+    def _withdrawal(self, state: StudyState, match: MatchState, peer: PeerSection) -> str:
+        """Say why a preliminary report may not leave any more; empty when it still may."""
         if not self._may_be_early(peer):
-            raise Rejected("this peer takes no preliminary reports any more")
+            return "this peer takes no preliminary reports any more"
         if not match.is_certain:
-            raise Rejected("it is no longer certain whose study this is")
+            return "it is no longer certain whose study this is"
         if state is StudyState.SIGNED:
-            raise Rejected("the study was signed first; the signed report takes its place")
+            return "the study was signed first; the signed report takes its place"
+        return ""
 
     def _signed(
         self, study_id: str, version: int, images: Sequence[_Image]

@@ -212,7 +212,7 @@ def test_silent_mode_sends_nothing_before_the_signature(practice: Practice) -> N
     practice.config = practice.config.model_copy(update={"node": silent})
     publisher = _register(practice, peer)
     assert publisher.publish(practice.study_id, 0, 0) == 0
-    assert publisher.deliver(_only_delivery(practice)) == "failed", "queued before the switch"
+    assert publisher.deliver(_only_delivery(practice)) == "withdrawn", "queued before the switch"
 
 
 def test_a_peer_that_opted_out_gets_nothing_queued_before(practice: Practice) -> None:
@@ -220,7 +220,7 @@ def test_a_peer_that_opted_out_gets_nothing_queued_before(practice: Practice) ->
     port = _free_port()
     _register(practice, _peer(port, preliminary=True)).publish(practice.study_id, 0, 0)
     publisher = _register(practice, _peer(port))
-    assert publisher.deliver(_only_delivery(practice)) == "failed"
+    assert publisher.deliver(_only_delivery(practice)) == "withdrawn"
 
 
 def test_a_late_preliminary_report_gives_way_to_the_signed_one(practice: Practice) -> None:
@@ -228,7 +228,7 @@ def test_a_late_preliminary_report_gives_way_to_the_signed_one(practice: Practic
     publisher = _register(practice, _peer(_free_port(), preliminary=True))
     publisher.publish(practice.study_id, 0, 0)
     practice.set_study(state=StudyState.SIGNED.value, review_version=1)
-    assert publisher.deliver(_only_delivery(practice)) == "failed"
+    assert publisher.deliver(_only_delivery(practice)) == "withdrawn"
     assert publisher.publish(practice.study_id, 0, 0) == 0
 
 
@@ -237,7 +237,7 @@ def test_a_preliminary_report_of_a_study_now_in_doubt_stays(practice: Practice) 
     publisher = _register(practice, _peer(_free_port(), preliminary=True))
     publisher.publish(practice.study_id, 0, 0)
     practice.set_study(match_state=MatchState.AMBIGUOUS.value)
-    assert publisher.deliver(_only_delivery(practice)) == "failed"
+    assert publisher.deliver(_only_delivery(practice)) == "withdrawn"
 
 
 def test_a_report_without_models_says_that_none_ran(practice: Practice) -> None:
