@@ -191,7 +191,8 @@ class _Placed:
         dx, dy = xs - self.x, (ys - self.y) * -self.crown_sign
         cos, sin = math.cos(self.tilt), math.sin(self.tilt)
         u, v = dx * cos + dy * sin, -dx * sin + dy * cos
-        return u - self.lean * np.clip(-v, 0, None), v
+        leaning = u - self.lean * np.clip(-v, 0, None)
+        return np.asarray(leaning, np.float32), np.asarray(v, np.float32)
 
     def film(self, u: float, v: float) -> Point:
         """Tooth mm to film mm."""
@@ -211,7 +212,7 @@ class _Placed:
         )
         share = np.clip(v / self.root, 0.0, 1.0)
         root = self.neck * (1.0 - 0.30 * share - 0.62 * share**2.6)
-        return np.where(v < 0, crown, np.maximum(root, 0.3)).astype(np.float32) / 2
+        return np.asarray(np.where(v < 0, crown, np.maximum(root, 0.3)), np.float32) / 2
 
 
 def _pick(rng: np.random.Generator, low: float, high: float) -> float:
@@ -295,9 +296,11 @@ def _crown_top(tooth: _Placed, u: Map) -> Map:
     """Height of the occlusal outline above the CEJ at `u`, mm: cusps and grooves."""
     share = np.clip(np.abs(u) / (tooth.width / 2), 0, 1)
     if tooth.cusps == 1:
-        return tooth.crown * (1.0 - 0.07 * share**2)
+        return np.asarray(tooth.crown * (1.0 - 0.07 * share**2), np.float32)
     waves = np.cos(u / tooth.width * 2 * math.pi * (tooth.cusps - 1) + tooth.cusp_phase)
-    return tooth.crown * (0.95 + tooth.cusp_height * waves - 0.12 * share**4)
+    return np.asarray(
+        tooth.crown * (0.95 + tooth.cusp_height * waves - 0.12 * share**4), np.float32
+    )
 
 
 def _root_shape(tooth: _Placed, u: Map, v: Map) -> Map:
@@ -309,7 +312,7 @@ def _root_shape(tooth: _Placed, u: Map, v: Map) -> Map:
     half = tooth.half_width(v) * close
     whole = np.abs(u) / half
     if tooth.spread == 0.0:
-        return whole.astype(np.float32)
+        return np.asarray(whole, np.float32)
     trunk = 0.28 * tooth.root
     share = np.clip((v - trunk) / (tooth.root - trunk), 0, 1)
     offset = tooth.spread * tooth.neck / 2 * (0.75 + 0.45 * share)
@@ -317,7 +320,7 @@ def _root_shape(tooth: _Placed, u: Map, v: Map) -> Map:
     lobes = np.minimum(np.abs(u - offset), np.abs(u + offset)) / thin
     blend = np.clip(share / 0.3, 0, 1)
     blend = blend * blend * (3 - 2 * blend)
-    return np.where(v > trunk, (1 - blend) * whole + blend * lobes, whole).astype(np.float32)
+    return np.asarray(np.where(v > trunk, (1 - blend) * whole + blend * lobes, whole), np.float32)
 
 
 def _paint_tooth(scene: _Scene, tooth: _Placed) -> None:
@@ -355,7 +358,7 @@ def _paint_tooth(scene: _Scene, tooth: _Placed) -> None:
 def _shell(tooth: _Placed, v: Map) -> Map:
     """Enamel thickness at `v`, mm: full at the contact, thinning to nothing at the CEJ."""
     fade = np.clip(-v / (0.45 * tooth.crown), 0, 1)
-    return (tooth.enamel * (0.02 + 0.98 * fade**0.8)).astype(np.float32)
+    return np.asarray(tooth.enamel * (0.02 + 0.98 * fade**0.8), np.float32)
 
 
 def _pulp(tooth: _Placed, u: Map, v: Map) -> Map:
@@ -368,7 +371,7 @@ def _pulp(tooth: _Placed, u: Map, v: Map) -> Map:
     canal = (line < 0.055 * tooth.neck + 0.1) & (v > 0) & (v < 0.92 * tooth.root)
     soft = np.clip(1 - np.abs(u) / (0.24 * tooth.neck), 0, 1)
     path = np.where(chamber, 2.2 * soft, 0) + np.where(canal, 0.7, 0)
-    return cv2.GaussianBlur(path.astype(np.float32), (0, 0), 2.0)
+    return np.asarray(cv2.GaussianBlur(path.astype(np.float32), (0, 0), 2.0), np.float32)
 
 
 def _sides(tooth: _Placed) -> Iterator[tuple[Surface, int]]:
@@ -432,7 +435,7 @@ def _trabeculae(rng: np.random.Generator, scene: _Scene) -> Map:
     sizes = (_pick(rng, 0.12, 0.24), _pick(rng, 0.3, 0.6))
     small, large = (cv2.GaussianBlur(fine, (0, 0), s / scene.pixel_mm) for s in sizes)
     net = small / max(float(small.std()), 1e-6) - large / max(float(large.std()), 1e-6) * 0.5
-    return np.clip(net * _pick(rng, 0.12, 0.45), -0.9, 2.0).astype(np.float32)
+    return np.asarray(np.clip(net * _pick(rng, 0.12, 0.45), -0.9, 2.0), np.float32)
 
 
 def _paint_lesion(
@@ -549,7 +552,7 @@ def _expose(rng: np.random.Generator, scene: _Scene) -> npt.NDArray[np.uint16]:
     if rng.random() < 0.5:
         amount, radius = _pick(rng, 0.2, 1.2), _pick(rng, 0.08, 0.3) / scene.pixel_mm
         grey = np.clip(grey + amount * (grey - cv2.GaussianBlur(grey, (0, 0), radius)), 0, 1)
-    return np.round(grey * 4095).astype(np.uint16)
+    return np.asarray(np.round(grey * 4095), np.uint16)
 
 
 def _collimate(rng: np.random.Generator, pixels: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
