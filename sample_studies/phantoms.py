@@ -212,7 +212,7 @@ class _Placed:
         )
         share = np.clip(v / self.root, 0.0, 1.0)
         root = self.neck * (1.0 - 0.30 * share - 0.62 * share**2.6)
-        return np.asarray(np.where(v < 0, crown, np.maximum(root, 0.3)), np.float32) / 2
+        return np.asarray(np.where(v < 0, crown, np.maximum(root, 0.3)) / 2, np.float32)
 
 
 def _pick(rng: np.random.Generator, low: float, high: float) -> float:
