@@ -25,7 +25,6 @@ from node.domain.findings import (
     CariesDepth,
     Finding,
     FindingKind,
-    Geometry,
     Line,
     ModelVersion,
     Point,
@@ -60,7 +59,10 @@ NORMAL_MM = 2.0
 
 _SAME_TOOTH_IOU = 0.6
 _CARIES_FLOOR = 0.02
-_SEARCH_CELLS = 3
+#: How far from where its tooth expects it a point may lie, cells up or down and sideways.
+_SEARCH_CELLS = (14, 3)
+#: A lesion smaller than this many square canvas pixels cannot be drawn.
+_LEAST_AREA_PX = 6.0
 _MAX_LESIONS = 40
 
 Array = np.ndarray
@@ -144,20 +146,19 @@ class IntraoralModel:
     def _caries(
         self, maps: dict[str, Array], seen: Sequence[_Seen], canvas: Canvas
     ) -> list[Finding]:
-        found: dict[object, Finding] = {}
-        for number, (row, column, score) in enumerate(lesion_peaks(maps["caries"][0])):
+        """Draw the strongest lesion of each surface; what has no outline or tooth is noise."""
+        found: dict[tuple[Tooth, str], Finding] = {}
+        for row, column, score in lesion_peaks(maps["caries"][0]):
             mask = lesion_mask(maps["outline"][0], row, column)
             owner, side = _owner(maps["tooth"], seen, mask, row, column)
-            surfaces = (surface_at(owner.tooth, side),) if owner else ()
-            key: object = (owner.tooth, side) if owner else number
-            shape = _shape(maps["outline"][0], mask, row, column, canvas)
-            if key in found or shape is None:
-                continue  # the strongest mark of a surface stands for it
-            found[key] = Finding(
+            shape = _shape(maps["outline"][0], mask, canvas)
+            if owner is None or shape is None or (owner.tooth, side) in found:
+                continue
+            found[(owner.tooth, side)] = Finding(
                 FindingKind.CARIES,
                 shape,
-                owner.tooth if owner else None,
-                surfaces,
+                owner.tooth,
+                (surface_at(owner.tooth, side),),
                 depth=_depth(maps["depth"], mask),
                 probability=score,
                 model=self.version,
@@ -298,8 +299,9 @@ def _points(
 def _nearby(heat: Array, x: float, y: float) -> tuple[Point, float] | None:
     """Find the warmest cell near (x, y) cells and the centre of its warmth, in canvas pixels."""
     row, col = int(np.floor(y)), int(np.floor(x))
-    top, left = max(row - _SEARCH_CELLS, 0), max(col - _SEARCH_CELLS, 0)
-    window = heat[top : max(row + _SEARCH_CELLS + 1, 0), left : max(col + _SEARCH_CELLS + 1, 0)]
+    down, side = _SEARCH_CELLS
+    top, left = max(row - down, 0), max(col - side, 0)
+    window = heat[top : max(row + down + 1, 0), left : max(col + side + 1, 0)]
     if window.size == 0:
         return None
     at = int(np.argmax(window))
@@ -353,8 +355,8 @@ def _owner(
     return best[1], "left" if x < middle else "right"
 
 
-def _shape(outline: Array, mask: Array, row: int, column: int, canvas: Canvas) -> Geometry | None:
-    """Draw round the lesion's part of the outline map; a box when it is too small to draw."""
+def _shape(outline: Array, mask: Array, canvas: Canvas) -> Polygon | None:
+    """Draw round the lesion's part of the outline map; None when there is nothing to draw."""
     pad = np.where(cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0, outline, 0)
     size = (outline.shape[1] * CELL, outline.shape[0] * CELL)
     fine = cv2.resize(pad.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
@@ -362,13 +364,11 @@ def _shape(outline: Array, mask: Array, row: int, column: int, canvas: Canvas) -
         (fine > 0.5).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
     )
     ring = max(rings, key=cv2.contourArea, default=None)
-    if ring is not None and cv2.contourArea(ring) >= 6:
-        smooth = cv2.approxPolyDP(ring, 0.7, True)[:, 0, :].astype(float) + 0.5
-        points = [canvas.to_film((float(x), float(y))) for x, y in smooth]
-        if len(points) >= 3:
-            return Polygon(tuple(points[:500]))
-    x, y = (column + 0.5) * CELL, (row + 0.5) * CELL
-    return canvas.box((x - 1.5 * CELL, y - 1.5 * CELL, x + 1.5 * CELL, y + 1.5 * CELL))
+    if ring is None or cv2.contourArea(ring) < _LEAST_AREA_PX:
+        return None
+    smooth = cv2.approxPolyDP(ring, 0.7, True)[:, 0, :].astype(float) + 0.5
+    points = [canvas.to_film((float(x), float(y))) for x, y in smooth]
+    return Polygon(tuple(points[:500])) if len(points) >= 3 else None
 
 
 def _depth(deeper: Array, mask: Array) -> CariesDepth:

@@ -22,11 +22,15 @@ from training.evaluate import BoxPx, Figure, Found, Report, bootstrap, match
 from training.synthetic import LesionTruth, SyntheticFilm
 
 #: False caries marks a film is allowed on the tuning films.
-FALSE_PER_FILM = 0.4
+FALSE_PER_FILM = 0.3
+#: Marks below this are never shown, however rare.
+LEAST_CARIES = 0.1
 #: The specificity that the bone level to report from must reach on the tuning films.
 LEVEL_SPECIFICITY = 0.95
 #: Sites up to this level count as healthy when the level to report from is chosen, mm.
 HEALTHY_MM = 2.0
+#: Bone is reported from this level on at least: 2 mm plus the network's own error.
+LEAST_LEVEL_MM = 2.5
 #: A caries mark hits when its middle lies in the lesion's outline widened by this much, mm.
 _NEAR_MM = 0.5
 _DENTINE = (CariesDepth.D1, CariesDepth.D2, CariesDepth.D3)
@@ -84,7 +88,7 @@ def choose_thresholds(net: DenseNet, films: Sequence[SyntheticFilm]) -> dict[str
     tallies = [tally(film, reading) for film, reading in readings]
     false = sorted((score for t in tallies for score, hit in t.marks if not hit), reverse=True)
     allowed = int(FALSE_PER_FILM * len(films))
-    caries = false[allowed] if len(false) > allowed else 0.05
+    caries = max(LEAST_CARIES, false[allowed] if len(false) > allowed else 0.0)
     healthy = sorted(
         s.found_mm
         for t in tallies
@@ -96,7 +100,7 @@ def choose_thresholds(net: DenseNet, films: Sequence[SyntheticFilm]) -> dict[str
         "tooth": max(tooth, 0.1),
         "point": point,
         "caries": caries + 1e-4,
-        "level_mm": max(HEALTHY_MM, round(level, 1)),
+        "level_mm": max(LEAST_LEVEL_MM, round(level, 1)),
     }
 
 
