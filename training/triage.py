@@ -127,6 +127,8 @@ class TriageTask:
             self._photo,
             self._photo,
             self._negative,
+            self._negative,
+            self._negative,
             self._mount,
             self._detail,
         )
