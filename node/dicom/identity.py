@@ -175,7 +175,7 @@ def match_study(tx: Tx, study_id: str, config: Config) -> MatchOutcome:
     What a person linked stays, and so does a certain match that was already signed. Running it
     again has no further effect. Raises NotFound when the location has no such study.
     """
-    row = _study_row(tx.conn, tx.location_id, study_id)
+    row = _study_row(tx.conn, tx.location_id, study_id, is_locking=True)
     state = MatchState(row.match_state)
     is_signed = row.review_version > 0 or row.state == StudyState.SIGNED.value
     if state is MatchState.LINKED or (state.is_certain and is_signed):
@@ -248,7 +248,7 @@ def link_study(db: sa.Engine, actor: Actor, study_id: str, patient_id: str, conf
         The study was already signed for another patient.
     """
     with begin(db, actor, "study.linked") as tx:
-        row = _study_row(tx.conn, tx.location_id, study_id)
+        row = _study_row(tx.conn, tx.location_id, study_id, is_locking=True)
         person = tx.conn.execute(_people(tx.location_id, [patient_id])).first()
         if person is None:
             raise NotFound("there is no such patient at this location")
@@ -277,8 +277,11 @@ def link_study(db: sa.Engine, actor: Actor, study_id: str, patient_id: str, conf
         )
 
 
-def _study_row(conn: sa.Connection, location_id: str, study_id: str) -> sa.Row[tuple[object, ...]]:
-    row = conn.execute(
+def _study_row(
+    conn: sa.Connection, location_id: str, study_id: str, *, is_locking: bool = False
+) -> sa.Row[tuple[object, ...]]:
+    """Read a study and who it is said to be; locked, a signature at the same time waits for us."""
+    query = (
         sa.select(
             study,
             study_identity.c.patient_name,
@@ -288,7 +291,8 @@ def _study_row(conn: sa.Connection, location_id: str, study_id: str) -> sa.Row[t
         )
         .join(study_identity, study_identity.c.study_id == study.c.id)
         .where(study.c.id == study_id, study.c.location_id == location_id)
-    ).first()
+    )
+    row = conn.execute(query.with_for_update(of=study) if is_locking else query).first()
     if row is None:
         raise NotFound("there is no such study at this location")
     return row

@@ -22,7 +22,6 @@ from node.db.tables import (
     instance,
     patient,
     patient_identity,
-    pms_command,
     procedure,
     review,
     study,
@@ -38,11 +37,11 @@ from node.domain.study import MatchState
 from node.engine import DurableEngine
 from node.errors import InvalidInput
 from orchestration.annotated import annotated_png, encode_png
+from orchestration.flags import closing_commands
 from pms_writeback import notes, outbox, report
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
-    CloseTask,
     Command,
     CreateTask,
     UploadDocument,
@@ -128,22 +127,7 @@ class Charting:
         The study may have been linked to another patient since.
         """
         with read(self.db) as conn:
-            flags = conn.execute(
-                sa.select(
-                    pms_command.c.key,
-                    pms_command.c.ref,
-                    pms_command.c.patient_id,
-                    patient.c.pms_key,
-                )
-                .join(patient, patient.c.id == pms_command.c.patient_id)
-                .where(
-                    pms_command.c.study_id == study_id,
-                    pms_command.c.kind == CreateTask.__name__,
-                    pms_command.c.key.like("flag:%"),
-                )
-                .order_by(pms_command.c.created_at)
-            ).all()
-        return [(f.patient_id, f"close:{f.key}", CloseTask(f.pms_key, f.ref)) for f in flags]
+            return [*closing_commands(conn, study_id)]
 
     def _documents(self, signed: SignedReview, visit: _Visit) -> list[tuple[str, Command]]:
         originals, annotated, pages = [], [], []

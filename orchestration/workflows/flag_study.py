@@ -1,9 +1,9 @@
 """A task in the PMS says that a study waits for its reader.
 
 Started by: the sweep, for every study that is ready, certainly matched and unsigned, in assist
-mode. Writes: one task per generation of the study, ids and state only, no finding and no name; it
-is closed when the study is signed (`chart_findings`). Approved by: nobody, as nothing of the
-models is in it.
+mode. Writes: one task per generation of the study and patient, ids and state only, no finding and
+no name; it is closed when the study is signed (`chart_findings`) or linked to somebody else.
+Approved by: nobody, as nothing of the models is in it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,12 @@ from node.db.tables import patient, study, workflow_case
 from node.domain import jobs
 from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
+from orchestration.flags import closing_commands, flag_key
 from pms_writeback import notes, outbox
 from pms_writeback.payload import DocumentStore
 from pms_writeback.pms import CreateTask
 
 _WORKFLOW = "flag_study"
-
-
-def flag_key(study_id: str, generation: int) -> str:
-    """Key of the task that flags one generation of an unsigned study."""
-    return f"flag:{study_id}:{generation}"
 
 
 def sweep(
@@ -42,6 +38,21 @@ def sweep(
     return len(waiting)
 
 
+def _still_waits(tx: Tx, row: sa.Row) -> bool:  # type: ignore[type-arg]
+    """Look again under a lock: the study may have been signed or linked elsewhere meanwhile."""
+    now = tx.conn.execute(
+        sa.select(study.c.state, study.c.patient_id, study.c.match_state, study.c.generation)
+        .where(study.c.id == row.id)
+        .with_for_update()
+    ).one()
+    return bool(
+        now.state == StudyState.READY.value
+        and now.patient_id == row.patient_id
+        and now.generation == row.generation
+        and MatchState(now.match_state).is_certain
+    )
+
+
 def _unflagged(location_id: str) -> sa.Select:  # type: ignore[type-arg]
     # SQLAlchemy's Select is generic over its columns.
     flagged = (
@@ -50,7 +61,11 @@ def _unflagged(location_id: str) -> sa.Select:  # type: ignore[type-arg]
             workflow_case.c.location_id == location_id,
             workflow_case.c.workflow == _WORKFLOW,
             workflow_case.c.key
-            == study.c.id + sa.literal(":") + sa.cast(study.c.generation, sa.String),
+            == study.c.id
+            + sa.literal(":")
+            + sa.cast(study.c.generation, sa.String)
+            + sa.literal(":")
+            + study.c.patient_id,
         )
         .exists()
     )
@@ -80,12 +95,13 @@ def _flag(
     row: sa.Row,  # type: ignore[type-arg]
     config: Config,
 ) -> None:
-    key = flag_key(row.id, row.generation)
+    if not _still_waits(tx, row):
+        return
     case = {
         "id": new_id(),
         "location_id": tx.location_id,
         "workflow": _WORKFLOW,
-        "key": f"{row.id}:{row.generation}",
+        "key": f"{row.id}:{row.generation}:{row.patient_id}",
         "state": "flagged",
         "data": {"study_id": row.id, "generation": row.generation},
         "created_at": tx.now,
@@ -95,20 +111,7 @@ def _flag(
         return
     tx.record(f"study:{row.id}", generation=row.generation)
     if config.pms.kind != "none":
-        ref = outbox.ref_for(tx.location_id, key)
-        outbox.queue(
-            tx,
-            engine,
-            store,
-            key=key,
-            command=CreateTask(
-                patient_key=row.pms_key,
-                text=notes.review_task(row.accession_number, ref),
-                ref=ref,
-            ),
-            patient_id=row.patient_id,
-            study_id=row.id,
-        )
+        _queue_task(tx, engine, store, row)
     engine.enqueue(
         tx.conn,
         RESULTS,
@@ -117,4 +120,28 @@ def _flag(
         row.id,
         0,
         row.generation,
+    )
+
+
+def _queue_task(
+    tx: Tx,
+    engine: DurableEngine,
+    store: DocumentStore,
+    row: sa.Row,  # type: ignore[type-arg]
+) -> None:
+    for patient_id, key, command in closing_commands(tx.conn, row.id, but_of=row.patient_id):
+        outbox.queue(
+            tx, engine, store, key=key, command=command, patient_id=patient_id, study_id=row.id
+        )
+    key = flag_key(row.id, row.generation, row.patient_id)
+    ref = outbox.ref_for(tx.location_id, key)
+    text = notes.review_task(row.accession_number, ref)
+    outbox.queue(
+        tx,
+        engine,
+        store,
+        key=key,
+        command=CreateTask(patient_key=row.pms_key, text=text, ref=ref),
+        patient_id=row.patient_id,
+        study_id=row.id,
     )

@@ -158,3 +158,20 @@ def test_a_flag_is_closed_in_the_chart_where_it_stands(practice: Practice) -> No
     flag = practice.sandbox.rows("tasks")[-1]
     assert "waiting for review" in flag["Descript"]
     assert flag["TaskStatus"] == "Done"
+
+
+def test_a_study_linked_elsewhere_moves_its_flag(practice: Practice) -> None:
+    assert practice.sweep() == 1
+    until(lambda: practice.states() == {"done"})
+    with read(practice.db) as conn:
+        other = conn.execute(sa.select(patient.c.id).where(patient.c.pms_key == "3")).scalar_one()
+    practice.set_study(patient_id=other, match_state=MatchState.LINKED.value, appointment_id=None)
+    assert practice.sweep() == 1
+    until(lambda: practice.states() == {"done"})
+    flags = {
+        row["KeyNum"]: row["TaskStatus"]
+        for row in practice.sandbox.rows("tasks")
+        if "not signed" in str(row["Descript"])
+    }
+    assert flags[2] == "Done"
+    assert flags[3] != "Done"
