@@ -14,7 +14,16 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from node.config import Config
 from node.db.session import read
-from node.db.tables import dicom_delivery, event, instance, pms_command, study, sync_state
+from node.db.tables import (
+    dicom_delivery,
+    event,
+    instance,
+    pms_command,
+    study,
+    sync_state,
+    workflow_case,
+)
+from node.domain import jobs
 from node.domain.events import EventKind
 
 _LATE_SYNCS = 4
@@ -102,8 +111,16 @@ class Status:
                 .distinct()
             ).scalars()
             names = sorted(late)
-        words = f"deliveries refused by {', '.join(names)}" if names else "nothing refused"
-        return Probe(not names, words, is_ours=False)
+            failed = conn.execute(
+                sa.select(sa.func.count()).where(
+                    workflow_case.c.location_id == self.config.node.location_id,
+                    workflow_case.c.workflow == jobs.PUBLISH_RESULTS,
+                    workflow_case.c.state == "failed",
+                )
+            ).scalar_one()
+        words = [f"deliveries refused by {', '.join(names)}"] if names else []
+        words += [f"results of {failed} studies could not be composed"] if failed else []
+        return Probe(not words, "; ".join(words) or "nothing refused", is_ours=False)
 
 
 class TableCollector(Collector):

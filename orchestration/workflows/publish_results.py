@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 
 from node import __version__
 from node.config import Config, Mode, PeerSection
-from node.db.session import Actor, Tx, begin, insert_once, read
+from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import (
     analysis_run,
     dicom_delivery,
@@ -28,6 +28,7 @@ from node.db.tables import (
     instance,
     review,
     study,
+    workflow_case,
 )
 from node.dicom.derived import Composer, encode
 from node.dicom.instances import InstanceStore
@@ -85,10 +86,14 @@ class Publisher:
         images = self._images(study_id)
         if not images:
             return 0
-        if version:
-            composed = self._signed(study_id, version, images)
-        else:
-            composed = self._preliminary(study_id, generation, images)
+        try:
+            if version:
+                composed = self._signed(study_id, version, images)
+            else:
+                composed = self._preliminary(study_id, generation, images)
+        except (InvalidInput, Rejected) as error:
+            self._set_case(study_id, version, generation, str(error))
+            return 0
         if not composed:
             return 0
         with begin(self.db, self._actor, "results.composed") as tx:
@@ -96,6 +101,26 @@ class Publisher:
                 self._keep(tx, study_id, version, generation, ds, image_id, peers)
             tx.record(f"study:{study_id}", version=version, objects=len(composed))
         return len(composed)
+
+    def _set_case(self, study_id: str, version: int, generation: int, error: str) -> None:
+        """Keep why results could not be composed, where `/healthz` finds it."""
+        with begin(self.db, self._actor, "results.not_composed") as tx:
+            insert_once(
+                tx.conn,
+                workflow_case,
+                {
+                    "id": new_id(),
+                    "location_id": tx.location_id,
+                    "workflow": jobs.PUBLISH_RESULTS,
+                    "key": f"{study_id}:{version}:{generation}",
+                    "state": "failed",
+                    "data": {"study_id": study_id, "version": version},
+                    "error": error[:255],
+                    "created_at": tx.now,
+                    "updated_at": tx.now,
+                },
+            )
+            tx.record(f"study:{study_id}", version=version, error=error)
 
     def deliver(self, delivery_id: str) -> str:
         """Send one object to one peer; returns the state it ended in."""

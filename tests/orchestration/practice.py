@@ -173,6 +173,13 @@ class Practice:
     def sweep(self) -> int:
         return flag_study.sweep(self.db, self.engine, self.store, ACTOR, self.config)
 
+    def spoil_image(self) -> None:
+        """Cut the stored film short, as a failing disk would."""
+        with read(self.db) as conn:
+            key = conn.execute(sa.select(instance.c.storage_key)).scalar_one()
+        path = self.store.path(key)
+        path.write_bytes(path.read_bytes()[:-5000])
+
     def set_study(self, **values: object) -> None:
         with begin(self.db, ACTOR, "test") as tx:
             tx.conn.execute(study.update().where(study.c.id == self.study_id).values(**values))

@@ -25,6 +25,7 @@ from node.domain.findings import Box, Finding, FindingKind, ImageAnalysis, View
 from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
 from node.errors import Retryable
+from node.status import Status
 from orchestration.workflows import publish_results
 from orchestration.workflows.publish_results import Publisher
 from pms_writeback.sandbox.server import running
@@ -255,3 +256,16 @@ def test_a_report_without_models_says_that_none_ran(practice: Practice) -> None:
 def _only_delivery(practice: Practice) -> str:
     with read(practice.db) as conn:
         return str(conn.execute(sa.select(dicom_delivery.c.id)).scalar_one())
+
+
+def test_results_that_cannot_be_composed_are_told(practice: Practice) -> None:
+    publisher = _register(practice, _peer(_free_port()))
+    practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+    practice.spoil_image()
+    assert publisher.publish(practice.study_id, 1, 0) == 0
+    config = publisher.config.model_copy(
+        update={"node": publisher.config.node.model_copy(update={"data_dir": Path("/tmp")})}
+    )
+    peers = Status(practice.db, config).probes()["peers"]
+    assert not peers.is_ok
+    assert "1 studies could not be composed" in peers.words
