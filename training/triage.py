@@ -127,8 +127,6 @@ class TriageTask:
             self._photo,
             self._photo,
             self._negative,
-            self._negative,
-            self._negative,
             self._mount,
             self._detail,
         )
