@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _K = FindingKind
 
 #: What each view may show at all; anything else a network says is dropped.
-#: Source: ADA/FDA selection guidance as condensed in models/cards/README.md, "Findings by view".
+#: Source: models/cards/README.md, "Findings by view".
 REPORTABLE: dict[View, frozenset[FindingKind]] = {
     View.BITEWING: frozenset(
         {_K.CARIES, _K.BONE_LEVEL, _K.CALCULUS, _K.RESTORATION, _K.CROWN, _K.IMPLANT}
