@@ -373,9 +373,13 @@ def clinic(open_clinic: Callable[..., Clinic]) -> Clinic:
     return open_clinic()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Start the system's Chromium; a laptop without one skips, CI fails."""
+    """Start the system's Chromium; a laptop without one skips, CI fails.
+
+    Playwright leaves an event loop in the main thread while it lives; ended with each module, it
+    does not disturb the tests that follow.
+    """
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         if os.environ.get("CI"):
