@@ -132,13 +132,13 @@ class Node:
         outbox.register(engine, db, store, pms, config)
         chart_findings.register(engine, db, store, config)
         publish_results.register(engine, db, store, config, _device_uid(key), self._send)
+        self._closers.append(engine.close)
         queues = [queue for part in sorted(self.parts) for queue in _QUEUES[part]]
         if queues:
             engine.launch(queues)
         else:
             engine.migrate()
             engine.connect()
-        self._closers.append(engine.close)
         self._closers.append(inference.close)
         status = Status(db, config)
         if Part.ANALYSIS in self.parts:

@@ -26,8 +26,8 @@ from node.web.shapes import LoginRequest, Me, ProveRequest, Sensitivity, Setting
 
 COOKIE = "bitewing_session"
 #: Probabilities of the three stops of the sensitivity control. The networks only report what is
-#: above their own frozen operating points (models/cards), several of which lie near 0.3: the default
-#: stop holds back the faintest marks only, the strict one leaves the strong.
+#: above their own frozen operating points (models/cards), several of which lie near 0.3: the
+#: default stop holds back the faintest marks only, the strict one leaves the strong.
 SENSITIVITY = Sensitivity(strict=0.8, default=0.25, wide=0.0)
 #: The page locks itself exactly; the server is the backstop and waits a little longer.
 _IDLE_GRACE = timedelta(minutes=1)
