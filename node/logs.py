@@ -7,7 +7,7 @@ import sys
 
 import structlog
 
-_QUIET = ("pynetdicom", "pydicom", "sqlalchemy", "dbos", "uvicorn.access", "alembic", "httpx2")
+_QUIET = ("pynetdicom", "pydicom", "sqlalchemy", "dbos", "uvicorn", "alembic", "httpx2")
 
 
 def configure(level: str) -> None:

@@ -3,13 +3,15 @@
 import time
 from collections import Counter
 
+import httpx2
 import pydicom
 import pytest
 import sqlalchemy as sa
 
 from node.db import audit
 from node.db.session import read
-from node.db.tables import analysis_run, finding, instance, pms_command, review, study
+from node.db.tables import analysis_run, event, finding, instance, pms_command, review, study
+from node.db.tables import audit as audit_table
 from node.domain.study import InstanceState
 from tests.faults.running_node import NodeProcess, until
 
@@ -102,6 +104,25 @@ def test_after_the_signature(node: NodeProcess) -> None:
     node.start()
     until(lambda: all_done(node, study_id), 120, "the chart write")
     assert_charted_once(node, study_id)
+    _assert_no_names(node)
+
+
+def _assert_no_names(node: NodeProcess) -> None:
+    """The patient's name and birth date stand in no log line, metric, health word or audit row."""
+    audited = node.rows(sa.select(audit_table.c.detail, audit_table.c.subject))
+    events = node.rows(sa.select(event.c.data))
+    said = "".join(
+        [
+            node.log.read_text(),
+            httpx2.get(f"{node.url}/metrics").text,
+            httpx2.get(f"{node.url}/healthz").text,
+            str(audited),
+            str(events),
+        ]
+    )
+    assert "started" in said
+    for word in ("Boris", "BORIS", "Sandbox^", "1971-11-05", "19711105"):
+        assert word not in said
 
 
 def test_between_the_practices_commit_and_our_receipt(node: NodeProcess) -> None:
