@@ -255,16 +255,24 @@ class Reviewer:
         for start in range(0, len(operations), 50):
             self.ops(study_id, operations[start : start + 50])
 
-    def sign(self, study_id: str) -> dict:
+    def try_sign(self, study_id: str) -> httpx2.Response:
         answer = self.study(study_id)
-        return self._post(
+        return self._http.post(
             f"/api/studies/{study_id}/sign",
-            {
+            json={
                 "content_hash": answer["content_hash"],
                 "version": answer["sign"]["next_version"],
                 "password": PASSWORD,
             },
         )
+
+    def sign(self, study_id: str) -> dict:
+        answer = self.try_sign(study_id)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def link(self, study_id: str, patient_id: str) -> None:
+        self._post(f"/api/studies/{study_id}/link", {"patient_id": patient_id})
 
     def _post(self, path: str, body: dict) -> dict:
         answer = self._http.post(path, json=body)
