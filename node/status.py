@@ -92,12 +92,13 @@ class Status:
                 )
             ).all()
         times = [row.last_ok_at for row in rows if row.last_ok_at is not None]
-        error = next((row.error for row in rows if row.error), "")
+        # The PMS's own sentence stays in the table: anybody may read these words.
+        failed = " The last try failed; `bitewing check` says why." * any(row.error for row in rows)
         if not times:
-            return Probe(False, error or "not synced yet", is_ours=False)
+            return Probe(False, f"not synced yet.{failed}", is_ours=False)
         age_s = (datetime.now(UTC) - max(times)).total_seconds()
-        if error or age_s > self.config.pms.poll_s * _LATE_SYNCS + _SYNC_SLACK_S:
-            return Probe(False, f"last synced {age_s:.0f} s ago. {error}".strip(), is_ours=False)
+        if failed or age_s > self.config.pms.poll_s * _LATE_SYNCS + _SYNC_SLACK_S:
+            return Probe(False, f"last synced {age_s:.0f} s ago.{failed}", is_ours=False)
         return Probe(True, f"synced {age_s:.0f} s ago", is_ours=False)
 
     def _peers(self) -> Probe:
