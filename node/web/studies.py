@@ -23,6 +23,7 @@ from node.domain.review import SignedReview
 from node.domain.study import MatchState
 from node.web.accounts import Session
 from node.web.auth import Web
+from node.web.completeness import completeness
 from node.web.facts import Facts, Row, patient_header, read_facts
 from node.web.images import Pictures
 from node.web.marks import finding_shapes, read_reviews, signed_shapes, universal
@@ -71,7 +72,10 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
             progress=Progress(done=len(facts.images) - len(facts.waiting), total=len(facts.images)),
             models=_models(facts),
             absent=_in_order(task for run in facts.runs.values() for task in run.absent),
-            notes=_in_order(note for run in facts.runs.values() for note in run.notes),
+            notes=(
+                *completeness(conn, facts),
+                *_in_order(note for run in facts.runs.values() for note in run.notes),
+            ),
             versions=tuple(_version(signed) for signed in reviews),
             receipts=_receipts(conn, study_id),
             deliveries=_deliveries(conn, study_id),
