@@ -149,6 +149,7 @@ class Node:
             self.listener = DicomListener(config, db, store, engine)
             self.listener.start()
             self._closers.append(self.listener.stop)
+            status.listener = _look_at(self.listener)
         if Part.WEB in self.parts:
             self._start_web(db, store, engine, status)
 
@@ -306,6 +307,15 @@ def _guarded(name: str, action: Callable[[], None]) -> Callable[[], None]:
             log.error("%s failed (%s at %s)", name, type(error).__name__, place_of(error))
 
     return run
+
+
+def _look_at(listener: DicomListener) -> Callable[[], Probe]:
+    def look() -> Probe:
+        if listener.is_listening:
+            return Probe(True, f"listens on port {listener.port}")
+        return Probe(False, "does not listen; restart the node")
+
+    return look
 
 
 def _device_uid(key: bytes) -> str:

@@ -14,20 +14,10 @@ from prometheus_client.registry import Collector, CollectorRegistry
 
 from node.config import Config
 from node.db.session import read
-from node.db.tables import (
-    dicom_delivery,
-    event,
-    instance,
-    pms_command,
-    study,
-    sync_state,
-    workflow_case,
-)
+from node.db.tables import dicom_delivery, event, instance, pms_command, study, workflow_case
 from node.domain import jobs
 from node.domain.events import EventKind
-
-_LATE_SYNCS = 4
-_SYNC_SLACK_S = 30.0
+from pms_writeback.sync import read_status
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +75,16 @@ class Status:
         )
 
     def _pms(self) -> Probe:
+        now = datetime.now(UTC)
         with read(self.db) as conn:
-            rows = conn.execute(
-                sa.select(sync_state.c.last_ok_at, sync_state.c.error).where(
-                    sync_state.c.location_id == self.config.node.location_id
-                )
-            ).all()
-        times = [row.last_ok_at for row in rows if row.last_ok_at is not None]
+            seen = read_status(conn, self.config, now)
+        if seen.last_ok_at is None:
+            words = "not synced yet"
+        else:
+            words = f"synced {max(0.0, (now - seen.last_ok_at).total_seconds()):.0f} s ago"
         # The PMS's own sentence stays in the table: anybody may read these words.
-        failed = " The last try failed; `bitewing check` says why." * any(row.error for row in rows)
-        if not times:
-            return Probe(False, f"not synced yet.{failed}", is_ours=False)
-        age_s = (datetime.now(UTC) - max(times)).total_seconds()
-        if failed or age_s > self.config.pms.poll_s * _LATE_SYNCS + _SYNC_SLACK_S:
-            return Probe(False, f"last synced {age_s:.0f} s ago.{failed}", is_ours=False)
-        return Probe(True, f"synced {age_s:.0f} s ago", is_ours=False)
+        help_ = "" if seen.is_fresh else ", late or failing: `bitewing check` says why"
+        return Probe(seen.is_fresh, words + help_, is_ours=False)
 
     def _peers(self) -> Probe:
         with read(self.db) as conn:

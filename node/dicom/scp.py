@@ -88,6 +88,11 @@ class DicomListener:
             raise ConfigError("the DICOM listener is not running")
         return int(self._server.server_address[1])
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether connections are accepted now."""
+        return self._server is not None and self._thread is not None and self._thread.is_alive()
+
     def start(self) -> None:
         """Listen; return once connections are accepted.
 
@@ -105,7 +110,8 @@ class DicomListener:
             )
         except OSError as error:
             raise ConfigError(
-                f"cannot listen for DICOM on {dicom.host}:{dicom.port} ({error.strerror})"
+                f"cannot listen for DICOM on {dicom.host}:{dicom.port} ({error.strerror}); "
+                "choose another port with --dicom-port"
             ) from None
         entity._servers.append(self._server)
         self._thread = threading.Thread(

@@ -1,6 +1,7 @@
 """The command line as an IT person types it: one sentence, the right exit code."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,18 @@ def test_unknown_studies_and_receivers_are_refused_in_words(tmp_path: Path) -> N
     assert "no study" in done.stderr
     for receiver in ("nowhere", "AE@host:0"):
         assert bitewing(tmp_path, "send", str(tmp_path), "--to", receiver).returncode == 2
+
+
+def test_a_taken_port_is_one_sentence_with_the_way_out(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        where = {"BITEWING_DICOM_HOST": "127.0.0.1", "BITEWING_NODE_LOG_LEVEL": "WARNING"}
+        dicom = bitewing(tmp_path, "serve", "--dicom-port", port, environment=where)
+        web = bitewing(
+            tmp_path, "serve", "--dicom-port", "0", "--http-port", port, environment=where
+        )
+    assert (dicom.returncode, web.returncode) == (2, 2)
+    for done, option in ((dicom, "--dicom-port"), (web, "--http-port")):
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert port in done.stderr
+        assert option in done.stderr
