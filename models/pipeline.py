@@ -36,17 +36,22 @@ _K = FindingKind
 #: Source: models/cards/README.md, "Findings by view".
 REPORTABLE: dict[View, frozenset[FindingKind]] = {
     View.BITEWING: frozenset(
-        {_K.CARIES, _K.BONE_LEVEL, _K.CALCULUS, _K.RESTORATION, _K.CROWN, _K.IMPLANT}
-        | {_K.ROOT_FILLING}
+        {_K.CARIES, _K.RECURRENT_CARIES, _K.DEFECTIVE_MARGIN, _K.RESTORATION, _K.CROWN, _K.IMPLANT}
+        | {_K.BONE_LEVEL, _K.ANGULAR_DEFECT, _K.FURCATION, _K.CALCULUS, _K.ROOT_FILLING, _K.POST}
+        | {_K.ROOT_REMNANT}
     ),
     View.PERIAPICAL: frozenset(
-        {_K.CARIES, _K.BONE_LEVEL, _K.CALCULUS, _K.RESTORATION, _K.CROWN, _K.IMPLANT}
-        | {_K.ROOT_FILLING, _K.PERIAPICAL_RADIOLUCENCY, _K.IMPACTED_TOOTH}
+        {_K.CARIES, _K.RECURRENT_CARIES, _K.DEFECTIVE_MARGIN, _K.RESTORATION, _K.CROWN, _K.IMPLANT}
+        | {_K.BONE_LEVEL, _K.ANGULAR_DEFECT, _K.FURCATION, _K.CALCULUS, _K.ROOT_FILLING, _K.POST}
+        | {_K.ROOT_REMNANT, _K.PERIAPICAL_RADIOLUCENCY, _K.IMPACTED_TOOTH}
     ),
     View.PANORAMIC: frozenset(
-        {_K.CARIES, _K.RESTORATION, _K.CROWN, _K.IMPLANT, _K.ROOT_FILLING, _K.IMPACTED_TOOTH}
-        | {_K.PERIAPICAL_RADIOLUCENCY}
+        {_K.CARIES, _K.RESTORATION, _K.CROWN, _K.IMPLANT, _K.ROOT_FILLING, _K.POST}
+        | {_K.IMPACTED_TOOTH, _K.PERIAPICAL_RADIOLUCENCY, _K.ROOT_REMNANT}
     ),
+    View.OCCLUSAL: frozenset(),
+    View.CEPHALOMETRIC: frozenset(),
+    View.PHOTO: frozenset(),
     View.OTHER: frozenset(),
 }
 
@@ -132,7 +137,7 @@ class Pipeline:
         if view is None:
             return replace(analysis, notes=(UNSURE_VIEW_NOTE,))
         match view:
-            case View.OTHER:
+            case View.OTHER | View.OCCLUSAL | View.CEPHALOMETRIC | View.PHOTO:
                 return replace(analysis, notes=(OTHER_VIEW_NOTE,))
             case View.PANORAMIC:
                 return self._panoramic(pixels, analysis)

@@ -119,8 +119,19 @@ def _image(conn: sa.Connection, image: sa.Row) -> dict[str, object]:  # type: ig
         "models": run.models if run else [],
         "absent": run.absent if run else [],
         "notes": run.notes if run else [],
+        "side": run.side if run else "",
+        "region": run.region if run else "",
+        "orientation": run.orientation if run else None,
+        "quality": (run.quality or []) if run else [],
+        "sites": (run.sites or []) if run else [],
+        "operating_points": (run.operating_points or {}) if run else {},
         "teeth": [
-            {"tooth": mark.tooth, "box": mark.box, "probability": mark.probability}
+            {
+                "tooth": mark.tooth,
+                "box": mark.box,
+                "outline": mark.outline,
+                "probability": mark.probability,
+            }
             for mark in marks
         ],
         "findings": [{name: getattr(row, name) for name in _FINDING_COLUMNS} for row in findings],

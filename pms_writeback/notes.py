@@ -25,6 +25,12 @@ _KINDS = {
     FindingKind.ROOT_FILLING: "Root filling",
     FindingKind.IMPLANT: "Implant",
     FindingKind.IMPACTED_TOOTH: "Impacted tooth",
+    FindingKind.RECURRENT_CARIES: "Recurrent caries",
+    FindingKind.DEFECTIVE_MARGIN: "Defective margin",
+    FindingKind.POST: "Post",
+    FindingKind.ROOT_REMNANT: "Root remnant",
+    FindingKind.ANGULAR_DEFECT: "Angular bone defect",
+    FindingKind.FURCATION: "Furcation radiolucency suspected",
     FindingKind.OTHER: "Other finding",
 }
 _DEPTHS = {

@@ -12,6 +12,13 @@ from node.db.session import Actor, Tx, begin, insert_once
 from node.db.tables import analysis_run, finding, instance, study, tooth_mark
 from node.domain.events import EventKind
 from node.domain.findings import DecisionState, ImageAnalysis, ModelVersion
+from node.domain.image_json import (
+    flag_to_json,
+    orientation_to_json,
+    outline_to_json,
+    points_to_json,
+    site_to_json,
+)
 from node.domain.review import finding_to_json, model_to_json
 from node.domain.study import InstanceState
 from node.errors import NotFound
@@ -47,6 +54,12 @@ def store_analysis(
                 "models": [model_to_json(model) for model in analysis.models],
                 "absent": list(analysis.absent),
                 "notes": list(analysis.notes),
+                "side": analysis.side,
+                "region": analysis.region,
+                "orientation": orientation_to_json(analysis.orientation),
+                "quality": [flag_to_json(flag) for flag in analysis.quality],
+                "sites": [site_to_json(site) for site in analysis.sites],
+                "operating_points": points_to_json(analysis.operating_points),
                 "started_at": started_at,
                 "finished_at": tx.now,
             },
@@ -106,6 +119,7 @@ def _add_marks(tx: Tx, run_id: str, instance_id: str, analysis: ImageAnalysis) -
             "instance_id": instance_id,
             "tooth": mark.tooth.code,
             "box": [round(v, 1) for v in (mark.box.x0, mark.box.y0, mark.box.x1, mark.box.y1)],
+            "outline": outline_to_json(mark.outline),
             "probability": mark.probability,
         }
         for number, mark in enumerate(analysis.teeth)

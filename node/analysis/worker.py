@@ -11,9 +11,21 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 from node.domain.findings import Box, ImageAnalysis, ToothMark, View
+from node.domain.image_json import (
+    flag_from_json,
+    flag_to_json,
+    orientation_from_json,
+    orientation_to_json,
+    outline_from_json,
+    outline_to_json,
+    points_from_json,
+    points_to_json,
+    site_from_json,
+    site_to_json,
+)
 from node.domain.review import (
     Json,
     finding_from_json,
@@ -37,6 +49,7 @@ def analysis_to_json(analysis: ImageAnalysis) -> dict[str, object]:
             {
                 "tooth": mark.tooth.code,
                 "box": [mark.box.x0, mark.box.y0, mark.box.x1, mark.box.y1],
+                "outline": outline_to_json(mark.outline),
                 "probability": mark.probability,
                 "model": model_to_json(mark.model),
             }
@@ -46,6 +59,12 @@ def analysis_to_json(analysis: ImageAnalysis) -> dict[str, object]:
         "models": [model_to_json(model) for model in analysis.models],
         "absent": list(analysis.absent),
         "notes": list(analysis.notes),
+        "side": analysis.side,
+        "region": analysis.region,
+        "orientation": orientation_to_json(analysis.orientation),
+        "quality": [flag_to_json(flag) for flag in analysis.quality],
+        "sites": [site_to_json(site) for site in analysis.sites],
+        "operating_points": points_to_json(analysis.operating_points),
     }
 
 
@@ -61,6 +80,7 @@ def analysis_from_json(data: Json) -> ImageAnalysis:
                 Box(*[float(v) for v in item["box"]]),
                 float(item["probability"]),
                 model_from_json(item["model"]),
+                outline_from_json(item["outline"]),
             )
             for item in _items(data["teeth"])
         ),
@@ -68,6 +88,12 @@ def analysis_from_json(data: Json) -> ImageAnalysis:
         models=tuple(model_from_json(item) for item in _items(data["models"])),
         absent=tuple(str(task) for task in _items(data["absent"])),
         notes=tuple(str(note) for note in _items(data["notes"])),
+        side=str(data["side"]),
+        region=str(data["region"]),
+        orientation=orientation_from_json(cast("Json", data["orientation"])),
+        quality=tuple(flag_from_json(item) for item in _items(data["quality"])),
+        sites=tuple(site_from_json(item) for item in _items(data["sites"])),
+        operating_points=points_from_json(cast("Json", data["operating_points"])),
     )
 
 

@@ -317,6 +317,14 @@ analysis_run = sa.Table(
     sa.Column("models", sa.JSON, nullable=False),
     sa.Column("absent", sa.JSON, nullable=False),
     sa.Column("notes", sa.JSON, nullable=False),
+    sa.Column("side", sa.String(1), nullable=False, server_default=""),
+    sa.Column("region", sa.String(32), nullable=False, server_default=""),
+    # The parts of node.domain.findings.ImageAnalysis of the same names, as node.domain.image_json
+    # writes them; null in rows of release 0.1.
+    sa.Column("orientation", sa.JSON, nullable=True),
+    sa.Column("quality", sa.JSON, nullable=True),
+    sa.Column("sites", sa.JSON, nullable=True),
+    sa.Column("operating_points", sa.JSON, nullable=True),
     _at("started_at"),
     _at("finished_at"),
     sa.UniqueConstraint("instance_id", "pipeline"),
@@ -331,6 +339,7 @@ tooth_mark = sa.Table(
     _ref("instance_id", "instance"),
     sa.Column("tooth", sa.String(3), nullable=False),
     sa.Column("box", sa.JSON, nullable=False),
+    sa.Column("outline", sa.JSON, nullable=True),  # [[x, y], ...] or null
     sa.Column("probability", sa.Float, nullable=False),
     sa.Index("ix_tooth_mark_instance", "instance_id"),
 )

@@ -32,6 +32,11 @@ _COLOURS = {
     FindingKind.RESTORATION: "#00A878",
     FindingKind.CROWN: "#00A878",
     FindingKind.ROOT_FILLING: "#00A878",
+    FindingKind.POST: "#00A878",
+    FindingKind.DEFECTIVE_MARGIN: "#00A878",
+    FindingKind.RECURRENT_CARIES: "#F28E00",
+    FindingKind.ANGULAR_DEFECT: "#6CC5FF",
+    FindingKind.FURCATION: "#6CC5FF",
 }
 _OTHER = "#FFFFFF"
 _STRIP = "#0B0E12"

@@ -7,6 +7,7 @@ top-left pixel, decimals allowed (the same frame as DICOM SCOORD, PS3.3 C.18.6).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -17,11 +18,14 @@ Point = tuple[float, float]
 
 
 class View(Enum):
-    """What kind of image this is; the four classes the triage network knows."""
+    """What kind of image this is; OTHER is whatever none of the networks may read."""
 
     BITEWING = "bitewing"
     PERIAPICAL = "periapical"
     PANORAMIC = "panoramic"
+    OCCLUSAL = "occlusal"
+    CEPHALOMETRIC = "cephalometric"
+    PHOTO = "photo"
     OTHER = "other"
 
 
@@ -37,7 +41,18 @@ class FindingKind(Enum):
     ROOT_FILLING = "root_filling"
     IMPLANT = "implant"
     IMPACTED_TOOTH = "impacted_tooth"
+    RECURRENT_CARIES = "recurrent_caries"
+    DEFECTIVE_MARGIN = "defective_margin"
+    POST = "post"
+    ROOT_REMNANT = "root_remnant"
+    ANGULAR_DEFECT = "angular_defect"
+    FURCATION = "furcation"
     OTHER = "other"
+
+    @property
+    def is_caries(self) -> bool:
+        """Whether this is caries, primary or recurrent; only caries has a depth."""
+        return self in (FindingKind.CARIES, FindingKind.RECURRENT_CARIES)
 
     @property
     def letter(self) -> str:
@@ -58,12 +73,22 @@ _LETTERS = {
     FindingKind.RESTORATION: "R",
     FindingKind.CROWN: "R",
     FindingKind.ROOT_FILLING: "R",
+    FindingKind.POST: "R",
+    FindingKind.RECURRENT_CARIES: "C",
+    FindingKind.DEFECTIVE_MARGIN: "R",
+    FindingKind.ANGULAR_DEFECT: "B",
+    FindingKind.FURCATION: "B",
 }
 _DISEASE = {
     FindingKind.CARIES,
     FindingKind.BONE_LEVEL,
     FindingKind.PERIAPICAL_RADIOLUCENCY,
     FindingKind.CALCULUS,
+    FindingKind.RECURRENT_CARIES,
+    FindingKind.DEFECTIVE_MARGIN,
+    FindingKind.ANGULAR_DEFECT,
+    FindingKind.FURCATION,
+    FindingKind.ROOT_REMNANT,
 }
 
 
@@ -166,18 +191,112 @@ class Finding:
             raise InvalidInput("a probability lies between 0 and 1")
         if self.value_mm is not None and not 0.0 <= self.value_mm < 100.0:
             raise InvalidInput("a bone level lies between 0 and 100 mm")
-        if self.depth is not None and self.kind is not FindingKind.CARIES:
+        if self.depth is not None and not self.kind.is_caries:
             raise InvalidInput("only caries has a depth")
 
 
 @dataclass(frozen=True, slots=True)
 class ToothMark:
-    """A tooth seen on an image: where it is and its number. Not a disease finding."""
+    """A tooth seen on an image: where it is and its number. Not a disease finding.
+
+    ``outline`` is its mask as a polygon, empty when the network gives none.
+    """
 
     tooth: Tooth
     box: Box
     probability: float
     model: ModelVersion
+    outline: tuple[Point, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BoneSite:
+    """The bone level at one side of a tooth, healthy or not, with the points it rests on.
+
+    ``surface`` is mesial or distal. ``level_mm`` is CEJ to crest along the tooth's axis, given only
+    with a spacing that can be trusted; ``percent`` is the loss as percent of the root beyond the
+    normal 2 mm, given only when the apex is seen.
+    """
+
+    tooth: Tooth
+    surface: Surface
+    cej: Point
+    crest: Point
+    apex: Point | None
+    level_mm: float | None
+    percent: float | None
+    probability: float
+
+
+class QualityKind(Enum):
+    """What may be wrong with a radiograph."""
+
+    OVERLAP = "overlap"
+    CONE_CUT = "cone_cut"
+    CROWN_CUT = "crown_cut"
+    APEX_CUT = "apex_cut"
+    ELONGATION = "elongation"
+    FORESHORTENING = "foreshortening"
+    TILTED = "tilted"
+    UNDEREXPOSED = "underexposed"
+    OVEREXPOSED = "overexposed"
+    BLUR = "blur"
+    RECEPTOR = "receptor"
+    POSITIONING = "positioning"
+    WRONG_SIDE = "wrong_side"
+    OUT_OF_SCOPE = "out_of_scope"
+
+
+@dataclass(frozen=True, slots=True)
+class QualityFlag:
+    """One flaw with its reason in plain words.
+
+    ``teeth`` are those it touches; ``is_disqualifying`` says that the image should not be relied
+    on for what the flaw hides. ``probability`` is None for a measured flaw.
+    """
+
+    kind: QualityKind
+    detail: str
+    probability: float | None = None
+    teeth: tuple[Tooth, ...] = ()
+    is_disqualifying: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How the stored image lies, compared with an upright, labially mounted, metal-bright one.
+
+    ``quarter_turns`` is how many clockwise quarter turns (0-3) would put it upright. Nothing is
+    ever turned silently: every coordinate stays one of the stored image.
+    """
+
+    quarter_turns: int = 0
+    is_mirrored: bool = False
+    is_inverted: bool = False
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether the image lies as it should."""
+        return self == UPRIGHT
+
+
+UPRIGHT = Orientation()
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """Two thresholds on a calibrated probability, frozen on tuning films.
+
+    From ``review`` upwards a finding is suggested; from ``high_specificity`` upwards few marks are
+    false. The model card says what each reaches.
+    """
+
+    review: float
+    high_specificity: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.review <= self.high_specificity <= 1.0:
+            raise InvalidInput("operating points satisfy 0 <= review <= high specificity <= 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,9 +323,10 @@ NO_SPACING = Spacing(0.0, 0.0, "unknown")
 
 @dataclass(frozen=True, slots=True)
 class ImageAnalysis:
-    """Everything the models say about one image.
+    """Everything the models say about one image; all coordinates are those of the stored image.
 
-    ``absent`` names the tasks for which no weights are installed, so that silence is never
+    ``side`` is R, L or empty, ``region`` the part of the mouth in words ("upper right molar") or
+    empty. ``absent`` names the tasks for which no weights are installed, so that silence is never
     mistaken for "nothing found".
     """
 
@@ -216,7 +336,13 @@ class ImageAnalysis:
     findings: tuple[Finding, ...] = ()
     models: tuple[ModelVersion, ...] = ()
     absent: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    side: str = ""
+    region: str = ""
+    orientation: Orientation = UPRIGHT
+    quality: tuple[QualityFlag, ...] = ()
+    sites: tuple[BoneSite, ...] = ()
+    operating_points: Mapping[FindingKind, OperatingPoint] = field(default_factory=dict)
 
 
 class DecisionState(Enum):

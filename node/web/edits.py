@@ -46,6 +46,7 @@ CHANGEABLE = (
     "decided_at",
     "is_removed",
 )
+_WITH_DEPTH = {kind.value for kind in FindingKind if kind.is_caries}
 _CONTENT = ("kind", "tooth", "surfaces", "depth", "value_mm", "value_percent", "geometry")
 _SURFACE_ORDER = "MODIBL"
 _MIN_SIDE_PX = 3.0
@@ -159,7 +160,7 @@ def _changed_content(row: Row, kind: OpKind, data: Json, canvas: Canvas) -> dict
                 content["value_percent"] = None
         case OpKind.SET_CLASS:
             content["kind"] = data.get("kind")
-            if content["kind"] != FindingKind.CARIES.value:
+            if content["kind"] not in _WITH_DEPTH:
                 content["depth"] = None
             if content["kind"] != FindingKind.BONE_LEVEL.value:
                 content["value_mm"] = content["value_percent"] = None

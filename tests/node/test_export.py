@@ -84,7 +84,10 @@ def test_a_study_is_found_by_uid_and_accession_number(stored: sa.Engine, name: s
     (image,) = exported["images"]
     assert exported["format"] == "bitewing-findings/1"
     assert (image["view"], image["absent"]) == ("bitewing", ["panoramic_teeth"])
-    assert image["teeth"] == [{"tooth": "26", "box": [10.0, 20.0, 90.0, 200.0], "probability": 0.9}]
+    (tooth,) = image["teeth"]
+    assert (tooth["tooth"], tooth["box"], tooth["probability"]) == (
+        "26", [10.0, 20.0, 90.0, 200.0], 0.9,
+    )  # fmt: skip
     (mark,) = image["findings"]
     assert (mark["kind"], mark["tooth"], mark["surfaces"], mark["depth"]) == (
         "caries", "26", "M", "D1",

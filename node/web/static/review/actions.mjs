@@ -3,6 +3,7 @@
 import { batch } from "../vendor/preact.mjs";
 import { alarm, say } from "../shared/say.mjs";
 import { flip, rotate, zoomAt, zoomTo } from "../engine/view.mjs";
+import { hasDepth } from "../shared/kinds.mjs";
 import * as at from "./store.mjs";
 import { change, leftWords } from "./changes.mjs";
 import { look, setLook, stageSize, fitAgain, nextWindow, startDisplay, dragWindow } from "./looks.mjs";
@@ -108,7 +109,7 @@ export function openMenu(kind) {
 	const finding = need();
 	if (!finding) return;
 	if (!at.canDecide.value) return void say("This study cannot be changed now.");
-	if (kind === "depth" && finding.kind !== "caries") return void say("Only caries has a depth.");
+	if (kind === "depth" && !hasDepth(finding.kind)) return void say("Only caries has a depth.");
 	if (kind === "plan" && !takesPlan(finding)) return void say("Accept the finding first, then choose a plan.");
 	at.menu.value = { kind, id: finding.id };
 }

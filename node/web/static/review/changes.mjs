@@ -4,7 +4,7 @@ import { batch, signal } from "../vendor/preact.mjs";
 import { call, Problem } from "../shared/api.mjs";
 import { Outbox, newId, newOpId } from "../shared/outbox.mjs";
 import { millimetres } from "../engine/measure.mjs";
-import { kindOf } from "../shared/kinds.mjs";
+import { hasDepth, kindOf } from "../shared/kinds.mjs";
 import { universal } from "../shared/teeth.mjs";
 import { alarm, say } from "../shared/say.mjs";
 import { may, me } from "../shared/session.mjs";
@@ -213,7 +213,7 @@ function applied(kind, finding, data) {
 		case "set_geometry": return { ...finding, ...edited, geometry: data.geometry, ...measured(finding, data.geometry) };
 		case "set_class": {
 			const { letter, isDisease } = kindOf(data.kind);
-			const depth = data.kind === "caries" ? finding.depth : null;
+			const depth = hasDepth(data.kind) ? finding.depth : null;
 			return { ...finding, ...edited, kind: data.kind, letter, is_disease: isDisease, depth };
 		}
 		case "set_tooth": return { ...finding, ...edited, ...data, universal: universal(data.tooth) };

@@ -3,6 +3,7 @@
 import { html, useState } from "../vendor/preact.mjs";
 import { SURFACES, fromUniversal, universal } from "../shared/teeth.mjs";
 import { say } from "../shared/say.mjs";
+import { hasDepth } from "../shared/kinds.mjs";
 import * as at from "./store.mjs";
 import { change } from "./changes.mjs";
 import { closeMenu } from "./menus.mjs";
@@ -36,7 +37,7 @@ export function ToothForm({ menu }) {
 			change("set_tooth", now, { tooth, surfaces }, `Tooth ${at.toothWords(tooth)} ${surfaces}.`);
 		}
 		closeMenu();
-		if (menu.isNew && now.kind === "caries") at.menu.value = { kind: "depth", id: now.id };
+		if (menu.isNew && hasDepth(now.kind)) at.menu.value = { kind: "depth", id: now.id };
 	};
 	return html`<form onSubmit=${keep} class="toothform">
 		<label class="field">Tooth (${isFdi ? "FDI" : "Universal"})

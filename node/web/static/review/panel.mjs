@@ -1,7 +1,7 @@
 /** The panel: tooth chart, sensitivity, and the findings as a list of cards. */
 
 import { html, useEffect, useRef } from "../vendor/preact.mjs";
-import { DISPOSITIONS, SCORE_HELP, kindOf, scoreWords } from "../shared/kinds.mjs";
+import { DISPOSITIONS, SCORE_HELP, hasDepth, kindOf, scoreWords } from "../shared/kinds.mjs";
 import { LOWER, UPPER, universal } from "../shared/teeth.mjs";
 import { NOT_CLEARED, SILENT, timeWords } from "../shared/chrome.mjs";
 import { roving } from "../shared/keys.mjs";
@@ -131,7 +131,7 @@ function Details({ finding, image }) {
 		<div class="row small">
 			<button class="quiet" onClick=${() => act.openMenu("class")}>Class <kbd>C</kbd></button>
 			<button class="quiet" onClick=${() => act.openMenu("tooth")}>Tooth <kbd>D</kbd></button>
-			${finding.kind === "caries" && html`<button class="quiet" onClick=${() => act.openMenu("depth")}>Depth <kbd>V</kbd></button>`}
+			${hasDepth(finding.kind) && html`<button class="quiet" onClick=${() => act.openMenu("depth")}>Depth <kbd>V</kbd></button>`}
 			<button class="quiet" onClick=${() => act.openMenu("comment")}>Note <kbd>/</kbd></button></div>`}
 		${act.takesPlan(finding) && html`<${Plan} finding=${finding} />`}
 		${finding.value_mm !== null && html`<p class="muted">${finding.value_mm.toFixed(1)} mm${planeWords(image.spacing, image.view === "panoramic")}

@@ -1,6 +1,7 @@
 /** Shapes of findings: outlines, handles, hits and edits. Pure functions of points. */
 
 import { map, bounds } from "../engine/view.mjs";
+import { hasDepth } from "../shared/kinds.mjs";
 
 const MIN_SIZE = 3; // the server takes no smaller shape, in image pixels
 
@@ -15,7 +16,7 @@ export function vertices(geometry) {
 export function path(geometry, m, kind) {
 	const points = vertices(geometry).map((point) => map(m, point));
 	if (geometry.type === "line") return line(points);
-	if (geometry.type === "box" && ["restoration", "crown", "root_filling"].includes(kind)) return brackets(points);
+	if (geometry.type === "box" && ["restoration", "crown", "root_filling", "post"].includes(kind)) return brackets(points);
 	return `M${points.map(pair).join("L")}Z`;
 }
 
@@ -167,7 +168,7 @@ export function guessPlace(geometry, teeth, kind) {
 		Math.hypot(Math.max(a - middle[0], 0, middle[0] - c), Math.max(b - middle[1], 0, middle[1] - d))
 		+ 0.01 * Math.hypot(middle[0] - (a + c) / 2, middle[1] - (b + d) / 2);
 	const nearest = teeth.reduce((best, tooth) => (away(tooth) < away(best) ? tooth : best));
-	return { tooth: nearest.tooth, surfaces: kind === "caries" ? surfaceOf(middle[0], nearest) : "" };
+	return { tooth: nearest.tooth, surfaces: hasDepth(kind) ? surfaceOf(middle[0], nearest) : "" };
 }
 
 function surfaceOf(x, { tooth, box: [[a], [c]] }) {

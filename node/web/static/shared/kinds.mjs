@@ -11,6 +11,12 @@ export const KINDS = [
 	{ value: "root_filling", letter: "R", words: "Root filling", shape: "box", isDisease: false },
 	{ value: "implant", letter: "O", words: "Implant", shape: "box", isDisease: false },
 	{ value: "impacted_tooth", letter: "O", words: "Impacted tooth", shape: "box", isDisease: false },
+	{ value: "recurrent_caries", letter: "C", words: "Recurrent caries", shape: "box", isDisease: true },
+	{ value: "defective_margin", letter: "R", words: "Defective margin", shape: "box", isDisease: true },
+	{ value: "post", letter: "R", words: "Post", shape: "box", isDisease: false },
+	{ value: "root_remnant", letter: "O", words: "Root remnant", shape: "box", isDisease: true },
+	{ value: "angular_defect", letter: "B", words: "Angular bone defect", shape: "box", isDisease: true },
+	{ value: "furcation", letter: "B", words: "Furcation suspected", shape: "box", isDisease: true },
 ];
 const byValue = new Map(KINDS.map((kind) => [kind.value, kind]));
 
@@ -18,6 +24,9 @@ const byValue = new Map(KINDS.map((kind) => [kind.value, kind]));
 export function kindOf(value) {
 	return byValue.get(value) ?? { value, letter: "O", words: value.replaceAll("_", " "), shape: "box", isDisease: false };
 }
+
+/** Whether a depth may be given: caries, primary or recurrent. */
+export const hasDepth = (kind) => kind === "caries" || kind === "recurrent_caries";
 
 /** Kinds offered by the number keys of C and of the add menu. */
 export const MENU = KINDS.slice(0, 6);
