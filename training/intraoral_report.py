@@ -16,7 +16,7 @@ import torch
 from models import panoramic
 from models.backbone import DenseNet, fused
 from models.intraoral import POINTS, IntraoralModel, Reading, surface_at
-from node.domain.findings import CariesDepth, Finding, ModelVersion, Point, Spacing, View
+from node.domain.findings import CariesDepth, Finding, ModelVersion, Point, View
 from node.domain.teeth import Surface, Tooth
 from training.evaluate import BoxPx, Figure, Found, Report, bootstrap, match
 from training.synthetic import LesionTruth, SyntheticFilm
@@ -120,9 +120,8 @@ def _best_f1(scored: Sequence[tuple[float, bool]], positives: int) -> float:
 
 
 def read(model: IntraoralModel, film: SyntheticFilm) -> Reading:
-    """Run `model` on `film` as the product does, with its true view and spacing."""
-    spacing = Spacing(film.spacing_mm, film.spacing_mm, "detector")
-    return model.read(film.read() / np.float32(255), film.view, spacing)
+    """Run `model` on `film` as the product does, with its true view and its spacing."""
+    return model.read(film.read() / np.float32(255), film.view, film.spacing)
 
 
 def _matched(film: SyntheticFilm, reading: Reading) -> list[tuple[int, int]]:

@@ -15,11 +15,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from node.domain.findings import CariesDepth, Point, View
+from node.domain.findings import NO_SPACING, CariesDepth, Point, Spacing, View
 from node.domain.teeth import Surface, Tooth
 from node.errors import InvalidInput
 
 PARTS = ("train", "tune", "test")
+
+#: What can be annotated on a film; a set that lacks one is neither trained nor scored on it.
+ANNOTATED = frozenset({"teeth", "numbers", "sites", "caries", "marks"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,12 @@ class LesionTruth:
 
 @dataclass(frozen=True, slots=True)
 class SyntheticFilm:
-    """One synthetic film with its truth; the pixels stay on disk until read."""
+    """One intraoral film with its truth; the pixels stay on disk until read.
+
+    ``spacing_mm`` is 0 where the set does not tell it. ``group`` is the patient where the set
+    tells, else the film; ``origin`` is ``synthetic`` or ``real``, ``source`` the set or machine.
+    What is not in ``annotated`` is unknown on this film, not absent.
+    """
 
     path: Path
     view: View
@@ -64,6 +72,17 @@ class SyntheticFilm:
     teeth: tuple[ToothTruth, ...]
     sites: tuple[SiteTruth, ...]
     lesions: tuple[LesionTruth, ...]
+    group: str = ""
+    origin: str = "synthetic"
+    source: str = "synthetic"
+    annotated: frozenset[str] = ANNOTATED
+
+    @property
+    def spacing(self) -> Spacing:
+        """The spacing as the networks take it; unknown where the set does not tell."""
+        if not self.spacing_mm > 0:
+            return NO_SPACING
+        return Spacing(self.spacing_mm, self.spacing_mm, "detector")
 
     def read(self) -> np.ndarray:
         """Read the pixels as (rows, cols) uint8; raises InvalidInput for a broken file."""
