@@ -10,7 +10,7 @@ on synthetic films only: limits and figures are in models/cards/intraoral.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from models import arch, panoramic
 from models.backbone import DenseNet
 from models.geometry import Canvas, crest_distance, neck_scale_mm
 from models.panoramic import CELL, TEETH, Peak
+from models.weights import NO_SETTINGS, Settings
 from node.domain.findings import (
     CariesDepth,
     Finding,
@@ -102,9 +103,12 @@ class IntraoralModel:
     net: DenseNet
     thresholds: dict[str, float]
     version: ModelVersion
+    settings: Settings = NO_SETTINGS
 
     @classmethod
-    def from_state(cls, state: dict[str, torch.Tensor], version: ModelVersion) -> IntraoralModel:
+    def from_state(
+        cls, state: dict[str, torch.Tensor], version: ModelVersion, settings: Settings = NO_SETTINGS
+    ) -> IntraoralModel:
         """Build from a state dict with ``thresholds`` (see :data:`THRESHOLDS`).
 
         Raises ConfigError when the state dict is of another architecture.
@@ -112,7 +116,8 @@ class IntraoralModel:
         net, numbers = panoramic.build(state, HEADS)
         if len(numbers) != len(THRESHOLDS):
             raise ConfigError("the intraoral weights carry other thresholds than this program's")
-        return cls(net, dict(zip(THRESHOLDS, map(float, numbers), strict=True)), version)
+        thresholds = dict(zip(THRESHOLDS, map(float, numbers), strict=True))
+        return cls(net, thresholds, version, settings)
 
     def analyse(
         self, image: Array, view: View, spacing: Spacing
@@ -123,7 +128,13 @@ class IntraoralModel:
         hide what matters. Coordinates are pixels of `image`.
         """
         reading = self.read(image, view, spacing)
-        caries = [f for f in reading.caries if (f.probability or 0) >= self.thresholds["caries"]]
+        caries = []
+        for lesion in reading.caries:
+            chance = self.settings.suggested(
+                lesion.kind, lesion.probability or 0.0, self.thresholds["caries"]
+            )
+            if chance is not None:
+                caries.append(replace(lesion, probability=chance))
         lowered = [x.finding for x in reading.levels if x.loss_mm >= self.thresholds["level_mm"]]
         return reading.teeth, tuple(caries) + tuple(lowered)
 

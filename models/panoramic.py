@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from models import arch
 from models.backbone import DenseNet, fused
+from models.weights import NO_SETTINGS, Settings
 from node.domain.findings import Box, Finding, FindingKind, ModelVersion, ToothMark
 from node.domain.teeth import LOWER_ARCH, UPPER_ARCH, Tooth
 from node.errors import ConfigError
@@ -44,6 +45,9 @@ KINDS: dict[str, FindingKind] = {
     "filling": FindingKind.RESTORATION,
     "impacted tooth": FindingKind.IMPACTED_TOOTH,
 }
+
+#: The mask network's parameters stand in the tooth network's file under this prefix.
+MASK_PREFIX = "mask."
 
 _SAME_TOOTH_IOU = 0.6
 _SAME_FINDING_IOU = 0.45
@@ -165,12 +169,15 @@ class PanoramicTeeth:
     net: DenseNet
     threshold: float
     version: ModelVersion
+    settings: Settings = NO_SETTINGS
 
     @classmethod
-    def from_state(cls, state: dict[str, torch.Tensor], version: ModelVersion) -> PanoramicTeeth:
+    def from_state(
+        cls, state: dict[str, torch.Tensor], version: ModelVersion, settings: Settings = NO_SETTINGS
+    ) -> PanoramicTeeth:
         """Build from a state dict with its ``thresholds`` (one number)."""
         net, thresholds = build(state, TEETH_HEADS)
-        return cls(net, float(thresholds[0]), version)
+        return cls(net, float(thresholds[0]), version, settings)
 
     def find(self, image: np.ndarray) -> tuple[ToothMark, ...]:
         """Find the teeth on a panoramic (rows, cols), 0..1; each number at most once."""
@@ -236,24 +243,28 @@ class PanoramicFindings:
     net: DenseNet
     thresholds: tuple[float, ...]
     version: ModelVersion
+    settings: Settings = NO_SETTINGS
 
     @classmethod
-    def from_state(cls, state: dict[str, torch.Tensor], version: ModelVersion) -> PanoramicFindings:
+    def from_state(
+        cls, state: dict[str, torch.Tensor], version: ModelVersion, settings: Settings = NO_SETTINGS
+    ) -> PanoramicFindings:
         """Build from a state dict with its ``thresholds`` (one per :data:`FINDING_LABELS`)."""
         net, thresholds = build(state, FINDING_HEADS)
-        return cls(net, tuple(float(t) for t in thresholds), version)
+        return cls(net, tuple(float(t) for t in thresholds), version, settings)
 
     def find(self, image: np.ndarray, teeth: Sequence[ToothMark] = ()) -> tuple[Finding, ...]:
         """Find what is there on a panoramic (rows, cols), 0..1; `teeth` lend their numbers."""
         findings = []
         for peak in self.candidates(image):
-            label = FINDING_LABELS[peak.channel]
+            kind = KINDS.get(FINDING_LABELS[peak.channel])
             box = _on_film(peak.box, image.shape)
-            if label in KINDS and box and peak.score >= self.thresholds[peak.channel]:
+            if kind is None or box is None:
+                continue
+            chance = self.settings.suggested(kind, peak.score, self.thresholds[peak.channel])
+            if chance is not None:
                 tooth = _overlapping(box, teeth)
-                findings.append(
-                    Finding(KINDS[label], box, tooth, probability=peak.score, model=self.version)
-                )
+                findings.append(Finding(kind, box, tooth, probability=chance, model=self.version))
         return tuple(findings)
 
     def candidates(self, image: np.ndarray, floor: float = 0.02) -> list[Peak]:

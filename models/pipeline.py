@@ -6,7 +6,7 @@ not installed is named in ``ImageAnalysis.absent``; silence never means "nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
@@ -19,6 +19,7 @@ from node.domain.findings import (
     FindingKind,
     ImageAnalysis,
     ModelVersion,
+    OperatingPoint,
     Spacing,
     ToothMark,
     View,
@@ -91,7 +92,7 @@ class Pipeline:
         """
         folder = weights_dir or weights.DEFAULT_DIR
         found = {task: weights.load(task, folder, disabled) for task in weights.TASKS}
-        pipeline = cls(versions=tuple(state[1] for state in found.values() if state))
+        pipeline = cls(versions=tuple(state.version for state in found.values() if state))
         if not pipeline.versions:
             return pipeline
         import torch
@@ -154,9 +155,12 @@ class Pipeline:
             teeth = self.panoramic_teeth.find(pixels)
             models += (self.panoramic_teeth.version,)
         if self.panoramic_findings:
-            findings = _reportable(View.PANORAMIC, self.panoramic_findings.find(pixels, teeth))
+            points = self.panoramic_findings.settings.operating_points
+            found = self.panoramic_findings.find(pixels, teeth)
+            findings = _reportable(View.PANORAMIC, found, points)
             models += (self.panoramic_findings.version,)
             notes += (PANORAMIC_CARIES_NOTE,)
+            analysis = replace(analysis, operating_points=_points(View.PANORAMIC, points))
         return replace(analysis, teeth=teeth, findings=findings, models=models, notes=notes)
 
     def _intraoral(
@@ -165,16 +169,34 @@ class Pipeline:
         if self.intraoral is None:
             return analysis
         teeth, findings = self.intraoral.analyse(pixels, view, spacing)
+        points = self.intraoral.settings.operating_points
         return replace(
             analysis,
             teeth=tuple(teeth),
-            findings=_reportable(view, findings),
+            findings=_reportable(view, findings, points),
             models=(*analysis.models, self.intraoral.version),
+            operating_points=_points(view, points),
         )
 
 
-def _reportable(view: View, findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    return tuple(finding for finding in findings if finding.kind in REPORTABLE[view])
+def _reportable(
+    view: View, findings: Sequence[Finding], points: Mapping[FindingKind, OperatingPoint]
+) -> tuple[Finding, ...]:
+    """Keep what the view may show, from its review point upwards."""
+    return tuple(
+        finding
+        for finding in findings
+        if finding.kind in REPORTABLE[view]
+        and (
+            finding.kind not in points or (finding.probability or 0) >= points[finding.kind].review
+        )
+    )
+
+
+def _points(
+    view: View, points: Mapping[FindingKind, OperatingPoint]
+) -> dict[FindingKind, OperatingPoint]:
+    return {kind: point for kind, point in points.items() if kind in REPORTABLE[view]}
 
 
 def _check(image: np.ndarray) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from models.backbone import Lite0, fused
+from models.weights import NO_SETTINGS, Settings
 from node.domain.findings import ModelVersion, View
 from node.errors import ConfigError
 
@@ -62,10 +63,16 @@ class Triage:
     temperature: float
     least: float
     version: ModelVersion
+    settings: Settings = NO_SETTINGS
 
     @classmethod
-    def from_state(cls, state: dict[str, torch.Tensor], version: ModelVersion) -> Triage:
+    def from_state(
+        cls, state: dict[str, torch.Tensor], version: ModelVersion, settings: Settings = NO_SETTINGS
+    ) -> Triage:
         """Build from a state dict with ``thresholds``: temperature, least probability.
+
+        The temperature of the calibration "view", where the entry has one, takes the former's
+        place.
 
         Raises ConfigError when the state dict is of another architecture.
         """
@@ -77,7 +84,7 @@ class Triage:
         except (KeyError, ValueError, RuntimeError) as error:
             raise ConfigError("the triage weights do not fit this program") from error
         fused(net).to("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(net, temperature, least, version)
+        return cls(net, settings.temperature("view", temperature), least, version, settings)
 
     def view(self, image: np.ndarray) -> tuple[View | None, float]:
         """Name the view of `image` (rows, cols), 0..1; None when not confident enough.

@@ -11,13 +11,18 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from node.domain.findings import ModelVersion
-from node.errors import ConfigError
+import numpy as np
+
+from models import calibration
+from models.calibration import Calibration, Temperature
+from node.domain.findings import FindingKind, ModelVersion, OperatingPoint
+from node.domain.image_json import points_to_json
+from node.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +37,63 @@ DEFAULT_DIR = Path(__file__).parent / "weights"
 SUPPORTED_MAJOR: dict[str, int] = dict.fromkeys(TASKS, 1)
 
 _VERSION = re.compile(r"(\d+)\.\d+\.\d+")
+_TEXTS = ("task", "file", "version", "sha256", "licence", "data", "card", "command")
+_SETTINGS = ("operating_points", "calibration", "reference_digest")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is frozen beside the weights; empty for entries that carry nothing.
+
+    ``calibration`` is keyed by a head of the network ("view", "centre") or by the value of a
+    FindingKind, whichever the network asks for. ``reference_digest`` is the SHA-256 of the data
+    manifest of the tuning films on which both were frozen.
+    """
+
+    operating_points: Mapping[FindingKind, OperatingPoint] = field(default_factory=dict)
+    calibration: Mapping[str, Calibration] = field(default_factory=dict)
+    reference_digest: str = ""
+
+    def __post_init__(self) -> None:
+        if self.reference_digest and not re.fullmatch(r"[0-9a-f]{64}", self.reference_digest):
+            raise ConfigError("weights manifest: reference_digest is no SHA-256 digest")
+
+    def suggested(self, kind: FindingKind, score: float, threshold: float) -> float | None:
+        """Give the calibrated probability of a finding, or None when it stays unsaid.
+
+        `score` is the network's own. It counts against the kind's review point once calibrated;
+        an entry without a point for `kind` falls back on `threshold`, against the raw score.
+        """
+        probability = min(1.0, max(0.0, self.calibrate(kind.value, score)))
+        point = self.operating_points.get(kind)
+        is_seen = score >= threshold if point is None else probability >= point.review
+        return probability if is_seen else None
+
+    def calibrate(self, name: str, probability: float) -> float:
+        """Calibrate one score of the head or kind `name`; unchanged when there is no curve."""
+        return float(self.calibrate_all(name, np.array([probability]))[0])
+
+    def calibrate_all(self, name: str, probability: np.ndarray) -> np.ndarray:
+        """Calibrate an array of scores of the head or kind `name`."""
+        curve = self.calibration.get(name)
+        return probability if curve is None else curve.apply(probability)
+
+    def temperature(self, name: str, otherwise: float = 1.0) -> float:
+        """Give the temperature of the head `name`, by which a network divides its logits."""
+        curve = self.calibration.get(name)
+        return curve.temperature if isinstance(curve, Temperature) else otherwise
+
+
+#: An entry that carries nothing beside its weights.
+NO_SETTINGS = Settings()
+
+
+class Loaded(NamedTuple):
+    """A network's weights as :func:`load` gives them: ``Network.from_state(*loaded)``."""
+
+    state: dict[str, torch.Tensor]
+    version: ModelVersion
+    settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +102,7 @@ class Entry:
 
     ``file`` is a name in the weights folder, ``card`` one in ``models/cards``; ``data`` says in
     words what it was trained on, ``command`` how to train it again; ``sha256`` is of the file.
+    The manifest writes the parts of ``settings`` as keys of the entry itself.
     """
 
     task: str
@@ -50,6 +113,7 @@ class Entry:
     data: str
     card: str
     command: str
+    settings: Settings = NO_SETTINGS
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
@@ -92,24 +156,80 @@ def manifest(weights_dir: Path) -> tuple[Entry, ...]:
     return entries
 
 
+def entry_to_json(entry: Entry) -> dict[str, object]:
+    """Write one entry for the manifest; settings that are empty are left out."""
+    texts: dict[str, object] = {name: getattr(entry, name) for name in _TEXTS}
+    return texts | settings_to_json(entry.settings)
+
+
+def settings_to_json(settings: Settings) -> dict[str, object]:
+    """Write operating points and calibration as the manifest's entries carry them."""
+    written: dict[str, object] = {
+        "operating_points": points_to_json(settings.operating_points),
+        "calibration": {
+            name: calibration.to_json(curve) for name, curve in settings.calibration.items()
+        },
+        "reference_digest": settings.reference_digest,
+    }
+    return {name: value for name, value in written.items() if value}
+
+
+def settings_from_json(data: Mapping[str, object]) -> Settings:
+    """Read what :func:`settings_to_json` wrote, each part optional; raises ConfigError."""
+    points, curves = data.get("operating_points", {}), data.get("calibration", {})
+    if not isinstance(points, Mapping) or not isinstance(curves, Mapping):
+        raise ConfigError("weights manifest: operating_points and calibration must be objects")
+    return Settings(
+        {_kind(name): _point(str(name), point) for name, point in points.items()},
+        {str(name): calibration.from_json(str(name), curve) for name, curve in curves.items()},
+        str(data.get("reference_digest", "")),
+    )
+
+
+def _kind(name: object) -> FindingKind:
+    try:
+        return FindingKind(name)
+    except ValueError:
+        raise ConfigError(f"weights manifest: unknown kind of finding {name!r}") from None
+
+
+def _point(name: str, data: object) -> OperatingPoint:
+    if not isinstance(data, Mapping) or set(data) != {"review", "high_specificity"}:
+        raise ConfigError(
+            f"weights manifest: the operating point of {name} needs review and high_specificity"
+        )
+    try:
+        return OperatingPoint(**{key: float(value) for key, value in data.items()})
+    except (TypeError, ValueError, InvalidInput):
+        raise ConfigError(
+            f"weights manifest: the operating point of {name} must satisfy "
+            "0 <= review <= high_specificity <= 1"
+        ) from None
+
+
 def _entry(item: object) -> Entry:
-    names = [field.name for field in fields(Entry)]
     if not isinstance(item, dict):
         raise ConfigError("weights manifest: an entry must be an object")
-    texts = {name: item.get(name) for name in names}
+    texts = {name: item.get(name) for name in _TEXTS}
     missing = [name for name, text in texts.items() if not isinstance(text, str) or not text]
     if missing:
         raise ConfigError(f"weights manifest: an entry lacks {', '.join(missing)}")
-    return Entry(**{name: str(text) for name, text in texts.items()})
+    unknown = sorted(set(item) - {*_TEXTS, *_SETTINGS})
+    if unknown:
+        raise ConfigError(
+            f"weights manifest: {texts['task']} has unknown keys {', '.join(unknown)}; "
+            "the weights may be for a newer program"
+        )
+    settings = settings_from_json(item)
+    return Entry(**{name: str(text) for name, text in texts.items()}, settings=settings)
 
 
-def load(
-    task: str, weights_dir: Path, disabled: Sequence[str] = ()
-) -> tuple[dict[str, torch.Tensor], ModelVersion] | None:
-    """Load the state dict of `task` as float32, or None when it is disabled or not installed.
+def load(task: str, weights_dir: Path, disabled: Sequence[str] = ()) -> Loaded | None:
+    """Load the state dict of `task` as float32 with its settings, or None.
 
-    Raises ConfigError when the file is not the one the manifest describes, when PyTorch is
-    missing, or when a name in `disabled` is no task.
+    None means that the task is disabled or not installed. Raises ConfigError when the file is not
+    the one the manifest describes, when PyTorch is missing, or when a name in `disabled` is no
+    task.
     """
     unknown = sorted(set(disabled) - set(TASKS))
     if unknown or task not in TASKS:
@@ -130,7 +250,7 @@ def digest(path: Path) -> str:
         raise ConfigError(f"the weights {path} cannot be read: {error.strerror}") from error
 
 
-def _read(path: Path, entry: Entry) -> tuple[dict[str, torch.Tensor], ModelVersion]:
+def _read(path: Path, entry: Entry) -> Loaded:
     actual = digest(path)
     if actual != entry.sha256:
         raise ConfigError(
@@ -149,4 +269,4 @@ def _read(path: Path, entry: Entry) -> tuple[dict[str, torch.Tensor], ModelVersi
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ConfigError(f"the weights {path} are not a plain state dict") from error
     tensors = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    return tensors, ModelVersion(entry.task, entry.version, actual)
+    return Loaded(tensors, ModelVersion(entry.task, entry.version, actual), entry.settings)

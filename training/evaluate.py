@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from models import panoramic, weights
 from models.backbone import DenseNet
-from node.domain.findings import FindingKind, ModelVersion, View
+from node.domain.findings import FindingKind, View
 from node.domain.teeth import LOWER_ARCH, UPPER_ARCH
 from node.errors import BitewingError, ConfigError, InvalidInput, outcome
 from training.datasets import Film, read_coco, read_views, split
@@ -306,20 +305,19 @@ def measure(task: str, data: Path, folder: Path) -> Report:
     loaded = weights.load(task, folder)
     if loaded is None:
         raise ConfigError(f"no weights for {task} are installed in {folder}")
-    state, version = loaded
     if task == "intraoral":
-        return _intraoral(state, version, data)
+        return _intraoral(loaded, data)
     films = _films(task, data)
     chosen = split(films).test or tuple(films)
     if not chosen:
         raise InvalidInput(f"{data} has no films")
     if task == "panoramic_teeth":
-        return teeth_report(panoramic.PanoramicTeeth.from_state(state, version), chosen)
+        return teeth_report(panoramic.PanoramicTeeth.from_state(*loaded), chosen)
     if task == "panoramic_caries":
-        return findings_report(panoramic.PanoramicFindings.from_state(state, version), chosen)
+        return findings_report(panoramic.PanoramicFindings.from_state(*loaded), chosen)
     from models.triage import Triage
 
-    return triage_report(Triage.from_state(state, version).view, chosen)
+    return triage_report(Triage.from_state(*loaded).view, chosen)
 
 
 def _films(task: str, data: Path) -> tuple[Film, ...]:
@@ -330,14 +328,12 @@ def _films(task: str, data: Path) -> tuple[Film, ...]:
     return read_coco(data)
 
 
-def _intraoral(state: dict[str, torch.Tensor], version: ModelVersion, data: Path) -> Report:
+def _intraoral(loaded: weights.Loaded, data: Path) -> Report:
     from models.intraoral import IntraoralModel
     from training import intraoral_report
     from training.synthetic import read_part
 
-    return intraoral_report.report(
-        IntraoralModel.from_state(state, version), read_part(data, "test")
-    )
+    return intraoral_report.report(IntraoralModel.from_state(*loaded), read_part(data, "test"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from models import weights
@@ -34,10 +34,22 @@ def publish(file: Path, entry: weights.Entry, folder: Path) -> weights.Entry:
     shutil.copyfile(file, folder / entry.file)
     rows = sorted([*others, entry], key=lambda item: weights.TASKS.index(item.task))
     part = folder / "manifest.part"
-    text = json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False)
+    text = json.dumps([weights.entry_to_json(row) for row in rows], indent=2, ensure_ascii=False)
     part.write_text(text + "\n", encoding="utf-8")
     part.replace(folder / "manifest.json")
     return entry
+
+
+def _settings(path: Path | None) -> weights.Settings:
+    if path is None:
+        return weights.NO_SETTINGS
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"the settings {path} cannot be read: {error}") from None
+    if not isinstance(data, dict):
+        raise InvalidInput(f"the settings {path} must be an object")
+    return weights.settings_from_json(data)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--licence", required=True, help="of the weights, as its data allows")
     parser.add_argument("--data", required=True, help="what it was trained on, in words")
     parser.add_argument("--command", required=True, help="the command that trained it")
+    parser.add_argument(
+        "--settings", type=Path, help="JSON with operating_points and calibration (docs/models.md)"
+    )
     parser.add_argument("--weights", type=Path, default=weights.DEFAULT_DIR)
     options = parser.parse_args(arguments)
     try:
@@ -61,6 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             data=options.data,
             card=f"{options.task}.md",
             command=options.command,
+            settings=_settings(options.settings),
         )
         entry = publish(options.file, entry, options.weights)
     except BitewingError as error:

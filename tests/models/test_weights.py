@@ -6,6 +6,7 @@ import json
 import pytest
 
 from models import weights
+from node.domain.findings import FindingKind, OperatingPoint
 from node.errors import ConfigError
 
 ENTRY = {
@@ -33,11 +34,12 @@ def test_a_state_dict_comes_back_as_float32_with_its_version(tmp_path):
     torch.save({"layer": torch.ones(3, dtype=torch.float16), "count": torch.tensor(4)}, path)
     install(tmp_path, path.read_bytes())
 
-    state, version = weights.load("triage", tmp_path)
+    state, version, settings = weights.load("triage", tmp_path)
 
     assert state["layer"].dtype == torch.float32
     assert state["count"].dtype == torch.int64
     assert (version.name, version.version) == ("triage", "1.2.0")
+    assert settings == weights.Settings()
     assert version.digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -121,3 +123,62 @@ def test_the_shipped_weights_are_intact_small_and_have_a_card():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == entry.sha256
         assert path.stat().st_size <= 12 * 2**20
         assert (weights.DEFAULT_DIR.parent / "cards" / entry.card).exists()
+
+
+SETTINGS = {
+    "operating_points": {"caries": {"review": 0.2, "high_specificity": 0.7}},
+    "calibration": {
+        "caries": {"method": "isotonic", "scores": [0.0, 0.5], "probabilities": [0.1, 0.9]},
+        "view": {"method": "temperature", "temperature": 1.5},
+    },
+    "reference_digest": "a" * 64,
+}
+
+
+def test_operating_points_and_calibration_come_with_the_entry(tmp_path):
+    install(tmp_path, b"x", **SETTINGS)
+    (entry,) = weights.manifest(tmp_path)
+    settings = entry.settings
+    assert settings.operating_points == {FindingKind.CARIES: OperatingPoint(0.2, 0.7)}
+    assert settings.calibrate("caries", 0.25) == pytest.approx(0.5)
+    assert settings.calibrate("calculus", 0.25) == 0.25
+    assert settings.temperature("view") == 1.5
+    assert settings.temperature("depth", otherwise=1.1) == 1.1
+    assert settings.reference_digest == "a" * 64
+
+
+def test_a_finding_is_suggested_from_its_review_point_on_the_calibrated_probability(tmp_path):
+    install(tmp_path, b"x", **SETTINGS)
+    settings = weights.manifest(tmp_path)[0].settings
+    assert settings.suggested(FindingKind.CARIES, 0.05, threshold=0.9) is None
+    assert settings.suggested(FindingKind.CARIES, 0.25, threshold=0.9) == pytest.approx(0.5)
+    # A kind without a point falls back on the threshold in the weights.
+    assert settings.suggested(FindingKind.CALCULUS, 0.4, threshold=0.5) is None
+    assert settings.suggested(FindingKind.CALCULUS, 0.6, threshold=0.5) == 0.6
+
+
+def test_an_entry_survives_writing_and_reading(tmp_path):
+    install(tmp_path, b"x", **SETTINGS)
+    entries = weights.manifest(tmp_path)
+    written = [weights.entry_to_json(entry) for entry in entries]
+    (tmp_path / "manifest.json").write_text(json.dumps(written))
+    assert weights.manifest(tmp_path) == entries
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"operating_points": 3}, "objects"),
+        ({"operating_points": {"toothache": {}}}, "toothache"),
+        ({"operating_points": {"caries": {"review": 0.5}}}, "caries"),
+        ({"operating_points": {"caries": {"review": 0.5, "high_specificity": 0.4}}}, "caries"),
+        ({"operating_points": {"caries": {"review": "a", "high_specificity": 1}}}, "caries"),
+        ({"calibration": {"caries": {"method": "magic"}}}, "magic"),
+        ({"reference_digest": "abc"}, "reference_digest"),
+        ({"thresholds": [1]}, "thresholds"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, change, words):
+    install(tmp_path, b"x", **change)
+    with pytest.raises(ConfigError, match=words):
+        weights.manifest(tmp_path)

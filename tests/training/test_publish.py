@@ -35,7 +35,19 @@ def test_published_weights_load(file, tmp_path):
     ]
     loaded = weights.load("triage", folder)
     assert loaded is not None
-    assert loaded[1].version == "1.1.0"
+    assert loaded.version.version == "1.1.0"
+
+
+def test_settings_are_published_with_the_weights(file, tmp_path, capsys):
+    folder, settings = tmp_path / "weights", tmp_path / "settings.json"
+    settings.write_text('{"calibration": {"view": {"method": "temperature", "temperature": 2}}}')
+    assert publish.main([*arguments(file, folder), "--settings", str(settings)]) == 0
+    loaded = weights.load("triage", folder)
+    assert loaded is not None
+    assert loaded.settings.temperature("view") == 2.0
+    for text in ("[]", "{", '{"operating_points": 3}'):
+        settings.write_text(text)
+        assert publish.main([*arguments(file, folder), "--settings", str(settings)]) == 2
 
 
 def test_a_missing_file_and_a_wrong_version_are_refused(file, tmp_path, capsys):
