@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +24,9 @@ _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp"}
 #: The share of training groups put aside to choose thresholds and compare checkpoints.
 TUNE_SHARE = 0.1
 
+#: The share of groups put aside to report, in sets that come without such a part.
+TEST_SHARE = 0.15
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -36,7 +39,11 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """One image file with its marks; ``group`` is the patient where the set tells."""
+    """One image file with its marks; ``group`` is the patient where the set tells.
+
+    ``origin`` is ``real`` or ``synthetic``, ``source`` the set or machine it comes from; both
+    keep figures apart.
+    """
 
     path: Path
     width: int
@@ -44,6 +51,8 @@ class Film:
     split: str
     group: str
     marks: tuple[Mark, ...]
+    origin: str = "real"
+    source: str = ""
 
     def read(self) -> np.ndarray:
         """Read the pixels as (rows, cols) uint8 grey; raises InvalidInput for a broken file."""
@@ -57,17 +66,25 @@ def read_coco(folder: Path) -> tuple[Film, ...]:
     """Read a COCO folder; films without a split are ``test``.
 
     A file name ``0012_0034.jpg`` puts the film into group ``0012``; any other name is its own
-    group. Raises InvalidInput when the folder is not of this form.
+    group. The file's ``info`` may state an ``origin`` (``real`` unless it says ``synthetic``) and
+    a ``source`` (the folder's name unless it says another). Raises InvalidInput when the folder
+    is not of this form.
     """
     path = folder / "annotations.coco.json"
     try:
         coco = json.loads(path.read_text(encoding="utf-8"))
+        info = coco.get("info") or {}
+        origin = "synthetic" if info.get("origin") == "synthetic" else "real"
+        source = str(info.get("source") or folder.name)
         names = {item["id"]: str(item["name"]) for item in coco["categories"]}
         marks: dict[int, list[Mark]] = {item["id"]: [] for item in coco["images"]}
         for item in coco["annotations"]:
             marks[item["image_id"]].append(_mark(item, names))
-        return tuple(_film(folder, item, marks[item["id"]]) for item in coco["images"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        return tuple(
+            replace(_film(folder, item, marks[item["id"]]), origin=origin, source=source)
+            for item in coco["images"]
+        )
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise InvalidInput(f"{path} is not a COCO annotation file: {error!r}") from error
 
 
@@ -76,7 +93,8 @@ def read_views(folder: Path) -> tuple[Film, ...]:
 
     A sub-folder called ``bitewing``, ``periapical``, ``panoramic`` or ``other`` holds images of
     that view, those in its sub-folder ``train`` to learn from, the rest to report; any sub-folder
-    (or `folder` itself) that is a COCO folder holds panoramics.
+    (or `folder` itself) that is a COCO folder holds panoramics. Films in a sub-folder whose name
+    has ``synthetic`` or ``generated`` in it are reported apart from real ones.
     """
     films: list[Film] = []
     for sub in sorted([folder, *(p for p in folder.iterdir() if p.is_dir())]):
@@ -90,12 +108,15 @@ def read_views(folder: Path) -> tuple[Film, ...]:
 
 def _plain(path: Path, folder: Path) -> Film:
     use = "train" if "train" in path.relative_to(folder).parts[:-1] else "test"
-    return Film(path, 0, 0, use, path.stem, ())
+    parts = [part.lower() for part in path.parts]
+    is_made = any("synthetic" in part or "generated" in part for part in parts[-4:-1])
+    origin = "synthetic" if is_made else "real"
+    return Film(path, 0, 0, use, path.stem, (), origin, folder.name)
 
 
 def _viewed(film: Film, view: str) -> Film:
     box = (0.0, 0.0, float(film.width), float(film.height))
-    return Film(film.path, film.width, film.height, film.split, film.group, (Mark(view, box),))
+    return replace(film, marks=(Mark(view, box),))
 
 
 def _mark(item: Mapping[str, object], names: Mapping[object, str]) -> Mark:
@@ -139,11 +160,14 @@ class Splits:
 def split(films: Iterable[Film]) -> Splits:
     """Divide by patient: the set's own ``val`` and ``test`` are reported, part of ``train`` tunes.
 
-    A group that has a reported film is used for nothing else. The choice of tuning groups depends
-    on the group's name only, so it is the same in every run.
+    A set that comes without films to report has a share of its patients put aside for it. A group
+    that has a reported film is used for nothing else. Every choice depends on the group's name
+    only, so it is the same in every run, whatever else is in the set.
     """
     films = tuple(films)
     test = tuple(film for film in films if film.split != "train")
+    if not test:
+        test = tuple(film for film in films if part_of(film.group) == "test")
     reported = {film.group for film in test}
     rest = [film for film in films if film.split == "train" and film.group not in reported]
     tune = tuple(film for film in rest if _fraction(film.group) < TUNE_SHARE)
@@ -151,18 +175,12 @@ def split(films: Iterable[Film]) -> Splits:
     return Splits(train, tune, test)
 
 
+def part_of(group: str) -> str:
+    """Give the part (``train``, ``tune``, ``test``) of a patient in a set without parts."""
+    if _fraction(f"test {group}") < TEST_SHARE:
+        return "test"
+    return "tune" if _fraction(group) < TUNE_SHARE else "train"
+
+
 def _fraction(text: str) -> float:
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16) / 0x1_0000_0000
-
-
-def manifest(films: Iterable[Film]) -> list[dict[str, str]]:
-    """List files with their SHA-256, split and group, to keep beside the weights they made."""
-    return [
-        {
-            "file": film.path.name,
-            "split": film.split,
-            "group": film.group,
-            "sha256": hashlib.sha256(film.path.read_bytes()).hexdigest(),
-        }
-        for film in films
-    ]

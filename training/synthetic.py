@@ -6,7 +6,6 @@ A folder of three parts, ``train``, ``tune`` and ``test``, each with films (``N.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -150,17 +149,3 @@ def _points(raw: object) -> tuple[Point, ...]:
     if not isinstance(raw, list):
         raise TypeError("points are a list")
     return tuple((float(x), float(y)) for x, y in raw)
-
-
-def manifest(folder: Path) -> list[dict[str, str]]:
-    """List the films of the training and tuning parts with their SHA-256."""
-    return [
-        {
-            "file": str(film.path.relative_to(folder)),
-            "split": part,
-            "group": film.path.stem,
-            "sha256": hashlib.sha256(film.path.read_bytes()).hexdigest(),
-        }
-        for part in ("train", "tune")
-        for film in read_part(folder, part)
-    ]

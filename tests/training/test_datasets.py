@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from node.errors import InvalidInput
-from training import datasets
+from training import datasets, manifest
 
 
 def write_coco(folder, images, annotations, categories=("11", "12")):
@@ -93,9 +93,43 @@ def test_views_are_named_by_folder(tmp_path):
     }
 
 
-def test_the_manifest_names_files_by_hash(tmp_path):
-    write_coco(tmp_path, [("0001_0002.png", "train")], [])
-    (row,) = datasets.manifest(datasets.read_coco(tmp_path))
-    assert row["file"] == "0001_0002.png"
-    assert row["group"] == "0001"
-    assert len(row["sha256"]) == 64
+def test_a_set_without_a_part_to_report_has_one_put_aside_for_good(tmp_path):
+    names = [(f"{patient:04d}_{view:04d}.png", "train") for patient in range(80) for view in (1, 2)]
+    write_coco(tmp_path / "whole", names, [])
+    write_coco(tmp_path / "half", names[:80], [])
+
+    whole = datasets.split(datasets.read_coco(tmp_path / "whole"))
+    half = datasets.split(datasets.read_coco(tmp_path / "half"))
+
+    assert 4 <= len({film.group for film in whole.test}) <= 24
+    assert not {f.group for f in whole.test} & {f.group for f in (*whole.train, *whole.tune)}
+    assert {f.group for f in half.test} == {f.group for f in whole.test if int(f.group) < 40}
+    assert {f.group for f in half.tune} == {f.group for f in whole.tune if int(f.group) < 40}
+
+
+def test_made_films_are_told_from_real_ones(tmp_path):
+    write_coco(tmp_path / "scans", [("a.png", None)], [])
+    write_coco(tmp_path / "drawn", [("a.png", None)], [])
+    path = tmp_path / "drawn" / "annotations.coco.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"info": {"origin": "synthetic"}}))
+    (tmp_path / "periapical" / "generated").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "periapical" / "generated" / "b.png"), np.zeros((9, 9), np.uint8))
+
+    films = datasets.read_views(tmp_path)
+
+    assert {(film.source, film.origin) for film in films} == {
+        ("scans", "real"),
+        ("drawn", "synthetic"),
+        ("periapical", "synthetic"),
+    }
+
+
+def test_the_manifest_names_each_file_once_by_hash(tmp_path):
+    write_coco(tmp_path, [("0001_0002.png", "train"), ("0001_0003.png", "train")], [])
+    films = datasets.read_coco(tmp_path)
+    manifest.write(tmp_path / "m.json", [*films, films[0]])
+    body = json.loads((tmp_path / "m.json").read_text())
+    assert [row["file"] for row in body["films"]] == ["0001_0002.png", "0001_0003.png"]
+    assert body["films"][0]["group"] == "0001"
+    assert len(body["films"][0]["sha256"]) == 64
+    assert body["digest"] == manifest.data_digest(film.path for film in reversed(films))

@@ -1,0 +1,41 @@
+"""The exact data of a run: every film with its hash and what it was used for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from training.datasets import Film
+
+
+def rows(films: Iterable[Film]) -> list[dict[str, str]]:
+    """List files with their SHA-256, part and patient, each once, in the order of their names."""
+    found = {
+        film.path: {
+            "file": film.path.name,
+            "split": film.split,
+            "group": film.group,
+            "sha256": hashlib.sha256(film.path.read_bytes()).hexdigest(),
+        }
+        for film in films
+    }
+    return [found[path] for path in sorted(found)]
+
+
+def write(path: Path, films: Iterable[Film]) -> None:
+    """Write the rows of `films` and the digest over all of them to `path` as JSON."""
+    listed = rows(films)
+    body = {"digest": digest(row["sha256"] for row in listed), "films": listed}
+    path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+
+
+def digest(hashes: Iterable[str]) -> str:
+    """Digest a set of film hashes, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+
+
+def data_digest(paths: Iterable[Path]) -> str:
+    """Digest the content of films, whatever their order and names."""
+    return digest(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
