@@ -7,7 +7,8 @@ clock with `OfficeTime`, and corrects change stamps by the measured `Pms.clock_o
 
 Errors, besides those of `node.errors`: `OutcomeUnknown` says that a write may have landed.
 `Retryable` says that it did not; `Rejected` carries the PMS's own sentence; `ConfigError` means
-keys or permissions; `Unsupported` means that this PMS cannot express the command.
+keys or permissions; `Unsupported` means that this PMS cannot express the command, and
+`NotLicensed` under it that the vendor keeps it for licensed partners.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from enum import Enum
 from typing import Literal, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from node.errors import ConfigError, InvalidInput, Retryable
+from node.errors import ConfigError, InvalidInput, Retryable, Unsupported
 
 ImageType = Literal["Document", "Radiograph"]
 
 
 class OutcomeUnknown(Retryable):
     """A write was sent and its answer lost: look with `Pms.find` before sending it again."""
+
+
+class NotLicensed(Unsupported):
+    """The vendor offers this only under a licence that this office has not shown."""
 
 
 class PatientStatus(Enum):
@@ -307,6 +312,7 @@ class Support(Enum):
 
     SUPPORTED = "supported"
     NEEDS_VERSION = "needs version"
+    NOT_LICENSED = "not licensed"
     UNSUPPORTED = "unsupported"
 
 

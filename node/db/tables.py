@@ -220,6 +220,40 @@ sync_state = sa.Table(
     sa.Column("clock_offset_s", sa.Float, nullable=True),
 )
 
+# --- bridges to systems on the clinic's own machine ----------------------------------------------
+
+bridge_token = sa.Table(  # enrolment, once each; only the digest of the secret is kept
+    "bridge_token",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    _location(),
+    _at("created_at"),
+    _at("expires_at"),
+    _at("used_at", nullable=True),
+)
+
+bridge_certificate = sa.Table(  # every certificate issued; a revoked one is refused at once
+    "bridge_certificate",
+    metadata,
+    sa.Column("serial", sa.String(40), primary_key=True),  # hex
+    _location(),
+    _at("issued_at"),
+    _at("expires_at"),
+    _at("revoked_at", nullable=True),
+    sa.Column("reason", sa.String(255), nullable=False, server_default=""),
+)
+
+bridge_state = sa.Table(  # what was last heard of a location's bridge, and what it is told
+    "bridge_state",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("is_stopped", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("offer", sa.JSON, nullable=True),
+    _at("last_seen_at", nullable=True),
+    sa.Column("about", sa.JSON, nullable=True),
+    sa.Column("heartbeat", sa.JSON, nullable=True),
+)
+
 # --- what arrived --------------------------------------------------------------------------------
 
 study = sa.Table(
