@@ -8,7 +8,7 @@ folded into the convolutions by :func:`fused` before running.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -95,21 +95,25 @@ class _Block(nn.Module):
 
 
 class Lite0(nn.Module):
-    """EfficientNet-Lite0 without its classifier; gives features at strides 4, 8, 16 and 32."""
+    """EfficientNet-Lite0 without its classifier; gives features at strides 4, 8, 16 and 32.
 
-    def __init__(self) -> None:
+    Other `taps` (block numbers) give other features; blocks after the last tap are left out.
+    """
+
+    def __init__(self, taps: Sequence[int] = tuple(_TAPS)) -> None:
         super().__init__()
+        self.taps = frozenset(taps)
         self._conv_stem = _Conv(3, 32, 3, 2)
         self._bn0 = _norm(32)
-        self._blocks = nn.ModuleList(_Block(*block) for block in _BLOCKS)
+        self._blocks = nn.ModuleList(_Block(*block) for block in _BLOCKS[: max(taps) + 1])
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Compute the four feature maps of an (n, 3, rows, cols) batch."""
+        """Compute the feature maps of an (n, 3, rows, cols) batch, the finest first."""
         x = functional.relu6(self._bn0(self._conv_stem(x)))
         features = []
         for number, block in enumerate(self._blocks):
             x = block(x)
-            if number in _TAPS:
+            if number in self.taps:
                 features.append(x)
         return features
 
@@ -119,7 +123,7 @@ class Lite0(nn.Module):
         return self
 
 
-class _Separable(nn.Module):
+class Separable(nn.Module):
     """Depthwise then pointwise convolution with group normalisation; looks `kernel` wide."""
 
     def __init__(self, channels: int, kernel: int) -> None:
@@ -147,7 +151,7 @@ class DenseNet(nn.Module):
         self.backbone = Lite0()
         self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in _TAPS.values())
         self.mixers = nn.ModuleList(
-            nn.Sequential(*(_Separable(width, kernel) for kernel in kernels))
+            nn.Sequential(*(Separable(width, kernel) for kernel in kernels))
             for kernels in ((5, 5), (5,), (9, 9), (13, 13))
         )
         self.heads = nn.ModuleDict({name: nn.Conv2d(width, n, 1) for name, n in heads.items()})

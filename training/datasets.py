@@ -17,6 +17,9 @@ import numpy as np
 
 from node.errors import InvalidInput
 
+#: What films are for: to learn from, to choose thresholds on, to report once.
+PARTS = ("train", "tune", "test")
+
 #: Sub-folders named so hold films of that view.
 VIEWS = ("bitewing", "periapical", "panoramic", "other")
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp"}
@@ -173,6 +176,13 @@ def split(films: Iterable[Film]) -> Splits:
     tune = tuple(film for film in rest if _fraction(film.group) < TUNE_SHARE)
     train = tuple(film for film in rest if _fraction(film.group) >= TUNE_SHARE)
     return Splits(train, tune, test)
+
+
+def divide(films: Iterable[Film]) -> Splits:
+    """Divide a set that names no parts at all by :func:`part_of`, to learn from it."""
+    films = tuple(films)
+    parts = {name: tuple(f for f in films if part_of(f.group) == name) for name in PARTS}
+    return Splits(parts["train"], parts["tune"], parts["test"])
 
 
 def part_of(group: str) -> str:
