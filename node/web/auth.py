@@ -22,13 +22,9 @@ from node.engine import DurableEngine
 from node.errors import Forbidden, NotFound
 from node.web.accounts import PROOF, Accounts, Locked, Session, Unauthenticated
 from node.web.rights import WORDS, Right
-from node.web.shapes import LoginRequest, Me, ProveRequest, Sensitivity, Settings
+from node.web.shapes import LoginRequest, Me, ProveRequest, Settings
 
 COOKIE = "bitewing_session"
-#: Probabilities of the three stops of the sensitivity control. The networks only report what is
-#: above their own frozen operating points (models/cards), several of which lie near 0.3: the
-#: default stop holds back the faintest marks only, the strict one leaves the strong.
-SENSITIVITY = Sensitivity(strict=0.8, default=0.25, wide=0.0)
 #: The page locks itself exactly; the server is the backstop and waits a little longer.
 _IDLE_GRACE = timedelta(minutes=1)
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -83,7 +79,6 @@ class Web:
             idle_lock_s=self.config.web.idle_lock_min * 60,
             proof_s=int(PROOF.total_seconds()),
             software_version=__version__,
-            sensitivity=SENSITIVITY,
         )
 
 

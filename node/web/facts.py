@@ -169,6 +169,13 @@ def latest_runs(conn: sa.Connection, study_id: str) -> dict[str, Row]:
     return {row.instance_id: row for row in rows}
 
 
+def finding_rows() -> sa.Select[tuple[object, ...]]:
+    """Select findings with the operating points of the analysis that made them."""
+    return sa.select(finding, analysis_run.c.operating_points).outerjoin(
+        analysis_run, analysis_run.c.id == finding.c.run_id
+    )
+
+
 def shown_findings(shows_ai: bool) -> sa.ColumnElement[bool]:
     """Which findings are shown: not removed, and no suggestion where AI is not shown."""
     if shows_ai:
@@ -185,7 +192,8 @@ def _findings(
     if not session.may(Right.FINDINGS_SEE_UNSIGNED):
         return ()
     return conn.execute(
-        sa.select(finding, user_account.c.display_name)
+        finding_rows()
+        .add_columns(user_account.c.display_name)
         .outerjoin(user_account, user_account.c.id == finding.c.decided_by)
         .where(finding.c.study_id == study_id, shown_findings(shows_ai))
         .order_by(finding.c.created_at, finding.c.id)

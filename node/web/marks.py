@@ -13,13 +13,14 @@ from node.domain.review import Json, SignedFinding, SignedReview, finding_to_jso
 from node.domain.teeth import Tooth
 from node.web.accounts import Session
 from node.web.facts import SUGGESTED, Row
+from node.web.sensitivity import stop_of
 from node.web.shapes import Finding, GeometryShape, Model, Original, Proposal
 
 
 def finding_shape(
     row: Row, session: Session, display_name: str | None, proposal: Proposal | None = None
 ) -> Finding:
-    """Describe one row of the finding table; `display_name` is who decided it."""
+    """Describe one row of :func:`node.web.facts.finding_rows`; `display_name` decided it."""
     kind = FindingKind(row.kind)
     return Finding(
         id=row.id,
@@ -35,6 +36,7 @@ def finding_shape(
         value_mm=row.value_mm,
         value_percent=row.value_percent,
         probability=row.probability,
+        stop=stop_of(row.kind, row.probability, row.operating_points),
         geometry=GeometryShape.model_validate(row.geometry),
         model=Model.model_validate(row.model) if row.model else None,
         original=_original(row.original),
@@ -116,6 +118,7 @@ def _signed_shape(session: Session, signed: SignedReview, item: SignedFinding) -
             "is_disease": item.finding.kind.is_disease,
             "universal": tooth.universal if tooth else None,
             "original": None,
+            "stop": "strict",
             "state": item.state.value,
             "disposition": item.disposition.value if item.disposition else None,
             "reason": "",

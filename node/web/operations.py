@@ -20,7 +20,7 @@ from node.errors import Conflict, Forbidden, InvalidInput, NotFound, Rejected
 from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.edits import added, canvas_of, edit, restored, snapshot
-from node.web.facts import Row, find_study, read_facts, sees_ai, shown_findings
+from node.web.facts import Row, find_study, finding_rows, read_facts, sees_ai, shown_findings
 from node.web.marks import finding_shape, proposals
 from node.web.rights import Right
 from node.web.shapes import Finding, Operation, OpKind, OpResult, OpsAnswer, Proposal
@@ -193,7 +193,7 @@ class _Desk:
 
     def _row(self, finding_id: str, condition: sa.ColumnElement[bool]) -> Row | None:
         return self.tx.conn.execute(
-            sa.select(finding).where(
+            finding_rows().where(
                 finding.c.id == finding_id, finding.c.study_id == self.study.id, condition
             )
         ).first()

@@ -97,18 +97,6 @@ class Settings(_Shape):
     idle_lock_s: int
     proof_s: int
     software_version: str
-    sensitivity: Sensitivity
-
-
-class Sensitivity(_Shape):
-    """Probabilities under which a suggestion stands below the line at each stop.
-
-    Only suggestions under `strict` may be left unreviewed at signing.
-    """
-
-    strict: float
-    default: float
-    wide: float
 
 
 class Me(_Shape):
@@ -189,8 +177,9 @@ class WorkRow(_Shape):
     state: ShownState
     reviewer: str | None  # who decided last, while in review
     progress: Progress
-    suggestions: dict[str, int] | None  # undecided by class letter; None when not for this reader
-    undecided: int | None
+    # Undecided ones that the default stop shows, by class letter; None when not for this reader.
+    suggestions: dict[str, int] | None
+    undecided: int | None  # all of them
     match_state: str
     problems: tuple[WorkProblem, ...]
 
@@ -346,6 +335,9 @@ class Finding(_Shape):
     value_mm: float | None
     value_percent: float | None
     probability: float | None
+    # The strictest stop of the sensitivity control that shows it while it is a suggestion; only
+    # what is not "strict" may be left unreviewed at signing.
+    stop: Literal["strict", "default", "wide"]
     geometry: GeometryShape
     model: Model | None
     original: Original | None

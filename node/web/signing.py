@@ -27,10 +27,11 @@ from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, WORKFLOWS
 from node.errors import Conflict, Rejected
 from node.web.accounts import Session, WrongCredentials
-from node.web.auth import SENSITIVITY, Web
+from node.web.auth import Web
 from node.web.facts import Facts, Row, read_facts
 from node.web.problems import NotSignable
 from node.web.rights import Right
+from node.web.sensitivity import stop_of
 from node.web.shapes import AmendAnswer, Blocker, SignAnswer, SignRequest, SignState
 
 STATEMENT = "I have reviewed these images and the findings above are my own."
@@ -79,8 +80,8 @@ def blockers(facts: Facts, session: Session, left_unreviewed: Sequence[str]) -> 
 
 
 def is_weak(row: Row) -> bool:
-    """Whether a suggestion may be left unreviewed: it stands under the strict line."""
-    return row.probability is not None and row.probability < SENSITIVITY.strict
+    """Whether a suggestion may be left unreviewed: the strict stop does not show it."""
+    return stop_of(row.kind, row.probability, row.operating_points) != "strict"
 
 
 def screen_hash(facts: Facts) -> str:

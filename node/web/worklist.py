@@ -30,6 +30,7 @@ from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.facts import SUGGESTED, Facts, Row, is_decision, pms_header, sees_ai, sender_header
 from node.web.rights import Right
+from node.web.sensitivity import Stop, stop_of
 from node.web.shapes import (
     PatientHeader,
     Progress,
@@ -105,7 +106,7 @@ class _Book:
     studies: Sequence[Row]
     images: Mapping[str, list[Row]]
     runs: Mapping[str, dict[str, Row]]
-    undecided: Mapping[str, Counter[str]]
+    undecided: Mapping[str, list[tuple[str, Stop]]]  # class letter and stop of each
     reviewers: Mapping[str, str]
     headers: Mapping[str, PatientHeader]
     scheduled: Mapping[str, datetime]
@@ -151,7 +152,8 @@ class _Book:
             sees_ai=self.shows_ai,
         )
         state = facts.shown_state
-        letters = self.undecided.get(listed.id, Counter())
+        undecided = self.undecided.get(listed.id, [])
+        letters = Counter(letter for letter, stop in undecided if stop != "wide")
         is_reviewed = state in (ShownState.IN_REVIEW, ShownState.AMENDING)
         return WorkRow(
             id=listed.id,
@@ -166,7 +168,7 @@ class _Book:
             reviewer=self.reviewers[listed.id] if is_reviewed else None,
             progress=Progress(done=len(images) - len(facts.waiting), total=len(images)),
             suggestions=dict(sorted(letters.items())) if self.shows_ai else None,
-            undecided=letters.total() if self.shows_ai else None,
+            undecided=len(undecided) if self.shows_ai else None,
             match_state=listed.match_state,
             problems=tuple(self._problems(listed, images)),
         )
@@ -244,18 +246,24 @@ def _runs(conn: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, Row]]:
     return found
 
 
-def _undecided(conn: sa.Connection, ids: Sequence[str]) -> dict[str, Counter[str]]:
-    found: dict[str, Counter[str]] = defaultdict(Counter)
-    for study_id, kind, count in conn.execute(
-        sa.select(finding.c.study_id, finding.c.kind, sa.func.count())
-        .where(
-            finding.c.study_id.in_(ids),
-            finding.c.state == SUGGESTED,
-            sa.not_(finding.c.is_removed),
+def _undecided(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[tuple[str, Stop]]]:
+    waits = sa.and_(
+        finding.c.study_id.in_(ids), finding.c.state == SUGGESTED, sa.not_(finding.c.is_removed)
+    )
+    runs = conn.execute(
+        sa.select(analysis_run.c.id, analysis_run.c.operating_points).where(
+            analysis_run.c.id.in_(sa.select(finding.c.run_id).where(waits))
         )
-        .group_by(finding.c.study_id, finding.c.kind)
+    )
+    points = {run.id: run.operating_points for run in runs}
+    found: dict[str, list[tuple[str, Stop]]] = defaultdict(list)
+    for row in conn.execute(
+        sa.select(
+            finding.c.study_id, finding.c.kind, finding.c.probability, finding.c.run_id
+        ).where(waits)
     ):
-        found[study_id][FindingKind(kind).letter] += count
+        stop = stop_of(row.kind, row.probability, points.get(row.run_id))
+        found[row.study_id].append((FindingKind(row.kind).letter, stop))
     return found
 
 

@@ -138,12 +138,11 @@ export function stateWords(finding) {
 	return finding.state === "suggested" ? "AI, not reviewed" : `${finding.state} by ${by}`;
 }
 
-const STOPS = ["strict", "default", "wide"];
 /** One stop stricter or wider. */
 export function stepStop(step) {
-	const next = Math.min(Math.max(STOPS.indexOf(at.stop.value) + step, 0), STOPS.length - 1);
-	at.stop.value = STOPS[next];
-	say(`Sensitivity ${STOPS[next]}. ${at.belowCount.value} below the line.`);
+	const next = Math.min(Math.max(at.STOPS.indexOf(at.stop.value) + step, 0), at.STOPS.length - 1);
+	at.stop.value = at.STOPS[next];
+	say(`Sensitivity ${at.stop.value}. ${at.belowCount.value} below the line.`);
 }
 
 /** Show or hide a class of marks. */

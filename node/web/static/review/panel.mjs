@@ -24,7 +24,7 @@ export function Panel() {
 				<option value="image">image</option><option value="study">study</option></select>
 			<span class="grow"></span>
 			<div class="stops" role="radiogroup" aria-label="Sensitivity" onKeyDown=${roving}>
-				${["strict", "default", "wide"].map((stop) => html`<button key=${stop} role="radio" aria-checked=${String(at.stop.value === stop)}
+				${at.STOPS.map((stop) => html`<button key=${stop} role="radio" aria-checked=${String(at.stop.value === stop)}
 					tabindex=${at.stop.value === stop ? 0 : -1} onClick=${() => (at.stop.value = stop)}>${stop}</button>`)}</div>
 		</div>
 		${at.belowCount.value > 0 && html`<p class="below warning">${at.belowCount.value} below the line, still undecided

@@ -31,10 +31,9 @@ function Modal({ title, children, footer }) {
 		<div class="body">${children}</div>${footer && html`<footer>${footer}</footer>`}</dialog>`;
 }
 
-/** Open suggestions under the strict line: the only ones that may be left unreviewed. */
+/** Open suggestions that the strict stop hides: the only ones that may be left unreviewed. */
 function weakOnes() {
-	const line = at.study.value.settings.sensitivity.strict;
-	return at.ordered.value.filter((f) => at.isOpen(f) && f.probability !== null && f.probability < line);
+	return at.ordered.value.filter((f) => at.isOpen(f) && f.stop !== "strict");
 }
 
 export function Sign() {

@@ -43,7 +43,7 @@ export const bareSeen = signal(new Set());
 export const images = computed(() => study.value?.images ?? []);
 export const current = computed(() => images.value.find((image) => image.id === currentId.value) ?? null);
 export const selected = computed(() => findings.value.get(selectedId.value) ?? null);
-export const threshold = computed(() => study.value?.settings.sensitivity[stop.value] ?? 0);
+export const STOPS = ["strict", "default", "wide"];
 export const canDecide = computed(() => study.value.is_editable && (may("findings.decide") || may("findings.propose")));
 
 /** Whether a suggestion still waits for a decision. */
@@ -53,7 +53,7 @@ export function isOpen(finding) {
 
 /** Whether a finding stands under the line of the sensitivity stop. */
 export function isBelow(finding) {
-	return isOpen(finding) && finding.probability !== null && finding.probability < threshold.value;
+	return isOpen(finding) && STOPS.indexOf(finding.stop) > STOPS.indexOf(stop.value);
 }
 
 /** Whether the finding counts as shown now. */

@@ -73,7 +73,7 @@ function Row({ row, index, chosen, open, timeZone }) {
 function Suggestions({ row }) {
 	if (!row.suggestions || ["receiving", "analysing"].includes(row.state)) return html`<span class="muted">–</span>`;
 	const entries = [..."CPBKRO"].map((letter) => [letter, row.suggestions[letter]]).filter(([, n]) => n > 0);
-	if (!entries.length) return html`<span class="muted">none open</span>`;
+	if (!entries.length) return html`<span class="muted">${row.undecided ? "weak ones only" : "none open"}</span>`;
 	return html`<span class="counts">${entries.map(([letter, n]) => {
 		const kind = LETTER_CLASS[letter] ?? { value: "other", words: "Other" };
 		return html`<span key=${letter} title=${`${n} × ${kind.words.toLowerCase()}, undecided`}>
