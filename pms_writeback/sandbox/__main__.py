@@ -21,6 +21,11 @@ def main() -> int:
     parser.add_argument("--developer-key", default=DEVELOPER_KEY)
     parser.add_argument("--customer-key", default=CUSTOMER_KEY)
     parser.add_argument("--seed-cast", action="store_true", help="add the invented practice")
+    parser.add_argument("--patients", type=int, default=40, help="how many patients it has")
+    parser.add_argument("--years", type=int, default=0, help="years of past visits it has")
+    parser.add_argument(
+        "--page-cap", type=int, default=100, help="rows a page: 100 remote, 1000 local service"
+    )
     options = parser.parse_args()
     try:
         serve(
@@ -31,6 +36,9 @@ def main() -> int:
             developer_key=options.developer_key,
             time_zone=options.time_zone,
             seed_cast=options.seed_cast,
+            patients=options.patients,
+            years=options.years,
+            page_cap=options.page_cap,
         )
     except BitewingError as error:
         sys.stderr.write(f"{error}\n")

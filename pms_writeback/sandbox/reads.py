@@ -52,7 +52,9 @@ def _condition(resource: str, name: str, value: Value) -> Condition | None:
     columns = TABLES[resource].c
     if name in ("date", "dateStart", "dateEnd"):
         return _day(columns[_DAY_COLUMNS[resource]], name, str(value))
-    if name in ("DateTStamp", "DateTimeOriginal"):
+    if name == "ExamDate":  # "on or after"
+        return columns[name] >= str(value)[:10]
+    if name in ("DateTStamp", "DateTimeOriginal", "SecDateTEdit"):
         # "altered after the specified date and time": the same second is not included.
         return columns[name] > str(value)
     if name in ("LName", "FName", "City", "Address", "Email"):
@@ -68,12 +70,17 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-_DAY_COLUMNS = {"appointments": "AptDateTime", "histappointments": "HistDateTStamp"}
+_DAY_COLUMNS = {
+    "appointments": "AptDateTime",
+    "histappointments": "HistDateTStamp",
+    "schedules": "SchedDate",
+}
 
 
 def _day(column: ColumnElement[str], name: str, value: str) -> Condition:
     day = datetime.fromisoformat(value[:10])
-    begin, end = stamp(day), stamp(day + timedelta(days=1))
+    # A date sorts before every time of its day, so this serves dates and moments alike.
+    begin, end = day.date().isoformat(), (day + timedelta(days=1)).date().isoformat()
     if name == "dateStart":
         return column >= begin
     if name == "dateEnd":

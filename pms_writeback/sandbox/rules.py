@@ -24,6 +24,24 @@ _FOREIGN = {
     "UserNum": "userods",
     "Guarantor": "patients",
     "ProviderNum": "providers",
+    "ProvTreat": "providers",
+    "ProvBill": "providers",
+    "LaboratoryNum": "laboratories",
+    "ReferralNum": "referrals",
+    "RecallTypeNum": "recalltypes",
+    "ClaimNum": "claims",
+    "PlanNum": "insplans",
+    "InsSubNum": "inssubs",
+    "InsSubNum2": "inssubs",
+    "PatPlanNum": "patplans",
+    "Subscriber": "patients",
+    "CarrierNum": "carriers",
+    "TreatPlanNum": "treatplans",
+    "PerioExamNum": "perioexams",
+    "CovCatNum": "covcats",
+    "AllergyDefNum": "allergydefs",
+    "DiseaseDefNum": "diseasedefs",
+    "MedicationNum": "medications",
 }
 
 
@@ -81,3 +99,10 @@ def change_row(chart: Chart, call: Call) -> Answer:
     key = int(row[KEYS[call.operation.resource]])
     changed = chart.change(call.operation.resource, key, stored(call))
     return Answer(200, show(chart, call.operation, changed) if call.operation.row else None)
+
+
+def delete_row(chart: Chart, call: Call) -> Answer:
+    """Delete a row for good."""
+    row = current(chart, call)
+    chart.remove(call.operation.resource, int(row[KEYS[call.operation.resource]]))
+    return Answer(200)

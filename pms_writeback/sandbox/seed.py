@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import TypedDict
 
 from pms_writeback.sandbox.appointments import NOT_CONFIRMED, record_history
+from pms_writeback.sandbox.care_seed import seed_care
 from pms_writeback.sandbox.practice_data import (
     DEFINITIONS,
     FAMILY_NAMES,
@@ -87,10 +88,11 @@ def read_cast() -> tuple[CastMember, ...]:
     )
 
 
-def seed(store: Store, *, patients: int = 40, number: int = 1) -> None:
+def seed(store: Store, *, patients: int = 40, years: int = 0, number: int = 1) -> None:
     """Fill the practice up to `patients` patients and give the days around today a schedule.
 
     ``number`` selects the invented people and visits: the same number, the same practice.
+    ``years`` of past visits are added when the practice is new.
     """
     cast = read_cast()
     with store.begin() as chart:
@@ -102,6 +104,7 @@ def seed(store: Store, *, patients: int = 40, number: int = 1) -> None:
         _schedule_cast(chart, cast, today)
         for offset in range(-DAYS_AROUND, DAYS_AROUND + 1):
             _schedule_day(chart, cast, today + timedelta(days=offset), number)
+        seed_care(chart, number, years)
 
 
 def _add_reference(chart: Chart) -> None:
@@ -144,11 +147,13 @@ def _add_cast(chart: Chart, cast: Sequence[CastMember]) -> None:
     for member in cast:
         if chart.get("patients", member.key) is None:
             sex = _SEXES.get(member.sex, "Unknown")
-            _add_patient(chart, member.key, member.family, member.given, member.birth_date, sex)
+            row = _patient(member.key, member.family, member.given, member.birth_date, sex)
+            chart.add("patients", row)
 
 
 def _add_people(chart: Chart, patients: int, number: int) -> None:
     taken = {int(row["PatNum"]) for row in chart.select("patients")}
+    people = []
     for key in range(1, patients + 1):
         if key in taken:
             continue
@@ -156,32 +161,28 @@ def _add_people(chart: Chart, patients: int, number: int) -> None:
         sex = chance.choice(("Female", "Male"))
         born = date(1935, 1, 1) + timedelta(days=chance.randrange(80 * 365))
         given, family = chance.choice(GIVEN_NAMES[sex]), chance.choice(FAMILY_NAMES)
-        _add_patient(chart, key, family, given, born.isoformat(), sex)
+        people.append(_patient(key, family, given, born.isoformat(), sex))
+    chart.add_many("patients", people)
 
 
-def _add_patient(
-    chart: Chart, key: int, family: str, given: str, birth_date: str, sex: str
-) -> None:
-    chart.add(
-        "patients",
-        {
-            "PatNum": key,
-            "LName": family,
-            "FName": given,
-            "Birthdate": birth_date,
-            "Gender": sex,
-            "PatStatus": "Patient",
-            "Position": "Single",
-            "Guarantor": key,
-            "PriProv": 1 + key % 2,
-            "ChartNumber": f"S{key:05d}",
-            "Email": f"patient{key}@example.com",
-            "City": "Springfield",
-            "State": "OR",
-            "TxtMsgOk": "Unknown",
-            "ImageFolder": f"Sandbox{key}",
-        },
-    )
+def _patient(key: int, family: str, given: str, birth_date: str, sex: str) -> Row:
+    return {
+        "PatNum": key,
+        "LName": family,
+        "FName": given,
+        "Birthdate": birth_date,
+        "Gender": sex,
+        "PatStatus": "Patient",
+        "Position": "Single",
+        "Guarantor": key,
+        "PriProv": 1 + key % 2,
+        "ChartNumber": f"S{key:05d}",
+        "Email": f"patient{key}@example.com",
+        "City": "Springfield",
+        "State": "OR",
+        "TxtMsgOk": "Unknown",
+        "ImageFolder": f"Sandbox{key}",
+    }
 
 
 def _schedule_cast(chart: Chart, cast: Sequence[CastMember], today: date) -> None:

@@ -114,6 +114,7 @@ def running(
     page_cap: int = 100,
     throttle_s: float = 0.0,
     seed_patients: int = 40,
+    seed_years: int = 0,
 ) -> Iterator[SandboxHandle]:
     """Serve the sandbox from a thread while the block runs; port 0 takes a free one.
 
@@ -131,7 +132,7 @@ def running(
         throttle_s=throttle_s,
     )
     if seed_patients:
-        seed(sandbox.store, patients=seed_patients)
+        seed(sandbox.store, patients=seed_patients, years=seed_years)
     listener = _listen(host, port)
     server = uvicorn.Server(_config(sandbox))
     thread = threading.Thread(
@@ -164,13 +165,20 @@ def serve(
     developer_key: str = DEVELOPER_KEY,
     time_zone: str = "America/New_York",
     seed_cast: bool = True,
+    patients: int = 40,
+    years: int = 0,
+    page_cap: int = 100,
 ) -> None:
     """Serve the sandbox in the foreground until Ctrl-C."""
     sandbox = create_app(
-        db_path, customer_key=customer_key, developer_key=developer_key, time_zone=time_zone
+        db_path,
+        customer_key=customer_key,
+        developer_key=developer_key,
+        time_zone=time_zone,
+        page_cap=page_cap,
     )
     if seed_cast:
-        seed(sandbox.store)
+        seed(sandbox.store, patients=patients, years=years)
     listener = _listen(host, port)
     try:
         with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down

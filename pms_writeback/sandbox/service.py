@@ -13,7 +13,29 @@ from pms_writeback.sandbox.appointments import (
     change_appointment,
     confirm_appointment,
 )
-from pms_writeback.sandbox.catalog import Match, Version, match
+from pms_writeback.sandbox.care import (
+    add_allergy,
+    add_disease,
+    add_lab_case,
+    add_perio_exam,
+    add_perio_measure,
+    add_recall,
+    add_referral_event,
+    add_treatment_plan,
+    change_lab_case,
+    set_patient_field,
+    set_recall_status,
+)
+from pms_writeback.sandbox.catalog import Match, Operation, Version, match
+from pms_writeback.sandbox.claims import (
+    add_claim,
+    add_patient_plan,
+    add_tracking,
+    change_claim,
+    delete_claim,
+    send_claim,
+    verify_insurance,
+)
 from pms_writeback.sandbox.documents import change_document, delete_document, upload_document
 from pms_writeback.sandbox.office import add_commlog, add_definition, add_task, change_task
 from pms_writeback.sandbox.patients import add_patient, change_patient
@@ -26,7 +48,7 @@ from pms_writeback.sandbox.procedures import (
     delete_tooth_initial,
 )
 from pms_writeback.sandbox.reads import read_list, read_one
-from pms_writeback.sandbox.rules import add_row, change_row
+from pms_writeback.sandbox.rules import add_row, change_row, delete_row
 from pms_writeback.sandbox.store import Chart, Store
 from pms_writeback.sandbox.tables import KEYS
 from pms_writeback.sandbox.wire import Answer, Call, Refusal, read_body, read_page, read_query
@@ -34,7 +56,7 @@ from pms_writeback.sandbox.wire import Answer, Call, Refusal, read_body, read_pa
 ALL_PERMISSIONS = frozenset(
     {
         *("ReadAll", "AllOthers", "Comm", "Documents", "Setup"),
-        *("Appointments", "Patients", "ProcedureLogs"),
+        *("Appointments", "Patients", "ProcedureLogs", "Insurance", "InsuranceSimple"),
     }
 )
 """Every permission a customer key can carry that the sandbox's operations ask for."""
@@ -65,15 +87,52 @@ _WRITES: Mapping[str, Handler] = {
     "PUT /commlogs/{id}": change_row,
     "POST /tasks": add_task,
     "PUT /tasks/{id}": change_task,
-    "POST /tasknotes": add_row,
-    "PUT /tasknotes/{id}": change_row,
     "POST /definitions": add_definition,
-    "POST /providers": add_row,
-    "PUT /providers/{id}": change_row,
-    "PUT /clinics/{id}": change_row,
-    "POST /carriers": add_row,
-    "PUT /carriers/{id}": change_row,
+    "POST /allergies": add_allergy,
+    "POST /diseases": add_disease,
+    "POST /labcases": add_lab_case,
+    "PUT /labcases/{id}": change_lab_case,
+    "POST /perioexams": add_perio_exam,
+    "POST /periomeasures": add_perio_measure,
+    "POST /recalls": add_recall,
+    "PUT /recalls/Status": set_recall_status,
+    "POST /refattaches": add_referral_event,
+    "POST /treatplans": add_treatment_plan,
+    "POST /patfields": set_patient_field,
+    "PUT /patfields": set_patient_field,
+    "POST /claims": add_claim,
+    "PUT /claims/{id}": change_claim,
+    "PUT /claims/{id}/Status": send_claim,
+    "DELETE /claims/{id}": delete_claim,
+    "POST /claimtrackings": add_tracking,
+    "POST /patplans": add_patient_plan,
+    "PUT /insverifies": verify_insurance,
 }
+#: Writes whose rules are the catalogue's alone: the documented fields, kept as they come.
+_PLAIN = frozenset(
+    {
+        *("tasknotes", "providers", "clinics", "carriers", "allergies", "diseases"),
+        *("medications", "medicationpats", "treatplans", "treatplanattaches", "proctps"),
+        *("perioexams", "periomeasures", "recalls", "claimprocs", "claimtrackings"),
+        *("laboratories", "labturnarounds", "referrals", "refattaches", "insplans", "inssubs"),
+        *("patplans", "benefits", "covcats", "patfields", "patfielddefs", "popups"),
+        "subscriptions",
+    }
+)
+_VERBS: Mapping[tuple[str, int], Handler] = {
+    ("POST", 1): add_row,
+    ("PUT", 2): change_row,
+    ("DELETE", 2): delete_row,
+}
+
+
+def _write(operation: Operation) -> Handler:
+    """Choose what carries out a write: its own rules, the catalogue's alone, or a refusal."""
+    parts = operation.path.strip("/").split("/")
+    plain = _VERBS.get((operation.method, len(parts)))
+    is_plain = operation.resource in _PLAIN and parts[1:] in ([], ["{id}"])
+    own = _WRITES.get(operation.name)
+    return own or (plain if plain and is_plain else _not_offered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +223,7 @@ class Service:
     def _handler(self, found: Match) -> Handler:
         operation = found.operation
         if operation.method != "GET":
-            return _WRITES.get(operation.name, _not_offered)
+            return _write(operation)
         if operation.path in _LISTS:
             return read_list
         return read_one if operation.path in _SINGLES else _not_offered

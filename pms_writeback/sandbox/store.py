@@ -93,13 +93,29 @@ class Chart:
         result = self._connection.execute(TABLES[resource].insert().values(filled))
         return self._fresh(resource, int(result.lastrowid))
 
+    def add_many(self, resource: str, rows: Sequence[Mapping[str, Value]]) -> None:
+        """Insert rows with today's stamps where they have none of their own."""
+        stamps = _stamps(resource, self.stamp, _ENTRY_STAMPS)
+        grouped: dict[tuple[str, ...], list[dict[str, Value]]] = {}
+        for row in rows:
+            filled = {**stamps, **row}
+            grouped.setdefault(tuple(filled), []).append(filled)
+        for each in grouped.values():
+            self._connection.execute(TABLES[resource].insert(), each)
+        self._cache.clear()
+
+    def highest(self, resource: str) -> int:
+        """Give the highest primary key in use, 0 in an empty table."""
+        key = TABLES[resource].c[KEYS[resource]]
+        return self._connection.execute(select(func.max(key))).scalar() or 0
+
     def change(self, resource: str, key: int, values: Mapping[str, Value]) -> Row:
         """Update a row, its change stamp included, and give it back whole."""
         table = TABLES[resource]
-        filled = {**_stamps(resource, self.stamp, _EDIT_STAMPS), **values}
-        self._connection.execute(
-            table.update().where(table.c[KEYS[resource]] == key).values(filled)
-        )
+        if filled := {**_stamps(resource, self.stamp, _EDIT_STAMPS), **values}:
+            self._connection.execute(
+                table.update().where(table.c[KEYS[resource]] == key).values(filled)
+            )
         return self._fresh(resource, key)
 
     def remove(self, resource: str, key: int) -> None:

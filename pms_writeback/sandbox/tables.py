@@ -41,6 +41,40 @@ KEYS = {
     "tasks": "TaskNum",
     "tasknotes": "TaskNoteNum",
     "carriers": "CarrierNum",
+    "allergies": "AllergyNum",
+    "allergydefs": "AllergyDefNum",
+    "diseases": "DiseaseNum",
+    "diseasedefs": "DiseaseDefNum",
+    "medicationpats": "MedicationPatNum",
+    "medications": "MedicationNum",
+    "schedules": "ScheduleNum",
+    "scheduleops": "ScheduleOpNum",
+    "appointmenttypes": "AppointmentTypeNum",
+    "treatplans": "TreatPlanNum",
+    "treatplanattaches": "TreatPlanAttachNum",
+    "proctps": "ProcTPNum",
+    "perioexams": "PerioExamNum",
+    "periomeasures": "PerioMeasureNum",
+    "recalltypes": "RecallTypeNum",
+    "recalls": "RecallNum",
+    "claims": "ClaimNum",
+    "claimprocs": "ClaimProcNum",
+    "claimtrackings": "ClaimTrackingNum",
+    "laboratories": "LaboratoryNum",
+    "labturnarounds": "LabTurnaroundNum",
+    "labcases": "LabCaseNum",
+    "referrals": "ReferralNum",
+    "refattaches": "RefAttachNum",
+    "insplans": "PlanNum",
+    "inssubs": "InsSubNum",
+    "patplans": "PatPlanNum",
+    "benefits": "BenefitNum",
+    "covcats": "CovCatNum",
+    "insverifies": "InsVerifyNum",
+    "subscriptions": "SubscriptionNum",
+    "patfields": "PatFieldNum",
+    "patfielddefs": "PatFieldDefNum",
+    "popups": "PopupNum",
 }
 """Resource to its primary key."""
 
@@ -50,6 +84,8 @@ COMPUTED = frozenset(
         *("procCode", "procCat", "descript", "dxName", "priority", "docCategory", "commType"),
         *("category", "clinicAbbr", "siteDesc", "providerName", "employeeName", "emailAddress"),
         *("operatoryType", "userGroupNums", "filePath", "ProcDescript", "Password"),
+        *("recallStatus", "customTracking", "claimPaymentTracking", "specialty", "blockoutType"),
+        *("operatories", "diseaseDefName", "referralName", "isPatient"),
         "UserGroupNum",
     }
 )
@@ -69,7 +105,10 @@ _DEFAULTS: dict[str, str] = {
     "time": "00:00:00",
     "string": "",
 }
-_INDEXED = frozenset({"PatNum", "AptNum", "ProcNum", "AptDateTime", "DateTStamp", "KeyNum"})
+_INDEXED = frozenset(
+    {"PatNum", "AptNum", "ProcNum", "AptDateTime", "DateTStamp", "KeyNum"}
+    | {"PerioExamNum", "ClaimNum", "TreatPlanNum", "InsSubNum", "PlanNum", "ScheduleNum"}
+)
 
 
 def _fields(resource: str) -> dict[str, str]:

@@ -18,8 +18,13 @@ CATEGORY_NAMES = {
     18: "ImageCats",
     20: "TxPriorities",
     27: "CommLogTypes",
+    25: "BlockoutTypes",
+    30: "Prognosis",
+    31: "ClaimCustomTracking",
     33: "TaskPriorities",
     35: "ProviderSpecialties",
+    36: "ClaimPaymentTracking",
+    38: "InsuranceVerificationStatus",
 }
 """Definition categories the sandbox's office uses: number to name."""
 
@@ -70,6 +75,18 @@ def _file_path(_chart: Chart, row: Row) -> str:
     return f"\\\\SANDBOX\\OpenDentImages\\{row['PatNum']}\\{name}"
 
 
+def _rooms(chart: Chart, row: Row) -> str:
+    """List the operatories of a schedule block, comma separated."""
+    found = chart.select(
+        "scheduleops", TABLES["scheduleops"].c.ScheduleNum == int(row["ScheduleNum"])
+    )
+    return ",".join(str(each["OperatoryNum"]) for each in found)
+
+
+def _is_patient(_chart: Chart, row: Row) -> str:
+    return "true" if int(row.get("PatNum", 0) or 0) else "false"
+
+
 def _groups(_chart: Chart, _row: Row) -> list[int]:
     return [1]
 
@@ -85,6 +102,13 @@ _DEFINITION = {
     ("documents", "docCategory"): "DocCategory",
     ("commlogs", "commType"): "CommType",
     ("operatories", "operatoryType"): "OperatoryType",
+    ("treatplanattaches", "priority"): "Priority",
+    ("proctps", "priority"): "Priority",
+    ("recalls", "recallStatus"): "RecallStatus",
+    ("claims", "customTracking"): "CustomTracking",
+    ("claimprocs", "claimPaymentTracking"): "ClaimPaymentTracking",
+    ("referrals", "specialty"): "Specialty",
+    ("schedules", "blockoutType"): "BlockoutType",
 }
 _TWINS: Mapping[tuple[str, str], Twin] = {
     **{field: _lookup("definitions", "ItemName", source) for field, source in _DEFINITION.items()},
@@ -101,6 +125,11 @@ _TWINS: Mapping[tuple[str, str], Twin] = {
     ("documents", "filePath"): _file_path,
     ("userods", "providerName"): _lookup("providers", "Abbr", "ProviderNum"),
     ("userods", "userGroupNums"): _groups,
+    ("benefits", "procCode"): _lookup("procedurecodes", "ProcCode", "CodeNum"),
+    ("diseases", "diseaseDefName"): _lookup("diseasedefs", "DiseaseName", "DiseaseDefNum"),
+    ("refattaches", "referralName"): _lookup("referrals", "LName", "ReferralNum"),
+    ("schedules", "operatories"): _rooms,
+    ("referrals", "isPatient"): _is_patient,
 }
 
 NOUNS = {
@@ -123,5 +152,39 @@ NOUNS = {
     "tasks": "Task",
     "tasknotes": "TaskNote",
     "carriers": "Carrier",
+    "allergies": "Allergy",
+    "allergydefs": "AllergyDef",
+    "diseases": "Disease",
+    "diseasedefs": "DiseaseDef",
+    "medicationpats": "MedicationPat",
+    "medications": "Medication",
+    "schedules": "Schedule",
+    "scheduleops": "ScheduleOp",
+    "appointmenttypes": "AppointmentType",
+    "treatplans": "TreatPlan",
+    "treatplanattaches": "TreatPlanAttach",
+    "proctps": "ProcTP",
+    "perioexams": "PerioExam",
+    "periomeasures": "PerioMeasure",
+    "recalltypes": "RecallType",
+    "recalls": "Recall",
+    "claims": "Claim",
+    "claimprocs": "ClaimProc",
+    "claimtrackings": "ClaimTracking",
+    "laboratories": "Laboratory",
+    "labturnarounds": "LabTurnaround",
+    "labcases": "LabCase",
+    "referrals": "Referral",
+    "refattaches": "RefAttach",
+    "insplans": "InsPlan",
+    "inssubs": "InsSub",
+    "patplans": "PatPlan",
+    "benefits": "Benefit",
+    "covcats": "CovCat",
+    "insverifies": "InsVerify",
+    "subscriptions": "Subscription",
+    "patfields": "PatField",
+    "patfielddefs": "PatFieldDef",
+    "popups": "Popup",
 }
 """What "… not found" calls a row of each resource."""
