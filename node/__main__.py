@@ -211,6 +211,45 @@ def export_findings(
     typer.echo(json.dumps(exported, indent=2) if as_json else describe(exported))
 
 
+@cli.command("export-training")
+def export_training_command(
+    out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
+    since: Annotated[str, typer.Option(help="Only reviews signed from this day on.")] = "",
+    task: Annotated[
+        str, typer.Option(help="intraoral or panoramic_caries; both if left out.")
+    ] = "",
+    include_burned_in: Annotated[
+        bool, typer.Option(help="Also images that may carry text in their pixels.")
+    ] = False,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Write signed reviews as training data that name nobody; off unless the practice opted in."""
+    from datetime import date
+
+    from node.dicom.instances import FolderStore
+    from node.errors import InvalidInput
+    from node.training_export import Wish, export_training
+
+    settings = _config(config, data_dir)
+    try:
+        day = date.fromisoformat(since) if since else None
+    except ValueError:
+        raise InvalidInput("--since takes a day like 2026-01-31") from None
+    done = export_training(
+        _open(settings),
+        FolderStore(settings.node.data_dir / "images"),
+        settings,
+        Wish(out, day, task, include_burned_in),
+    )
+    typer.echo(
+        f"{done.images} images of {done.patients} patients, {done.findings} findings, "
+        f"{done.hard_negatives} rejected suggestions in {out}; left out: "
+        f"{done.left_out_burned_in} that may have text burned in, "
+        f"{done.left_out_unreadable} unreadable, {done.left_out_view} of other views"
+    )
+
+
 @users.command("add")
 def add_user(
     username: str,

@@ -129,6 +129,7 @@ class AnalysisSection(_Section):
     disabled_models: tuple[str, ...] = ()
     threads: int = Field(2, ge=1)
     timeout_s: float = Field(120.0, gt=0)
+    training_export: bool = False
 
 
 class Config(_Section):
