@@ -20,9 +20,11 @@ from torch.nn import functional
 from models import arch, panoramic
 from models.backbone import DenseNet
 from models.geometry import Canvas, crest_distance, neck_scale_mm
+from models.intraoral_reading import IntraoralReading
 from models.panoramic import CELL, TEETH, Peak
 from models.weights import NO_SETTINGS, Settings
 from node.domain.findings import (
+    BoneSite,
     CariesDepth,
     Finding,
     FindingKind,
@@ -119,9 +121,7 @@ class IntraoralModel:
         thresholds = dict(zip(THRESHOLDS, map(float, numbers), strict=True))
         return cls(net, thresholds, version, settings)
 
-    def analyse(
-        self, image: Array, view: View, spacing: Spacing
-    ) -> tuple[tuple[ToothMark, ...], tuple[Finding, ...]]:
+    def analyse(self, image: Array, view: View, spacing: Spacing) -> IntraoralReading:
         """Find teeth, caries and lowered bone on `image` (rows, cols), 0..1, metal bright.
 
         Bone level is reported from the frozen level upwards only, so that healthy sites do not
@@ -136,7 +136,11 @@ class IntraoralModel:
             if chance is not None:
                 caries.append(replace(lesion, probability=chance))
         lowered = [x.finding for x in reading.levels if x.loss_mm >= self.thresholds["level_mm"]]
-        return reading.teeth, tuple(caries) + tuple(lowered)
+        return IntraoralReading(
+            teeth=reading.teeth,
+            findings=tuple(caries) + tuple(lowered),
+            sites=tuple(_site(level.finding) for level in reading.levels),
+        )
 
     def read(self, image: Array, view: View, spacing: Spacing) -> Reading:
         """Give all that is seen, also what stays below the thresholds of caries and bone."""
@@ -203,6 +207,21 @@ class IntraoralModel:
                 if level is not None:
                     levels.append(level)
         return levels
+
+
+def _site(finding: Finding) -> BoneSite:
+    cej, crest = finding.geometry.points
+    assert finding.tooth is not None
+    return BoneSite(
+        tooth=finding.tooth,
+        surface=finding.surfaces[0],
+        cej=cej,
+        crest=crest,
+        apex=None,
+        level_mm=finding.value_mm,
+        percent=finding.value_percent,
+        probability=finding.probability or 0.0,
+    )
 
 
 def stretch(placed: Array) -> Array:

@@ -168,12 +168,13 @@ class Pipeline:
     ) -> ImageAnalysis:
         if self.intraoral is None:
             return analysis
-        teeth, findings = self.intraoral.analyse(pixels, view, spacing)
+        reading = self.intraoral.analyse(pixels, view, spacing)
         points = self.intraoral.settings.operating_points
         return replace(
             analysis,
-            teeth=tuple(teeth),
-            findings=_reportable(view, findings, points),
+            teeth=reading.teeth,
+            findings=_reportable(view, reading.findings, points),
+            sites=reading.sites,
             models=(*analysis.models, self.intraoral.version),
             operating_points=_points(view, points),
         )

@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch")
 from models import intraoral, weights
 from models.backbone import DenseNet
 from models.intraoral import HEADS, IntraoralModel
+from models.intraoral_reading import IntraoralReading
 from node.domain.findings import (
     NO_SPACING,
     CariesDepth,
@@ -137,7 +138,8 @@ def model():
 @pytest.fixture(scope="module")
 def readings(model):
     made = [films.film("mixed", 900, index) for index in range(12)]
-    return [(film, model.analyse(_pixels(film), film.view, SPACING)) for film in made]
+    found = [(film, model.analyse(_pixels(film), film.view, SPACING)) for film in made]
+    return [(film, (reading.teeth, reading.findings)) for film, reading in found]
 
 
 def _pixels(film):
@@ -195,8 +197,9 @@ def test_healthy_bone_is_not_reported(readings, model):
 
 def test_without_spacing_there_are_no_millimetres(model):
     film = films.film("bitewing", 14, 0)
-    _, findings = model.analyse(_pixels(film), film.view, NO_SPACING)
-    assert all(f.value_mm is None for f in findings)
+    reading = model.analyse(_pixels(film), film.view, NO_SPACING)
+    assert all(f.value_mm is None for f in reading.findings)
+    assert all(site.level_mm is None for site in reading.sites)
 
 
 def test_a_share_of_the_root_needs_a_periapical(model):
@@ -218,9 +221,8 @@ def test_a_share_of_the_root_needs_a_periapical(model):
 @pytest.mark.parametrize("shape", [(32, 32), (40, 3000), (2000, 60), (384, 512)])
 @pytest.mark.parametrize("grey", [0.0, 1.0])
 def test_an_empty_film_shows_nothing(model, shape, grey):
-    teeth, findings = model.analyse(np.full(shape, grey, np.float32), View.BITEWING, NO_SPACING)
-    assert teeth == ()
-    assert findings == ()
+    empty = np.full(shape, grey, np.float32)
+    assert model.analyse(empty, View.BITEWING, NO_SPACING) == IntraoralReading()
 
 
 def test_the_result_is_the_same_twice(model):
@@ -234,8 +236,8 @@ def test_larger_pixels_of_the_same_film_give_the_same_teeth(model):
     pixels = _pixels(fine)
     double = np.kron(pixels, np.ones((2, 2), np.float32))
     half = Spacing(0.039, 0.039, "detector")
-    teeth, _ = model.analyse(pixels, fine.view, SPACING)
-    same, _ = model.analyse(double, fine.view, half)
+    teeth = model.analyse(pixels, fine.view, SPACING).teeth
+    same = model.analyse(double, fine.view, half).teeth
     assert {m.tooth for m in teeth} == {m.tooth for m in same}
 
 
