@@ -7,6 +7,7 @@ A folder of three parts, ``train``, ``tune`` and ``test``, each with films (``N.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from node.domain.findings import NO_SPACING, CariesDepth, Point, Spacing, View
+from node.domain.findings import NO_SPACING, CariesDepth, FindingKind, Point, Spacing, View
 from node.domain.teeth import Surface, Tooth
 from node.errors import InvalidInput
 
@@ -56,11 +57,35 @@ class LesionTruth:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkTruth:
+    """Anything else on a film: its kind, tooth and surface if any, box in film pixels.
+
+    ``depth`` belongs to caries: occlusal, root and recurrent lesions are marks, not lesions.
+    """
+
+    kind: FindingKind
+    box: tuple[float, float, float, float]
+    tooth: Tooth | None = None
+    surface: Surface | None = None
+    depth: CariesDepth | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapTruth:
+    """How far the crowns of two neighbours cover each other, as a share of the enamel's width."""
+
+    teeth: tuple[Tooth, Tooth]
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
 class SyntheticFilm:
     """One intraoral film with its truth; the pixels stay on disk until read.
 
-    ``spacing_mm`` is 0 where the set does not tell it. ``group`` is the patient where the set
-    tells, else the film; ``origin`` is ``synthetic`` or ``real``, ``source`` the set or machine.
+    ``spacing_mm`` is 0 where the set does not tell it; then ``estimated_mm`` may hold what the
+    sizes of the teeth suggest, to score by and never to report. ``group`` is the patient where
+    the set tells, else the film; ``origin`` is ``synthetic`` or ``real``, ``source`` the set or
+    machine.
     What is not in ``annotated`` is unknown on this film, not absent.
     """
 
@@ -75,6 +100,14 @@ class SyntheticFilm:
     origin: str = "synthetic"
     source: str = "synthetic"
     annotated: frozenset[str] = ANNOTATED
+    estimated_mm: float = 0.0
+    marks: tuple[MarkTruth, ...] = ()
+    overlaps: tuple[OverlapTruth, ...] = ()
+
+    @property
+    def scale_mm(self) -> float:
+        """Millimetres per pixel to score distances by; NaN where nothing tells it."""
+        return self.spacing_mm or self.estimated_mm or math.nan
 
     @property
     def spacing(self) -> Spacing:
@@ -120,6 +153,9 @@ def read_film(truth: Path) -> SyntheticFilm:
             teeth=tuple(_tooth(item) for item in raw["teeth"]),
             sites=tuple(_site(item) for item in raw["sites"]),
             lesions=tuple(_lesion(item) for item in raw["lesions"]),
+            annotated=ANNOTATED if "marks" in raw else ANNOTATED - {"marks"},
+            marks=tuple(_mark(item) for item in raw.get("marks", ())),
+            overlaps=tuple(_overlap(item) for item in raw.get("quality", {}).get("overlaps", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise InvalidInput(f"{truth.name} is not the truth of a synthetic film") from error
@@ -143,6 +179,22 @@ def _lesion(item: Mapping[str, object]) -> LesionTruth:
         CariesDepth(item["depth"]),
         _points(item["polygon"]),
     )
+
+
+def _mark(item: Mapping[str, object]) -> MarkTruth:
+    x0, y0, x1, y1 = (float(v) for v in item["box"])  # type: ignore[attr-defined]
+    return MarkTruth(
+        kind=FindingKind(item["kind"]),
+        box=(x0, y0, x1, y1),
+        tooth=Tooth(str(item["tooth"])) if item.get("tooth") else None,
+        surface=Surface(item["surface"]) if item.get("surface") else None,
+        depth=CariesDepth(item["depth"]) if item.get("depth") else None,
+    )
+
+
+def _overlap(item: Mapping[str, object]) -> OverlapTruth:
+    first, second = (Tooth(str(code)) for code in item["teeth"])  # type: ignore[attr-defined]
+    return OverlapTruth((first, second), float(str(item["share"])))
 
 
 def _points(raw: object) -> tuple[Point, ...]:
