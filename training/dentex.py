@@ -8,14 +8,22 @@ carry ``category_id_1`` (quadrant), ``category_id_2`` (place) and perhaps ``cate
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from node.domain.teeth import Tooth
 from node.errors import InvalidInput
 from training.datasets import Film, Mark, outline_of
 
-#: DENTEX's diagnoses in the words of our findings network.
-_WORDS = {"Caries": "caries", "Deep Caries": "caries", "Impacted": "impacted tooth"}
+#: DENTEX's diagnoses in the words of the other box sets.
+_WORDS = {
+    "Caries": "caries",
+    "Deep Caries": "caries",
+    "Impacted": "impacted tooth",
+    "Periapical Lesion": "infection",
+}
+#: Quadrants that lie left of, and above, each other in a mounted panoramic.
+_LEFT_OF, _ABOVE = (("1", "2"), ("4", "3")), (("1", "4"), ("2", "3"))
 
 
 def is_dentex(folder: Path) -> bool:
@@ -26,8 +34,10 @@ def is_dentex(folder: Path) -> bool:
 def read_dentex(folder: Path, diagnoses: bool = False) -> tuple[Film, ...]:
     """Read a DENTEX folder; marks are named by ISO 3950 number, or by diagnosis.
 
-    The ids are indices into the file's own category lists, whose names are read; quadrant names
-    are taken as FDI quadrants. Raises InvalidInput when the folder is not of this form.
+    The ids are indices into the file's own category lists, whose names count from 1; quadrant
+    names are taken as FDI quadrants, and where the boxes lie must agree with that. Films called
+    ``train_…`` are to learn from, others to report. Raises InvalidInput when the folder is not of
+    this form or its numbers are off by one.
     """
     try:
         (path,) = folder.glob("*.json")
@@ -39,19 +49,44 @@ def read_dentex(folder: Path, diagnoses: bool = False) -> tuple[Film, ...]:
         marks: dict[int, list[Mark]] = {item["id"]: [] for item in content["images"]}
         for item in content["annotations"]:
             marks[item["image_id"]].append(_mark(item, names, diagnoses))
-        return tuple(
-            Film(
-                folder / "xrays" / item["file_name"],
-                int(item["width"]),
-                int(item["height"]),
-                "test",
-                Path(item["file_name"]).stem,
-                tuple(marks[item["id"]]),
-            )
-            for item in content["images"]
-        )
+        films = tuple(_film(folder, item, marks[item["id"]]) for item in content["images"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{folder} is not a DENTEX folder: {error!r}") from error
+    if not diagnoses:
+        _check_numbers(films)
+    return films
+
+
+def _film(folder: Path, item: Mapping[str, object], marks: Sequence[Mark]) -> Film:
+    name = str(item["file_name"])
+    return Film(
+        folder / "xrays" / name,
+        int(str(item["width"])),
+        int(str(item["height"])),
+        "train" if name.startswith("train") else "test",
+        Path(name).stem,
+        tuple(marks),
+        source="DENTEX",
+    )
+
+
+def _check_numbers(films: Sequence[Film]) -> None:
+    """Refuse numbers that are none, and quadrants that do not lie where they belong."""
+    places: dict[str, list[tuple[float, float]]] = {quadrant: [] for quadrant in "1234"}
+    for film in films:
+        for mark in film.marks:
+            quadrant = str(Tooth(mark.label).quadrant)
+            middle = (mark.box[0] + mark.box[2]) / film.width, (mark.box[1] + mark.box[3])
+            places.setdefault(quadrant, []).append((middle[0], middle[1] / film.height))
+    middles = {q: [sum(v) / len(p) for v in zip(*p, strict=True)] for q, p in places.items() if p}
+    for axis, pairs in enumerate((_LEFT_OF, _ABOVE)):
+        for one, other in pairs:
+            known = one in middles and other in middles
+            if known and middles[one][axis] >= middles[other][axis]:
+                raise InvalidInput(
+                    f"DENTEX quadrants {one} and {other} do not lie as in a mounted panoramic; "
+                    "the category ids may be off by one"
+                )
 
 
 def _mark(item: Mapping[str, object], names: list[dict[object, str]], diagnoses: bool) -> Mark:

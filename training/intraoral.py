@@ -19,8 +19,9 @@ from node.domain.findings import Point
 from node.domain.teeth import Surface
 from training import augment, panoramic
 from training.datasets import Film
+from training.layouts import read_part
 from training.panoramic import Drawn, box_loss, heat_loss
-from training.synthetic import SyntheticFilm, read_part
+from training.synthetic import SyntheticFilm
 from training.train import Batch
 
 _BATCH = 4

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +16,7 @@ import sqlalchemy as sa
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from node.__main__ import main
 from node.config import Config, read_config
 from node.db import audit as chain
 from node.db.session import read
@@ -183,3 +186,35 @@ def test_a_folder_that_exists_and_an_unknown_task_are_refused(practice, signed, 
         export(practice, tmp_path, ".")
     with pytest.raises(InvalidInput, match="smile"):
         export(practice, tmp_path, task="smile")
+
+
+def test_a_signed_review_becomes_training_data_with_one_command(
+    practice, signed, tmp_path, monkeypatch, capsys
+) -> None:
+    layouts = pytest.importorskip("training.layouts")
+    data = tmp_path / "node"
+    data.mkdir()
+    key = practice.rows(sa.select(instance.c.storage_key), scalars=True)[0]
+    shutil.copytree(practice.store.path(key).parents[len(Path(key).parts) - 1], data / "images")
+    file = tmp_path / "bitewing.toml"
+    file.write_text(
+        f'[node]\ndata_dir = "{data}"\nlocation_id = "{practice.location_id}"\n'
+        f'[database]\nurl = "{practice.db.url.render_as_string(hide_password=False)}"\n'
+        "[analysis]\ntraining_export = true\n"
+    )
+    out = tmp_path / "out"
+    arguments = ["export-training", "--out", str(out), "--config", str(file)]
+    monkeypatch.setattr("sys.argv", ["bitewing", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "1 images of 1 patients, 2 findings, 1 rejected" in capsys.readouterr().out
+
+    films = set()
+    for part in ("train", "tune", "test"):
+        with contextlib.suppress(InvalidInput):
+            films |= set(layouts.read_part(out, part))
+    (film,) = films
+    (lesion,) = film.lesions
+    assert (lesion.tooth.code, lesion.surface.value) == ("46", "D")
+    assert film.read().shape == (120, 160)
