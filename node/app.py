@@ -46,6 +46,9 @@ from node.status import Probe, Status, metrics
 from node.web.app import create_web, end_streams
 from orchestration.workflows import chart_findings, flag_study, publish_results
 from pms_writeback import outbox
+from pms_writeback.bridge.listener import BridgeListener
+from pms_writeback.bridge.office import BridgedPms
+from pms_writeback.bridge.waking import wake
 from pms_writeback.pms import Pms
 from pms_writeback.practice import open_pms
 from pms_writeback.sync import ScheduleSync
@@ -55,6 +58,7 @@ log = logging.getLogger("bitewing")
 _TICK_S = 1.0
 _FLAG_EVERY_S = 3.0
 _HEAL_EVERY_S = 60.0
+_DAY_S = 86_400.0
 _FORGOTTEN_S = 600.0
 _REMATCH_DAYS = 14
 
@@ -207,6 +211,8 @@ class Node:
         self._every(_HEAL_EVERY_S, "outbox-sweep", resume)
         if pms is None:
             return
+        if isinstance(pms, BridgedPms):
+            self._start_bridge(db, engine, pms, actor, status)
         sync = ScheduleSync(db, pms, config)
 
         def pull() -> None:
@@ -216,6 +222,22 @@ class Node:
         status.threads["schedule sync"] = self._every(
             config.pms.poll_s, "pms-sync", pull, at_once=True
         )
+
+    def _start_bridge(
+        self, db: sa.Engine, engine: DurableEngine, pms: BridgedPms, actor: Actor, status: Status
+    ) -> None:
+        """Listen for the clinic's bridge; what waited for it is sent when it comes."""
+
+        def send_waiting() -> None:
+            wake(db, engine, actor)
+
+        listener = BridgeListener(
+            self.config, db, pms.desk, on_connect=_guarded("bridge-wake", send_waiting)
+        )
+        listener.start()
+        self._closers.append(listener.stop)
+        status.threads["bridge listener"] = listener.thread
+        self._every(_DAY_S, "bridge-certificate", listener.renew_server_certificate)
 
     def _rematch(self, db: sa.Engine) -> None:
         """Try again to place recent studies whose patient was not known when they came."""

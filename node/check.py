@@ -12,8 +12,10 @@ from typing import Literal
 
 from node.config import Config
 from node.db.migrate import current_revision, head_revision
-from node.db.session import open_database
+from node.db.session import open_database, read
 from node.errors import BitewingError
+from pms_writeback.bridge.office import BridgedPms
+from pms_writeback.bridge.registry import state_of
 from pms_writeback.practice import open_pms
 
 _LOW_DISK_GB = 5.0
@@ -128,7 +130,30 @@ def _check_pms(config: Config) -> CheckResult:
     pms = open_pms(config)
     if pms is None:
         return CheckResult("pms", "warn", "none configured: no schedule, nothing is written")
+    if isinstance(pms, BridgedPms):
+        return _check_bridge(config)
     capabilities = pms.capabilities()
     offset_s = pms.clock_offset().total_seconds()
     words = f"{capabilities.product} {capabilities.version}, its clock is {offset_s:+.0f} s off"
+    return CheckResult("pms", "ok", words)
+
+
+def _check_bridge(config: Config) -> CheckResult:
+    """Say what was last heard of the clinic's bridge; only the running node is connected to it."""
+    db = open_database(config.database_url)
+    try:
+        if current_revision(db) != head_revision(db):
+            return CheckResult("pms", "warn", "a bridge, never heard of yet")
+        with read(db) as conn:
+            state = state_of(conn, config.node.location_id)
+    finally:
+        db.dispose()
+    if state.last_seen_at is None:
+        words = "no bridge has called yet: make a token with `bitewing bridge token`"
+        return CheckResult("pms", "warn", words)
+    about = state.about
+    words = f"{about.get('product')} {about.get('pms_version')} by a bridge"
+    words += f" ({about.get('driver')}), last heard {state.last_seen_at:%Y-%m-%d %H:%M} UTC"
+    if state.is_stopped:
+        return CheckResult("pms", "warn", words + "; stopped by this node")
     return CheckResult("pms", "ok", words)

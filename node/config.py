@@ -109,7 +109,7 @@ class WebSection(_Section):
 class PmsSection(_Section):
     """``[pms]``: the practice management system; ``kind = "none"`` switches it off."""
 
-    kind: Literal["none", "open_dental"] = "none"
+    kind: Literal["none", "open_dental", "dentrix", "eaglesoft"] = "none"
     base_url: str = ""
     developer_key: SecretStr = SecretStr("")
     customer_key: SecretStr = SecretStr("")
@@ -120,6 +120,16 @@ class PmsSection(_Section):
     task_list: str = "AI Imaging Review"
     task_user: str = "bitewing"
     min_interval_s: float = Field(0.0, ge=0)
+
+
+class BridgeSection(_Section):
+    """``[bridge]``: the listener that a clinic's bridge dials (Dentrix, Eaglesoft)."""
+
+    host: str = "0.0.0.0"
+    port: int = Field(11443, ge=0, le=65535)
+    public_name: str = Field("", pattern=r"^[A-Za-z0-9.:-]{0,253}$")
+    certificate_days: float = Field(90.0, gt=0, le=825)
+    stale_s: float = Field(900.0, ge=10)
 
 
 class AnalysisSection(_Section):
@@ -140,6 +150,7 @@ class Config(_Section):
     dicom: DicomSection = DicomSection()
     web: WebSection = WebSection()
     pms: PmsSection = PmsSection()
+    bridge: BridgeSection = BridgeSection()
     analysis: AnalysisSection = AnalysisSection()
 
     @property

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from node.config import Config
 from node.errors import ConfigError
-from pms_writeback.pms import Pms
+from pms_writeback.pms import OfficeTime, Pms
 
 
 def open_pms(config: Config) -> Pms | None:
@@ -19,6 +19,8 @@ def open_pms(config: Config) -> Pms | None:
             return None
         case "open_dental":
             return _open_dental(config)
+        case "dentrix" | "eaglesoft":
+            return _bridged(config)
         case _:
             assert_never(config.pms.kind)
 
@@ -40,3 +42,15 @@ def _open_dental(config: Config) -> Pms:
             min_interval_s=section.min_interval_s,
         )
     )
+
+
+def _bridged(config: Config) -> Pms:
+    from pms_writeback.bridge.desk import Desk
+    from pms_writeback.bridge.office import BridgedPms
+    from pms_writeback.dentrix import DentrixShapes
+    from pms_writeback.eaglesoft import EaglesoftShapes
+
+    office = OfficeTime(config.node.time_zone)
+    is_dentrix = config.pms.kind == "dentrix"
+    shapes = DentrixShapes(office) if is_dentrix else EaglesoftShapes(office)
+    return BridgedPms(shapes, Desk(), office, config.bridge.stale_s)

@@ -1,0 +1,368 @@
+"""The running bridge: threads that read the practice, carry out commands and keep the line.
+
+Nothing here needs the node to be there: begun commands are settled and tables are read while the
+line is down, and what is owed is told when it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+import queue
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from node import __version__
+from node.errors import BitewingError, ConfigError, InvalidInput, Retryable, Unsupported, place_of
+from pms_writeback.bridge.commands import Commands, LockPatience
+from pms_writeback.bridge.driver import About, Driver
+from pms_writeback.bridge.identity import Identity
+from pms_writeback.bridge.journal import Journal
+from pms_writeback.bridge.limits import KillSwitch
+from pms_writeback.bridge.link import Link, News, Session, SessionEnded
+from pms_writeback.bridge.protocol import (
+    VERSIONS,
+    Answer,
+    Json,
+    Method,
+    Request,
+    TableRow,
+    as_object,
+    number,
+    rows_to_json,
+    text,
+)
+from pms_writeback.bridge.settings import BridgeSettings
+from pms_writeback.bridge.snapshots import Snapshots
+from pms_writeback.bridge.updates import Updates
+from pms_writeback.bridge.vault import Vault
+from pms_writeback.bridge.warehouse import Warehouse
+from pms_writeback.bridge.wire import decode_command, receipt_to_json
+from pms_writeback.pms import OutcomeUnknown
+
+log = logging.getLogger("bitewing.bridge")
+
+MAX_PAGE_ROWS = 2000
+_RECOVER_EVERY_S = 30.0
+
+
+def utc_now() -> datetime:
+    """Read this machine's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Seconds between the bridge's own looks; tests make them short."""
+
+    tick_s: float = 1.0
+    first_redial_s: float = 1.0
+    longest_redial_s: float = 60.0
+
+
+@dataclass(slots=True)
+class Bridge:
+    """One clinic's bridge; `start` returns at once, and it may be killed anywhere."""
+
+    folder: Path
+    settings: BridgeSettings
+    driver: Driver
+    clock: Callable[[], datetime] = utc_now
+    timing: Timing = Timing()
+    versions: Sequence[int] = VERSIONS
+    _journal: Journal = field(init=False)
+    _warehouse: Warehouse = field(init=False)
+    _switch: KillSwitch = field(init=False)
+    _commands: Commands = field(init=False)
+    _snapshots: Snapshots = field(init=False)
+    _updates: Updates = field(init=False)
+    _writes: queue.Queue[tuple[Session, Request]] = field(default_factory=queue.Queue)
+    _reads: queue.Queue[tuple[Session, Request]] = field(default_factory=queue.Queue)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+    _link: Link | None = None
+    _line: str = "not dialled yet"
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        vault = Vault(self.folder / "vault.key")
+        self._journal = Journal(self.folder / "journal.sqlite", vault)
+        self._warehouse = Warehouse(self.folder / "warehouse.sqlite", vault)
+        self._switch = KillSwitch(self.folder, self._journal)
+        patience = LockPatience(total_s=settings.lock_patience_s)
+        self._commands = Commands(
+            self.driver,
+            self._journal,
+            self._switch,
+            settings.hours(settings.write_hours),
+            patience,
+            self.clock,
+        )
+        self._snapshots = Snapshots(
+            self.driver,
+            self._warehouse,
+            self._journal,
+            self._switch,
+            settings.hours(settings.heavy_hours),
+            settings.office,
+            self.clock,
+            every_s=settings.snapshot_s,
+            heavy_every_s=settings.heavy_every_s,
+            days_before=settings.days_before,
+            days_after=settings.days_after,
+            patience=patience,
+        )
+        self._updates = Updates(self.folder / "updates", settings.update_key, __version__)
+
+    @property
+    def journal(self) -> Journal:
+        """The journal, for looking."""
+        return self._journal
+
+    @property
+    def line(self) -> str:
+        """How the line to the node is, in words."""
+        return self._line
+
+    def start(self) -> None:
+        """Start every thread; raises ConfigError when this bridge is not enrolled."""
+        identity = Identity(self.folder)
+        identity.repair()
+        identity.context()
+        for name, loop in (
+            ("bridge-line", self._keep_line),
+            ("bridge-writes", lambda: self._serve(self._writes)),
+            ("bridge-reads", lambda: self._serve(self._reads)),
+            ("bridge-snapshots", self._look_again),
+            ("bridge-recovery", self._recover),
+        ):
+            thread = threading.Thread(target=loop, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End every thread; a command that is under way is finished first."""
+        self._stopping.set()
+        self._commands.stop.set()
+        self._snapshots.stop.set()
+        if self._link is not None:
+            self._link.close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+        self.driver.close()
+        self._journal.close()
+        self._warehouse.close()
+
+    def wait(self) -> None:
+        """Block until `stop_soon` is called."""
+        while not self._stopping.wait(0.5):
+            continue
+
+    def stop_soon(self) -> None:
+        """Ask `wait` to return; for signal handlers."""
+        self._stopping.set()
+
+    def _keep_line(self) -> None:
+        """Dial, serve until the line breaks, dial again; waits double up to a minute."""
+        wait_s = self.timing.first_redial_s
+        while not self._stopping.is_set():
+            try:
+                self._hold_line()
+                wait_s = self.timing.first_redial_s
+            except SessionEnded:
+                wait_s = self.timing.first_redial_s
+            except BitewingError as error:
+                self._say_line(str(error))
+                if isinstance(error, ConfigError):
+                    wait_s = self.timing.longest_redial_s
+            except Exception as error:  # noqa: BLE001 - an edge: the line is dialled again
+                self._bug("line", error)
+            if self._stopping.wait(wait_s * random.uniform(0.5, 1.0)):
+                return
+            wait_s = min(wait_s * 2.0, self.timing.longest_redial_s)
+
+    def _hold_line(self) -> None:
+        identity = Identity(self.folder)
+        link = Link(self.settings.node_url, identity.context(), self.versions)
+        self._link = link
+        try:
+            self._renew_certificate(link, identity)
+            session = link.hello(self._introduction())
+            self._switch.obey(session.is_stopped)
+            self._say_line("")
+            while not self._stopping.is_set():
+                self._heed(session, link, link.next(session, self._status()))
+                if identity.wants_renewal(self.clock()):
+                    return  # dialled again, renewed on the way
+        finally:
+            link.close()
+
+    def _renew_certificate(self, link: Link, identity: Identity) -> None:
+        if not identity.wants_renewal(self.clock()):
+            return
+        try:
+            identity.complete_renewal(link.renew(identity.prepare_renewal()))
+            log.info("certificate renewed")
+        except Retryable:
+            raise
+        except BitewingError as error:  # the present one still works
+            self._journal.note(self.clock(), "renewal_failed", str(error))
+
+    def _heed(self, session: Session, link: Link, news: News) -> None:
+        self._switch.obey(news.is_stopped)
+        self._journal.forget_notices(news.notices_seen)
+        for request in news.requests:
+            is_write = request.method in (Method.WRITE, Method.FIND)
+            (self._writes if is_write else self._reads).put((session, request))
+        if news.offer is not None and self._updates.is_wanted(news.offer):
+            try:
+                self._updates.stage(news.offer, link.fetch)
+                self._journal.note(self.clock(), "update_staged", news.offer.version)
+            except BitewingError as error:
+                self._journal.note(self.clock(), "update_refused", str(error))
+
+    def _serve(self, requests: queue.Queue[tuple[Session, Request]]) -> None:
+        """Answer questions one after the other; an answer that cannot be brought is asked again."""
+        while not self._stopping.is_set():
+            try:
+                session, request = requests.get(timeout=self.timing.tick_s)
+            except queue.Empty:
+                continue
+            answer = self._answer(session, request)
+            link = self._link
+            if link is None:
+                continue
+            try:
+                link.answer(session, answer)
+            except BitewingError as error:
+                log.info("an answer could not be brought: %s", error)
+            except Exception as error:  # noqa: BLE001 - a line closed under us; it is asked again
+                log.info("an answer could not be brought (%s)", type(error).__name__)
+
+    def _answer(self, session: Session, request: Request) -> Answer:
+        try:
+            return Answer(request.id, "ok", self._do(session, request))
+        except BitewingError as error:
+            return Answer.of_error(request.id, error)
+        except Exception as error:  # noqa: BLE001 - an edge: the node hears of it, nobody's name
+            self._bug(request.method, error)
+            return Answer.of_error(
+                request.id, OutcomeUnknown(f"the bridge failed ({type(error).__name__})", 30.0)
+            )
+
+    def _do(self, session: Session, request: Request) -> Json:
+        params = request.params
+        match request.method:
+            case Method.PULL:
+                return self._pull(session, params)
+            case Method.READ:
+                row = self._snapshots.read_row(text(params, "table"), text(params, "key"))
+                return rows_to_json(_listed(row), session.version)
+            case Method.WRITE:
+                command = decode_command(as_object(params.get("command")))
+                receipt = self._commands.write(command, number(params, "valid_for_s", 60.0))
+                return {"receipt": receipt_to_json(receipt)}
+            case Method.FIND:
+                found = self._commands.find(decode_command(as_object(params.get("command"))))
+                return {"receipt": None if found is None else receipt_to_json(found)}
+            case _:
+                raise Unsupported(f"this bridge does not know {request.method[:30]!r}; update it")
+
+    def _pull(self, session: Session, params: Json) -> Json:
+        table = self._snapshots.table(text(params, "table"))
+        limit = int(number(params, "limit", 500))
+        if not 1 <= limit <= MAX_PAGE_ROWS:
+            raise InvalidInput(f"a page has 1 to {MAX_PAGE_ROWS} rows")
+        after = int(number(params, "after", 0))
+        page = self._warehouse.page(table.name, str(params.get("epoch", "")), after, limit)
+        return {
+            "epoch": page.epoch,
+            "after": page.seq,
+            "is_last": page.is_last,
+            "as_of": page.as_of.isoformat() if page.as_of else None,
+            "problem": self._switch.reason or self._snapshots.problems.get(table.name, ""),
+            **rows_to_json(page.rows, session.version),
+        }
+
+    def _look_again(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._snapshots.run_due()
+            except BitewingError as error:
+                log.warning("snapshots: %s", error)
+            except Exception as error:  # noqa: BLE001 - an edge: the next look may work
+                self._bug("snapshots", error)
+            if self._stopping.wait(self.timing.tick_s):
+                return
+
+    def _recover(self) -> None:
+        """Settle what an earlier run left open, until nothing is."""
+        while not self._stopping.is_set():
+            try:
+                if self._commands.recover() == 0:
+                    return
+            except BitewingError as error:
+                log.warning("recovery: %s", error)
+            except Exception as error:  # noqa: BLE001 - an edge
+                self._bug("recovery", error)
+            if self._stopping.wait(_RECOVER_EVERY_S):
+                return
+
+    def _introduction(self) -> dict[str, object]:
+        try:
+            self._switch.check()
+            about = self.driver.about()
+        except Retryable:  # the line is worth having while the practice's system is away
+            about = About(self.settings.pms, "unknown", self.settings.driver, is_sandbox=False)
+        return {
+            "product": about.product,
+            "pms_version": about.version,
+            "driver": about.driver,
+            "is_sandbox": about.is_sandbox,
+            "bridge_version": __version__,
+            "python": platform.python_version(),
+            "system": platform.system(),
+            "pms": self.settings.pms,
+            "tables": [table.name for table in self.driver.tables],
+            "operations": [
+                {"operation": each.operation, "support": each.support.value, "reason": each.reason}
+                for each in self.driver.operations()
+            ],
+            "now": self.clock().isoformat(),
+        }
+
+    def _status(self) -> dict[str, object]:
+        """The heartbeat: counts, problems and notices; no patient data."""
+        staged = self._updates.staged
+        return {
+            "now": self.clock().isoformat(),
+            "stopped": self._switch.reason,
+            "is_stopped_by_node": self._switch.is_stopped_by_node,
+            "rows": self._warehouse.counts(),
+            "commands": self._journal.counts(),
+            "problems": dict(self._snapshots.problems),
+            "notices": [notice.to_json() for notice in self._journal.notices()],
+            "staged": staged.version if staged else "",
+            "certificate_until": Identity(self.folder).certificate.not_valid_after_utc.isoformat(),
+        }
+
+    def _say_line(self, trouble: str) -> None:
+        words = trouble or "connected"
+        if words != self._line:
+            self._line = words
+            log.info("line to the node: %s", words)
+            if trouble:
+                self._journal.note(self.clock(), "line", trouble)
+
+    def _bug(self, where: str, error: Exception) -> None:
+        place = f"{type(error).__name__} at {place_of(error)}"
+        log.error("%s failed (%s)", where, place)
+        self._journal.note(self.clock(), "bug", f"{where}: {place}")
+
+
+def _listed(row: TableRow | None) -> list[TableRow]:
+    return [] if row is None else [row]

@@ -1,0 +1,64 @@
+"""Sealing what the bridge keeps on the clinic's disk: AES-256-GCM under a key of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from node.errors import ConfigError
+
+_NONCE_BYTES = 12
+
+
+class Vault:
+    """Seals values under the key in a file, made (mode 0600) when it is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cipher = AESGCM(_read_key(path))
+
+    def seal(self, value: Mapping[str, object], about: str) -> bytes:
+        """Seal a JSON object; `about` must be the same to open it."""
+        nonce = os.urandom(_NONCE_BYTES)
+        plain = json.dumps(dict(value), separators=(",", ":")).encode()
+        return nonce + self._cipher.encrypt(nonce, plain, about.encode())
+
+    def open(self, sealed: bytes, about: str) -> Mapping[str, object]:
+        """Open what was sealed; raises ConfigError when it was made under another key."""
+        nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
+        try:
+            plain = self._cipher.decrypt(nonce, body, about.encode())
+        except InvalidTag:
+            raise ConfigError(
+                f"{self._path} is not the key of this bridge's files; restore it, or move the"
+                " folder's database away and start afresh"
+            ) from None
+        return cast(Mapping[str, object], json.loads(plain))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only this account may read, whole or not at all, over an older one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _read_key(path: Path) -> bytes:
+    if not path.exists():
+        write_private(path, AESGCM.generate_key(256))
+    key = path.read_bytes()
+    if len(key) != 32:
+        raise ConfigError(f"{path} is not a 32-byte key; restore it from the backup")
+    return key
