@@ -1,0 +1,117 @@
+"""What an image file says of its subject that the networks must know: age, and side of the mouth.
+
+Nothing else of the patient is read, and none of it is kept, logged or sent on.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.sr.coding import Code
+
+from node.dicom.codes import read_tooth
+from node.domain.teeth import Tooth
+from node.errors import InvalidInput
+
+#: A birth date less than this before the study is a placeholder: nobody X-rays a mouth that young.
+_LEAST_YEARS = 1.0
+_MOST_YEARS = 120.0
+_DAYS_A_YEAR = 365.2425
+_AGE = re.compile(r"(\d{1,3})([DWMY])")
+_YEARS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
+#: What pydicom was seen to raise on damaged headers; the decoder of the pixels says what is wrong.
+_READER_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    InvalidDicomError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    Warning,
+    struct.error,
+    zlib.error,
+)
+_KEYWORDS = [
+    "StudyDate",
+    "PatientAge",
+    "PatientBirthDate",
+    "ImageLaterality",
+    "Laterality",
+    "PrimaryAnatomicStructureSequence",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Age at the study in years, None when unknown; ``side`` of the mouth, R, L or empty."""
+
+    age_years: float | None = None
+    side: str = ""
+
+
+def read_subject(path: Path) -> Subject:
+    """Read what a stored file says; what is missing, damaged or contradicts itself is unknown.
+
+    Call it for a file whose pixels were decoded: that bounds what a deflated one may hold.
+    """
+    try:
+        ds = dcmread(path, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
+        return Subject(_age(ds), _side(ds))
+    except _READER_ERRORS:
+        return Subject()
+
+
+def _age(ds: Dataset) -> float | None:
+    born, studied = _date(ds, "PatientBirthDate"), _date(ds, "StudyDate")
+    if born is not None and studied is not None:
+        years = (studied - born).days / _DAYS_A_YEAR
+        if _LEAST_YEARS <= years <= _MOST_YEARS:
+            return years
+    # PS3.5 6.2, value representation AS
+    stated = _AGE.fullmatch(_text(ds, "PatientAge"))
+    if stated is None:
+        return None
+    years = int(stated[1]) * _YEARS[stated[2]]
+    return years if _LEAST_YEARS <= years <= _MOST_YEARS else None
+
+
+def _side(ds: Dataset) -> str:
+    """Take what the sides stated here agree on (PS3.3 C.8.11.2 and 10.5)."""
+    stated = {_text(ds, "ImageLaterality"), _text(ds, "Laterality")} - {""}
+    stated |= {"R" if tooth.is_patient_right else "L" for tooth in _teeth(ds)}
+    return stated.pop() if len(stated) == 1 and stated <= {"R", "L"} else ""
+
+
+def _teeth(ds: Dataset) -> list[Tooth]:
+    found = []
+    for item in ds.get("PrimaryAnatomicStructureSequence") or ():
+        code = Code(_text(item, "CodeValue"), _text(item, "CodingSchemeDesignator"), "")
+        try:
+            found.append(read_tooth(code))
+        except InvalidInput:
+            continue
+    return found
+
+
+def _date(ds: Dataset, keyword: str) -> date | None:
+    digits = re.sub(r"[.-]", "", _text(ds, keyword))[:8]
+    try:
+        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:8]))
+    except ValueError:
+        return None
+
+
+def _text(ds: Dataset, keyword: str) -> str:
+    return str(ds.get(keyword) or "").strip().upper()
