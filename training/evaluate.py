@@ -1,8 +1,10 @@
 """Measure a network on annotated films: ``python -m training.evaluate --task NAME --data DIR``.
 
 Films run through the same classes as in the product, with the thresholds frozen in the weights.
-``--out FILE.json`` gets every figure with a 95 % bootstrap interval over patients. Films whose
-``split`` is ``train`` are left out, unless the folder has no others.
+``--out FILE.json`` gets every figure with a 95 % bootstrap interval over patients, and notes which
+weights touched which films: test films are for one look. Real and synthetic films are reported in
+separate tables. Films to learn from are left out; ``--part tune`` looks at those put aside to
+choose by, ``--part all`` at everything.
 """
 
 from __future__ import annotations
@@ -10,75 +12,56 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from models import panoramic, weights
 from models.backbone import DenseNet
-from node.domain.findings import FindingKind, View
-from node.domain.teeth import LOWER_ARCH, UPPER_ARCH
+from node.domain.findings import FindingKind, ModelVersion, View
 from node.errors import BitewingError, ConfigError, InvalidInput, outcome
-from training.datasets import Film, read_coco, read_views, split
-from training.dentex import is_dentex, read_dentex
+from training import layouts, manifest, metrics, report
+from training.datasets import Film, read_views, split
+from training.detection import BoxPx, Found, best_threshold, is_hit, match
+from training.metrics import Array, Figure
+from training.panoramic_report import findings_report, teeth_report
+from training.report import Case, Report, table
 
-#: False marks per film at which the FROC curve is read. Source: clinical FROC practice.
-FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0)
+__all__ = [
+    "BoxPx",
+    "Evaluation",
+    "Figure",
+    "Found",
+    "Report",
+    "as_json",
+    "best_threshold",
+    "bootstrap",
+    "finding_peaks",
+    "is_hit",
+    "main",
+    "match",
+    "measure",
+    "measure_file",
+    "table",
+    "teeth_found",
+    "triage_report",
+    "truth_boxes",
+]
 
-BoxPx = tuple[float, float, float, float]
+PARTS = ("test", "tune", "all")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """One prediction: its label, its box in stored film pixels, its probability."""
+class Evaluation:
+    """Reports of one task, real films before synthetic ones, and what touched what."""
 
-    label: str
-    box: BoxPx
-    probability: float
-
-
-def is_hit(found: BoxPx, truth: BoxPx, iou: float) -> bool:
-    """Decide whether a mark hits: IoU of at least `iou`."""
-    return panoramic.iou(found, truth) >= iou
-
-
-def match(found: Sequence[Found], truth: Sequence[BoxPx], iou: float) -> list[int | None]:
-    """Pair predictions with truth boxes, the most probable first, each truth box once.
-
-    Returns the index of the truth box, or None for a false mark, per prediction.
-    """
-    taken: set[int] = set()
-    pairs: list[int | None] = [None] * len(found)
-    for index in sorted(range(len(found)), key=lambda i: -found[i].probability):
-        free = [
-            (panoramic.iou(found[index].box, box), -number)
-            for number, box in enumerate(truth)
-            if number not in taken and is_hit(found[index].box, box, iou)
-        ]
-        if free:
-            number = -max(free)[1]
-            pairs[index] = number
-            taken.add(number)
-    return pairs
-
-
-def best_threshold(
-    found: Sequence[Sequence[Found]], truth: Sequence[Sequence[BoxPx]], iou: float
-) -> float:
-    """Choose the probability threshold with the highest F1 over films (0.5 if nothing is found)."""
-    scored: list[tuple[float, bool]] = []
-    for film, boxes in zip(found, truth, strict=True):
-        pairs = match(film, boxes, iou)
-        scored += [(f.probability, p is not None) for f, p in zip(film, pairs, strict=True)]
-    positives = sum(len(boxes) for boxes in truth)
-    if not scored or not positives:
-        return 0.5
-    scored.sort(key=lambda pair: -pair[0])
-    hits = np.cumsum([hit for _, hit in scored])
-    f1 = 2 * hits / (np.arange(1, len(scored) + 1) + positives)
-    return scored[int(np.argmax(f1))][0]
+    task: str
+    part: str
+    reports: tuple[Report, ...]
+    weights_sha256: str
+    data_sha256: str
 
 
 def truth_boxes(film: Film, label: str | None = None) -> list[BoxPx]:
@@ -111,193 +94,56 @@ def _scaled(box: BoxPx, shape: tuple[int, ...]) -> BoxPx:
     return box[0] * fx, box[1] * fy, box[2] * fx, box[3] * fy
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured value with its 95 % bootstrap interval over patients."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one evaluation found; ``rule`` says what counts as a hit."""
-
-    task: str
-    films: int
-    patients: int
-    rule: str
-    figures: dict[str, Figure]
-
-
 def bootstrap(
-    groups: Sequence[str], figures: Callable[[np.ndarray], dict[str, float]], resamples: int = 2000
+    groups: Sequence[str],
+    figures: Callable[[np.ndarray], dict[str, float]],
+    resamples: int = metrics.RESAMPLES,
 ) -> dict[str, Figure]:
-    """Compute `figures` of per-film weights, with intervals from resampling whole patients.
+    """Compute `figures` that take one weighting (films,) at a time, with intervals.
 
-    `figures` gets one weight per film (1 for the estimate itself). Figures that are not a number
-    in a resample are left out of its interval.
+    For those that take many at once see :func:`training.metrics.bootstrap`.
     """
-    names, index = np.unique(np.asarray(groups), return_inverse=True)
-    rng = np.random.default_rng(0)
-    point = figures(np.ones(len(groups)))
-    draws: dict[str, list[float]] = {name: [] for name in point}
-    for _ in range(resamples):
-        count = np.bincount(rng.integers(0, len(names), len(names)), minlength=len(names))
-        for name, value in figures(count[index].astype(float)).items():
-            if np.isfinite(value):
-                draws[name].append(value)
-    return {
-        name: Figure(value, *(float(v) for v in np.percentile(draws[name] or [value], (2.5, 97.5))))
-        for name, value in point.items()
-    }
 
+    def many(weight: Array) -> dict[str, Array]:
+        rows = [figures(row) for row in weight]
+        return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
-def teeth_report(model: panoramic.PanoramicTeeth, films: Sequence[Film]) -> Report:
-    """Measure tooth detection (F1 at IoU 0.5) and numbering (exact ISO 3950 of matched teeth)."""
-    counts = np.array([_teeth_counts(model, film) for film in films], dtype=float)
-
-    def figures(weight: np.ndarray) -> dict[str, float]:
-        found, truth, hits, exact, near = (weight[:, None] * counts).sum(axis=0)
-        return {
-            "precision": _ratio(hits, found),
-            "recall": _ratio(hits, truth),
-            "f1": _ratio(2 * hits, found + truth),
-            "fdi_exact_of_matched": _ratio(exact, hits),
-            "fdi_off_by_one_of_matched": _ratio(near, hits),
-            "f1_with_exact_fdi": _ratio(2 * exact, found + truth),
-        }
-
-    groups = [film.group for film in films]
-    rule = "IoU >= 0.5, most probable first, each annotated tooth matched once"
-    return Report("panoramic_teeth", len(films), len(set(groups)), rule, bootstrap(groups, figures))
-
-
-def _teeth_counts(model: panoramic.PanoramicTeeth, film: Film) -> tuple[int, ...]:
-    marks = model.find(film.read() / np.float32(255))
-    found = [
-        Found(m.tooth.code, (m.box.x0, m.box.y0, m.box.x1, m.box.y1), m.probability) for m in marks
-    ]
-    pairs = match(found, truth_boxes(film), iou=0.5)
-    codes = [
-        (f.label, film.marks[p].label) for f, p in zip(found, pairs, strict=True) if p is not None
-    ]
-    exact = sum(a == b for a, b in codes)
-    near = sum(_places_apart(a, b) == 1 for a, b in codes)
-    return len(found), len(film.marks), len(codes), exact, near
-
-
-def _places_apart(a: str, b: str) -> int:
-    for order in (UPPER_ARCH, LOWER_ARCH):
-        places = [tooth.code for tooth in order]
-        if a in places and b in places:
-            return abs(places.index(a) - places.index(b))
-    return 99
-
-
-def _ratio(part: float, whole: float) -> float:
-    return float(part / whole) if whole else float("nan")
-
-
-#: The words data sets use for what a findings class shows.
-_TRUTH_WORDS: dict[FindingKind, tuple[str, ...]] = {
-    FindingKind.CARIES: ("cavity", "caries"),
-    FindingKind.RESTORATION: ("filling",),
-    FindingKind.IMPACTED_TOOTH: ("impacted tooth", "impacted"),
-}
-
-
-def findings_report(
-    model: panoramic.PanoramicFindings, films: Sequence[Film], iou: float = 0.3
-) -> Report:
-    """Measure findings as lesion hits: FROC, and both sides at the frozen threshold."""
-    marks = [_candidates(model, film) for film in films]
-    groups = [film.group for film in films]
-    figures: dict[str, Figure] = {}
-    for label, kind in panoramic.KINDS.items():
-        words = _TRUTH_WORDS[kind]
-        truth = [[m.box for m in film.marks if m.label in words] for film in films]
-        if not any(truth):
-            continue
-        found = [[f for f in film if f.label == label] for film in marks]
-        threshold = model.thresholds[panoramic.FINDING_LABELS.index(label)]
-        curve = bootstrap(groups, _froc(found, truth, threshold, iou))
-        figures |= {f"{kind.value}_{name}": figure for name, figure in curve.items()}
-    rule = f"IoU >= {iou} with the annotated box, each annotated box matched once"
-    return Report("panoramic_caries", len(films), len(set(groups)), rule, figures)
-
-
-def _candidates(model: panoramic.PanoramicFindings, film: Film) -> list[Found]:
-    pixels = film.read()
-    return [
-        Found(panoramic.FINDING_LABELS[p.channel], _scaled(p.box, pixels.shape), p.score)
-        for p in model.candidates(pixels / np.float32(255), floor=0.01)
-    ]
-
-
-def _froc(
-    found: Sequence[Sequence[Found]],
-    truth: Sequence[Sequence[BoxPx]],
-    threshold: float,
-    iou: float,
-) -> Callable[[np.ndarray], dict[str, float]]:
-    rows = []
-    for number, (film, boxes) in enumerate(zip(found, truth, strict=True)):
-        pairs = match(film, boxes, iou)
-        rows += [(f.probability, number, p is not None) for f, p in zip(film, pairs, strict=True)]
-    rows.sort(key=lambda row: -row[0])
-    score = np.array([row[0] for row in rows])
-    film_of = np.array([row[1] for row in rows], dtype=int)
-    hit = np.array([row[2] for row in rows], dtype=bool)
-    lesions = np.array([len(boxes) for boxes in truth], dtype=float)
-
-    def figures(weight: np.ndarray) -> dict[str, float]:
-        w = weight[film_of]
-        hits = np.concatenate([[0.0], np.cumsum(w * hit)])
-        false = np.concatenate([[0.0], np.cumsum(w * ~hit)])
-        total, count = float(weight @ lesions), weight.sum()
-        result = {}
-        for rate in FROC_RATES:
-            last = int(np.searchsorted(false, rate * count, side="right")) - 1
-            result[f"sensitivity_at_{rate:g}_false_per_film"] = _ratio(hits[last], total)
-        kept = int((score >= threshold).sum())
-        result["sensitivity_at_threshold"] = _ratio(hits[kept], total)
-        result["false_per_film_at_threshold"] = _ratio(false[kept], count)
-        result["precision_at_threshold"] = _ratio(hits[kept], hits[kept] + false[kept])
-        return result
-
-    return figures
+    return metrics.bootstrap(groups, many, resamples)
 
 
 def triage_report(
     view_of: Callable[[np.ndarray], tuple[View | None, float]], films: Sequence[Film]
 ) -> Report:
     """Measure the view: accuracy over all and per view; an abstention counts as wrong."""
-    truth = [film.marks[0].label for film in films]
-    said = []
-    for film in films:
-        view, _ = view_of(film.read() / np.float32(255))
-        said.append(view.value if view else "abstained")
-    right = np.array([a == b for a, b in zip(said, truth, strict=True)])
-    abstained = np.array([a == "abstained" for a in said])
+    truth = np.array([film.marks[0].label for film in films])
+    answers = [view_of(film.read() / np.float32(255)) for film in films]
+    said = np.array([view.value if view else "abstained" for view, _ in answers])
+    sure = np.array([probability for _, probability in answers], float)
+    right, abstained = said == truth, said == "abstained"
 
-    def figures(weight: np.ndarray) -> dict[str, float]:
+    def figures(weight: Array) -> dict[str, Array]:
         result = {
-            "accuracy": _ratio(weight @ right, weight.sum()),
-            "abstained": _ratio(weight @ abstained, weight.sum()),
+            "accuracy": metrics.share(right, weight),
+            "abstained": metrics.share(abstained, weight),
+            "accuracy_of_answered": metrics.share(right, weight * ~abstained),
         }
         for view in sorted(set(truth)):
-            w = weight * np.array([t == view for t in truth])
-            result[f"accuracy_{view}"] = _ratio(w @ right, w.sum())
+            result[f"accuracy_{view}"] = metrics.share(right, weight * (truth == view))
+        result["ece"] = metrics.calibration_error(sure, right, weight)
+        result["brier"] = metrics.brier(sure, right, weight)
         return result
 
-    groups = [film.group for film in films]
-    rule = "view named exactly; an abstention is wrong"
-    return Report("triage", len(films), len(set(groups)), rule, bootstrap(groups, figures))
+    return report.compose(
+        "triage",
+        "view named exactly; an abstention is wrong",
+        [Case(film.group, {"source": film.source}) for film in films],
+        figures,
+        films[0].origin,
+        {"view": metrics.reliability(sure, right)},
+    )
 
 
-def measure(task: str, data: Path, folder: Path) -> Report:
+def measure(task: str, data: Path, folder: Path, part: str = "test") -> Evaluation:
     """Measure the installed weights of `task` in `folder` on the films under `data`.
 
     Raises ConfigError when the task has no weights, InvalidInput when there are no films.
@@ -305,88 +151,165 @@ def measure(task: str, data: Path, folder: Path) -> Report:
     loaded = weights.load(task, folder)
     if loaded is None:
         raise ConfigError(f"no weights for {task} are installed in {folder}")
+    return _measure(task, data, loaded, part, folder)
+
+
+def measure_file(task: str, data: Path, file: Path, part: str = "tune") -> Evaluation:
+    """Measure weights that a training run just wrote, before they are installed anywhere.
+
+    Raises InvalidInput when there are no films, ConfigError when the file is no state dict.
+    """
+    import torch
+
+    version = ModelVersion(task, "0.0.0", weights.digest(file))
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
+    loaded = weights.Loaded(floats, version, weights.NO_SETTINGS)
+    return _measure(task, data, loaded, part, weights.DEFAULT_DIR)
+
+
+def _measure(task: str, data: Path, loaded: weights.Loaded, part: str, folder: Path) -> Evaluation:
+    if part not in PARTS:
+        raise InvalidInput(f"no part {part!r}; known: {', '.join(PARTS)}")
     if task == "intraoral":
-        return _intraoral(loaded, data)
-    films = _films(task, data)
-    chosen = split(films).test or tuple(films)
-    if not chosen:
-        raise InvalidInput(f"{data} has no films")
+        reports, paths = _intraoral(loaded, data, part)
+    else:
+        films = _films(task, data, part)
+        paths = [film.path for film in films]
+        run = _runner(task, loaded, folder)
+        reports = [run(own) for own in _by_origin(films)]
+    return Evaluation(
+        task, part, tuple(reports), loaded.version.digest, manifest.data_digest(paths)
+    )
+
+
+def _by_origin(films: Sequence[Film]) -> list[list[Film]]:
+    """Keep real and synthetic films apart, real ones first."""
+    parts = [[f for f in films if f.origin == origin] for origin in ("real", "synthetic")]
+    return [part for part in parts if part]
+
+
+def _runner(task: str, loaded: weights.Loaded, folder: Path) -> Callable[[Sequence[Film]], Report]:
     if task == "panoramic_teeth":
-        return teeth_report(panoramic.PanoramicTeeth.from_state(*loaded), chosen)
+        model = panoramic.PanoramicTeeth.from_state(*loaded)
+        return lambda films: teeth_report(model, films, replace(model, threshold=0.0))
     if task == "panoramic_caries":
-        return findings_report(panoramic.PanoramicFindings.from_state(*loaded), chosen)
+        return _findings_runner(loaded, folder)
     from models.triage import Triage
 
-    return triage_report(Triage.from_state(*loaded).view, chosen)
+    triage = Triage.from_state(*loaded)
+    return lambda films: triage_report(triage.view, films)
 
 
-def _films(task: str, data: Path) -> tuple[Film, ...]:
-    if task == "triage":
-        return read_views(data)
-    if is_dentex(data):
-        return read_dentex(data, diagnoses=task == "panoramic_caries")
-    return read_coco(data)
+def _findings_runner(loaded: weights.Loaded, folder: Path) -> Callable[[Sequence[Film]], Report]:
+    model = panoramic.PanoramicFindings.from_state(*loaded)
+    points: dict[FindingKind, Mapping[str, float]] = {}
+    for label, kind in panoramic.KINDS.items():
+        point = loaded.settings.operating_points.get(kind)
+        if point is None:
+            points[kind] = {"review": model.thresholds[panoramic.FINDING_LABELS.index(label)]}
+        else:
+            points[kind] = {
+                "review": point.review,
+                "high_specificity": point.high_specificity,
+            }
+    loose = replace(
+        model,
+        thresholds=(0.0,) * len(model.thresholds),
+        settings=weights.Settings(calibration=loaded.settings.calibration),
+    )
+    teeth_loaded = weights.load("panoramic_teeth", folder)
+    teeth = panoramic.PanoramicTeeth.from_state(*teeth_loaded) if teeth_loaded else None
+    return lambda films: findings_report(loose, films, points, teeth)
 
 
-def _intraoral(loaded: weights.Loaded, data: Path) -> Report:
+def _films(task: str, data: Path, part: str) -> tuple[Film, ...]:
+    """List the films of one part; a set that is not divided is measured whole when asked for."""
+    films = read_views(data) if task == "triage" else layouts.read_panoramics(data, task)
+    parts = split(films)
+    chosen = {"test": parts.test, "tune": parts.tune, "all": films}[part]
+    if not chosen:
+        raise InvalidInput(f"{data} has no films to {'report' if part == 'test' else part}")
+    return chosen
+
+
+def _intraoral(loaded: weights.Loaded, data: Path, part: str) -> tuple[list[Report], list[Path]]:
     from models.intraoral import IntraoralModel
     from training import intraoral_report
-    from training.synthetic import read_part
 
-    return intraoral_report.report(IntraoralModel.from_state(*loaded), read_part(data, "test"))
+    model = IntraoralModel.from_state(*loaded)
+    parts = ("train", "tune", "test") if part == "all" else (part,)
+    films = [film for name in parts for film in layouts.read_part(data, name)]
+    reports = []
+    for origin in ("real", "synthetic"):
+        own = [film for film in films if film.origin == origin]
+        if own:
+            reports.append(replace(intraoral_report.report(model, own), origin=origin))
+    return reports, [film.path for film in films]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line, measure, print the table; returns the exit status."""
+    """Read the command line, measure, print the tables; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--task", required=True, choices=weights.TASKS)
     parser.add_argument("--data", type=Path, required=True, help="folder of the films")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--weights", type=Path, default=weights.DEFAULT_DIR)
+    parser.add_argument("--part", choices=PARTS, default="test", help="which films to measure")
+    parser.add_argument("--card", type=Path, help="model card whose figures to replace")
     options = parser.parse_args(arguments)
     try:
-        report = measure(options.task, options.data, options.weights)
+        if options.task in ("intraoral", "panoramic_teeth", "panoramic_caries"):
+            sys.stderr.write(f"{options.data}: {layouts.describe(options.data)}\n")
+        found = measure(options.task, options.data, options.weights, options.part)
+        if options.out:
+            options.out.write_text(as_json(found, _history(options.out)), encoding="utf-8")
+        if options.card:
+            from training import card
+
+            card.fill(options.card, found.reports)
     except BitewingError as error:
         sys.stderr.write(f"{error}\n")
         return outcome(error).exit_code
-    sys.stdout.write(table(report))
-    if options.out:
-        options.out.write_text(as_json(report), encoding="utf-8")
+    sys.stdout.write("\n".join(table(one) for one in found.reports))
     return 0
 
 
-def table(report: Report) -> str:
-    """Write the figures of `report` as a Markdown table."""
-    lines = [
-        f"{report.task}: {report.films} films of {report.patients} patients; hit: {report.rule}",
-        "| figure | value | 95 % interval |",
-        "|---|--:|---|",
-    ]
-    lines += [
-        f"| {name} | {f.value:.3f} | {f.low:.3f} – {f.high:.3f} |"
-        for name, f in report.figures.items()
-    ]
-    return "\n".join(lines) + "\n"
+def _history(path: Path) -> list[Mapping[str, object]]:
+    """Read which weights touched films before, from the figures that `path` held until now."""
+    if not path.exists():
+        return []
+    try:
+        touched = json.loads(path.read_text(encoding="utf-8"))["touched"]
+        return [row for row in touched if isinstance(row, dict)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
-def as_json(report: Report) -> str:
-    """Write `report` as JSON; a figure that could not be computed is null."""
-    figures = {
-        name: {key: _number(getattr(f, key)) for key in ("value", "low", "high")}
-        for name, f in report.figures.items()
+def as_json(found: Evaluation, history: Sequence[Mapping[str, object]] = ()) -> str:
+    """Write an evaluation: the first report's figures at the top, others under ``others``.
+
+    ``touched`` lists which weights saw which films, `history` first, each pair once.
+    """
+    note = {
+        "part": found.part,
+        "weights_sha256": found.weights_sha256,
+        "data_sha256": found.data_sha256,
     }
-    body = {
-        "task": report.task,
-        "films": report.films,
-        "patients": report.patients,
-        "rule": report.rule,
-        "figures": figures,
+    touched = [*(row for row in history if row != note), note]
+    before = {
+        row["weights_sha256"]
+        for row in touched[:-1]
+        if row.get("data_sha256") == found.data_sha256 and row.get("part") == "test"
     }
-    return json.dumps(body, indent=2) + "\n"
-
-
-def _number(value: float) -> float | None:
-    return round(value, 5) if np.isfinite(value) else None
+    if found.part == "test" and before - {found.weights_sha256}:
+        sys.stderr.write(
+            f"note: these test films were reported with {len(before)} other weights before; "
+            "choose nothing by them\n"
+        )
+    first, *others = [report.to_json(one) for one in found.reports]
+    body: dict[str, object] = {"format": "bitewing-evaluation/1", **first}
+    return report.dumps(body | {"others": others, "touched": touched})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from node.errors import InvalidInput
 from training.datasets import Film
 
 
@@ -29,6 +30,14 @@ def write(path: Path, films: Iterable[Film]) -> None:
     listed = rows(films)
     body = {"digest": digest(row["sha256"] for row in listed), "films": listed}
     path.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+
+
+def read_digest(path: Path) -> str:
+    """Read the digest over all films of a manifest; raises InvalidInput when it is none."""
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(f"{path} is not a data manifest") from error
 
 
 def digest(hashes: Iterable[str]) -> str:

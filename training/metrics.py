@@ -21,7 +21,7 @@ Places = npt.NDArray[np.int64]
 #: Resamples of every interval.
 RESAMPLES = 2000
 #: How many resamples are computed at once; bounds memory.
-_AT_ONCE = 100
+_AT_ONCE = 250
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Evaluation: known answers on made-up predictions, and a run over a tiny COCO folder."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,9 @@ import torch
 
 from models import panoramic
 from models.backbone import DenseNet
-from node.domain.findings import Box, ModelVersion, ToothMark, View
+from node.domain.findings import Box, Finding, FindingKind, ModelVersion, ToothMark, View
 from node.domain.teeth import Tooth
-from training import evaluate
+from training import card, datasets, evaluate, panoramic_report, report
 from training.datasets import Film, Mark
 from training.evaluate import Found
 
@@ -52,47 +53,108 @@ class Teeth:
 
     def find(self, image):
         version = ModelVersion("panoramic_teeth", "1.0.0", "0" * 64)
+        half = ((10.0, 10.0), (20.0, 10.0), (20.0, 20.0), (10.0, 20.0))
         return (
-            ToothMark(Tooth("11"), Box(*BOX), 0.9, version),
+            ToothMark(Tooth("11"), Box(*BOX), 0.9, version, half),
             ToothMark(Tooth("22"), Box(*NEXT), 0.8, version),
             ToothMark(Tooth("48"), Box(60, 30, 70, 50), 0.7, version),
         )
 
 
 def test_teeth_are_counted_and_numbers_compared(folder):
-    films = evaluate.read_coco(folder)
-    figures = evaluate.teeth_report(Teeth(), films).figures
+    films = datasets.read_coco(folder)
+    figures = panoramic_report.teeth_report(Teeth(), films).figures
     assert figures["recall"].value == 1.0
     assert figures["precision"].value == pytest.approx(2 / 3)
     assert figures["f1"].value == pytest.approx(0.8)
     assert figures["fdi_exact_of_matched"].value == 0.5
     assert figures["fdi_off_by_one_of_matched"].value == 0.5
+    # Both teeth found before the false one; of the numbers, 11 is right and 21 never said.
+    assert figures["tooth_ap50"].value == pytest.approx(1.0)
+    assert figures["tooth_ar100"].value == pytest.approx(1.0)
+    assert figures["fdi_ap50"].value == pytest.approx(0.5)
+    assert figures["quadrant_ap50"].value == pytest.approx(1.0)
+    assert figures["ece"].value > 0
+
+
+def test_a_mask_of_half_a_tooth_has_a_dice_of_two_thirds(folder):
+    path = folder / "annotations.coco.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"] = [[10, 10, 20, 10, 20, 30, 10, 30]]
+    path.write_text(json.dumps(content))
+    figures = panoramic_report.teeth_report(Teeth(), datasets.read_coco(folder)).figures
+    assert figures["mask_dice_of_matched"].value == pytest.approx(2 / 3, abs=0.02)
 
 
 class Findings:
     """A findings network that sees one lesion and one that is not there."""
 
-    thresholds = (0.5, 0.5, 0.5, 0.5)
+    def find(self, image, teeth):
+        version = ModelVersion("panoramic_caries", "1.0.0", "0" * 64)
+        return tuple(
+            Finding(FindingKind.CARIES, Box(*box), probability=p, model=version)
+            for box, p in ((BOX, 0.6), ((60.0, 30.0, 70.0, 50.0), 0.8))
+        )
 
-    def candidates(self, image, floor):
-        rows, cols = image.shape
-        fx, fy = panoramic.INPUT[1] / cols, panoramic.INPUT[0] / rows
-        boxes = [(BOX, 0.6), ((60.0, 30.0, 70.0, 50.0), 0.8)]
-        return [
-            panoramic.Peak(0, 0, 0, p, (b[0] * fx, b[1] * fy, b[2] * fx, b[3] * fy))
-            for b, p in boxes
-        ]
+
+POINTS = {FindingKind.CARIES: {"review": 0.5, "high_specificity": 0.7}}
+
+
+def films_of(folder, *marks, count=4):
+    pixels = folder / "images" / "a.png"
+    return [Film(pixels, 100, 60, "test", str(n), marks) for n in range(count)]
 
 
 def test_froc_counts_false_marks_before_hits(folder):
-    pixels = folder / "images" / "a.png"
-    films = [Film(pixels, 100, 60, "test", str(n), (Mark("caries", BOX),)) for n in range(4)]
-    figures = evaluate.findings_report(Findings(), films).figures
+    films = films_of(folder, Mark("caries", BOX))
+    figures = panoramic_report.findings_report(Findings(), films, POINTS).figures
     assert figures["caries_sensitivity_at_0.5_false_per_film"].value == 0.0
     assert figures["caries_sensitivity_at_1_false_per_film"].value == 1.0
-    assert figures["caries_sensitivity_at_threshold"].value == 1.0
-    assert figures["caries_false_per_film_at_threshold"].value == 1.0
-    assert figures["caries_precision_at_threshold"].value == 0.5
+    assert figures["caries_sensitivity_at_review"].value == 1.0
+    assert figures["caries_false_per_film_at_review"].value == 1.0
+    assert figures["caries_precision_at_review"].value == 0.5
+    assert figures["caries_sensitivity_at_high_specificity"].value == 0.0
+    assert figures["caries_f1_iou_0.5"].value == pytest.approx(2 / 3)
+    assert np.isnan(figures["caries_afroc"].value)  # no film without a lesion
+
+
+def test_lesions_outrank_films_without_one_as_afroc_says(folder):
+    films = [*films_of(folder, Mark("caries", BOX)), *films_of(folder)]
+    figures = panoramic_report.findings_report(Findings(), films, POINTS).figures
+    assert figures["caries_afroc"].value == 0.0  # every lesion-free film has a mark of 0.8
+    assert figures["caries_wafroc"].value == 0.0
+
+
+def test_a_mark_whose_middle_lies_in_the_lesion_hits_it(folder):
+    wide = Mark("caries", (0.0, 0.0, 100.0, 60.0))
+    figures = panoramic_report.findings_report(Findings(), films_of(folder, wide), POINTS).figures
+    assert figures["caries_sensitivity_at_0.125_false_per_film"].value == 1.0
+    assert figures["caries_sensitivity_at_1_false_per_film_iou_0.3"].value == 0.0
+
+
+def test_teeth_are_told_apart_where_the_set_names_healthy_ones(folder):
+    healthy = Mark("healthy tooth", NEXT)
+    films = films_of(folder, Mark("caries", BOX), healthy)
+    figures = panoramic_report.findings_report(Findings(), films, POINTS).figures
+    assert figures["caries_tooth_auroc"].value == 1.0
+    assert figures["caries_tooth_sensitivity_at_review"].value == 1.0
+    assert figures["caries_tooth_specificity_at_review"].value == 1.0
+
+
+def test_subgroups_are_measured_apart_and_small_ones_only_counted(folder):
+    films = [
+        Film(folder / "images" / "a.png", 100, 60, "test", str(n), marks, source=source)
+        for n, (source, marks) in enumerate(
+            [("one", (Mark("caries", BOX),))] * 6 + [("two", (Mark("caries", NEXT),))] * 2
+        )
+    ]
+    found = panoramic_report.findings_report(Findings(), films, POINTS)
+    one, two = found.subgroups
+    assert (one.by, one.value, one.films) == ("source", "one", 6)
+    assert one.figures["caries_sensitivity_at_review"].value == 1.0
+    assert found.figures["caries_sensitivity_at_review"].value == 0.75
+    assert (two.patients, two.figures) == (2, {})
+    assert "source two: 2 films" in report.table(found)
 
 
 def test_intervals_contain_the_estimate_and_shrink_to_it_when_all_agree():
@@ -121,8 +183,17 @@ def test_an_abstention_is_a_wrong_view(folder):
     assert figures["accuracy_bitewing"].value == 0.0
 
 
-def test_the_command_writes_figures_for_installed_weights(folder, tmp_path, capsys):
-    kept = tmp_path / "weights"
+def test_films_a_program_made_are_labelled_and_kept_apart(folder):
+    films = films_of(folder, Mark("bitewing", BOX))
+    found = evaluate.triage_report(lambda image: (View.BITEWING, 0.9), films)
+    made = evaluate.triage_report(
+        lambda image: (View.BITEWING, 0.9), [replace(film, origin="synthetic") for film in films]
+    )
+    assert report.SYNTHETIC not in report.table(found)
+    assert report.table(made).startswith(f"**{report.SYNTHETIC}.**")
+
+
+def install(kept):
     kept.mkdir()
     torch.manual_seed(0)
     state = DenseNet(panoramic.TEETH_HEADS).state_dict() | {"thresholds": torch.tensor([0.99])}
@@ -138,15 +209,50 @@ def test_the_command_writes_figures_for_installed_weights(folder, tmp_path, caps
         "command": "none",
     }
     (kept / "manifest.json").write_text(json.dumps([entry]))
+    return entry["sha256"]
+
+
+def test_the_command_writes_figures_for_installed_weights(folder, tmp_path, capsys):
+    digest = install(tmp_path / "weights")
+    out = tmp_path / "figures.json"
+    text = tmp_path / "card.md"
+    text.write_text("# Teeth\n\n<!-- figures:real -->\nold\n<!-- /figures:real -->\n\n## Limits\n")
+    arguments = ["--task", "panoramic_teeth", "--data", str(folder), "--out", str(out)]
+    arguments += ["--weights", str(tmp_path / "weights"), "--card", str(text)]
+
+    assert evaluate.main(arguments) == 0
+
+    found = json.loads(out.read_text())
+    assert (found["films"], found["origin"], found["others"]) == (1, "real", [])
+    assert found["figures"]["recall"]["value"] == 0.0
+    assert found["figures"]["recall"]["published"] == "0.9941"
+    (touched,) = found["touched"]
+    assert (touched["weights_sha256"], touched["part"]) == (digest, "test")
+    shown = capsys.readouterr().out
+    assert "| recall | 0.000 | 0.000 – 0.000 | 0.9941 | 0.998 |" in shown
+    written = text.read_text()
+    assert "old" not in written
+    assert written.endswith("## Limits\n")
+    assert card.section(text, "real") == shown.strip()
+    (read,) = card.read_figures(out)
+    assert report.table(read) == shown
+
+
+def test_a_second_look_at_test_films_with_other_weights_is_noted(folder, tmp_path, capsys):
+    install(tmp_path / "weights")
     out = tmp_path / "figures.json"
     arguments = ["--task", "panoramic_teeth", "--data", str(folder), "--out", str(out)]
-
-    assert evaluate.main([*arguments, "--weights", str(kept)]) == 0
-
-    report = json.loads(out.read_text())
-    assert report["films"] == 1
-    assert report["figures"]["recall"]["value"] == 0.0
-    assert "| recall | 0.000 |" in capsys.readouterr().out
+    arguments += ["--weights", str(tmp_path / "weights")]
+    assert evaluate.main(arguments) == 0
+    first = json.loads(out.read_text())
+    assert evaluate.main(arguments) == 0
+    assert "other weights" not in capsys.readouterr().err
+    assert json.loads(out.read_text())["touched"] == first["touched"]
+    first["touched"][0]["weights_sha256"] = "f" * 64
+    out.write_text(json.dumps(first))
+    assert evaluate.main(arguments) == 0
+    assert "1 other weights" in capsys.readouterr().err
+    assert len(json.loads(out.read_text())["touched"]) == 2
 
 
 def test_the_command_says_when_weights_are_missing(folder, tmp_path, capsys):
