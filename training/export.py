@@ -1,7 +1,8 @@
-"""Put trained weights beside their manifest entry: ``python -m training.publish --help``.
+"""Put trained weights where the node loads them: ``python -m training.export FILE --task NAME …``.
 
 Copies the file into the weights folder under the task's name and replaces the task's entry in
-``manifest.json``; afterwards the node loads it.
+``manifest.json``. ``--figures`` writes the figures of an evaluation into the task's model card,
+between its markers; it refuses figures of other weights.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from pathlib import Path
 
 from models import weights
 from node.errors import BitewingError, InvalidInput, outcome
+from training import card
 
+_CARDS = Path(weights.__file__).parent / "cards"
 #: Weight files travel with the program; larger ones are a mistake.
 MAX_BYTES = 12 * 2**20
 
 
-def publish(file: Path, entry: weights.Entry, folder: Path) -> weights.Entry:
+def install(file: Path, entry: weights.Entry, folder: Path) -> weights.Entry:
     """Install `file` for the task of `entry` in `folder`; gives the entry with its digest.
 
     Raises InvalidInput for a missing or oversized file, ConfigError for a damaged manifest.
@@ -40,6 +43,16 @@ def publish(file: Path, entry: weights.Entry, folder: Path) -> weights.Entry:
     return entry
 
 
+def _check_figures(figures: Path, task: str, file: Path) -> None:
+    """Refuse figures of another task or of other weights."""
+    reports = card.read_figures(figures)
+    touched = json.loads(figures.read_text(encoding="utf-8"))["touched"]
+    if {report.task for report in reports} != {task}:
+        raise InvalidInput(f"{figures} does not hold figures of {task}")
+    if not touched or touched[-1]["weights_sha256"] != weights.digest(file):
+        raise InvalidInput(f"the figures {figures} are of other weights than {file}")
+
+
 def _settings(path: Path | None) -> weights.Settings:
     if path is None:
         return weights.NO_SETTINGS
@@ -53,8 +66,8 @@ def _settings(path: Path | None) -> weights.Settings:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line and publish; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m training.publish", description=__doc__)
+    """Read the command line and install; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m training.export", description=__doc__)
     parser.add_argument("file", type=Path, help="weights that training.train wrote")
     parser.add_argument("--task", required=True, choices=weights.TASKS)
     parser.add_argument("--version", required=True, help="like 1.0.0; the major is the network's")
@@ -64,9 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--settings", type=Path, help="JSON with operating_points and calibration (docs/models.md)"
     )
+    parser.add_argument("--figures", type=Path, help="what training.evaluate --out wrote")
+    parser.add_argument("--cards", type=Path, default=_CARDS, help="folder of the model cards")
     parser.add_argument("--weights", type=Path, default=weights.DEFAULT_DIR)
     options = parser.parse_args(arguments)
     try:
+        if options.figures:
+            _check_figures(options.figures, options.task, options.file)
         entry = weights.Entry(
             task=options.task,
             file=f"{options.task}.pt",
@@ -78,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command=options.command,
             settings=_settings(options.settings),
         )
-        entry = publish(options.file, entry, options.weights)
+        entry = install(options.file, entry, options.weights)
+        if options.figures:
+            card.fill(options.cards / entry.card, card.read_figures(options.figures))
     except BitewingError as error:
         sys.stderr.write(f"{error}\n")
         return outcome(error).exit_code
