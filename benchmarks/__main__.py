@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("store", "worklist", "journey", "page")
+NAMES = ("store", "worklist", "journey", "page", "pms_sync")
 
 
 def main() -> int:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from node import __version__
-from node.errors import BitewingError, outcome, place_of
+from node.errors import BitewingError, Unsupported, outcome, place_of
+from pms_writeback.bridge.cli import cli as bridge_cli
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -32,6 +33,7 @@ cli = typer.Typer(
 )
 users = typer.Typer(no_args_is_help=True, help="Accounts of the people who work here.")
 cli.add_typer(users, name="user")
+cli.add_typer(bridge_cli, name="bridge")
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file; ./bitewing.toml when there is one.")
@@ -182,6 +184,27 @@ def verify_audit(config: ConfigFile = None, data_dir: DataDir = None) -> None:
     raise typer.Exit(1)
 
 
+@cli.command("reconcile")
+def reconcile_command(config: ConfigFile = None, data_dir: DataDir = None) -> None:
+    """Compare our copy of the practice's records with its system, and mend it."""
+    from datetime import UTC, datetime
+
+    from pms_writeback.practice import open_pms
+    from pms_writeback.records import RecordSource
+    from pms_writeback.warehouse import Warehouse
+
+    settings = _config(config, data_dir)
+    source: object = open_pms(settings)
+    if not isinstance(source, RecordSource):
+        raise Unsupported("this practice's system cannot list its records")
+    reports = Warehouse(_open(settings), source, settings).reconcile(datetime.now(UTC))
+    for each in reports:
+        words = each.error or f"{each.read} read, {each.drift} differed"
+        typer.echo(f"{each.kind.value:<26} {words}")
+    if any(each.error for each in reports):
+        raise typer.Exit(1)
+
+
 @cli.command("sandbox-pms")
 def sandbox_pms(
     port: Annotated[int, typer.Option(help="Port on the loopback interface.")] = 30223,
@@ -278,6 +301,17 @@ def add_user(
         password=password,
     )
     typer.echo(f"{username} may sign in as {role}")
+
+
+@cli.command()
+def service(
+    action: Annotated[str, typer.Argument(help="install, remove, start or stop.")],
+    config: Annotated[Path, typer.Option(help="TOML file.")] = Path("bitewing.toml"),
+) -> None:
+    """On Windows: run the node as a service (on Linux use the systemd unit in deploy/)."""
+    from node.windows_service import NODE, command_line, control
+
+    typer.echo(control(action, NODE, command_line("serve", "--config", str(config.absolute()))))
 
 
 @cli.command()

@@ -51,7 +51,9 @@ from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.waking import wake
 from pms_writeback.pms import Pms
 from pms_writeback.practice import open_pms
+from pms_writeback.records import RecordSource
 from pms_writeback.sync import ScheduleSync
+from pms_writeback.warehouse import Warehouse
 
 log = logging.getLogger("bitewing")
 
@@ -222,6 +224,15 @@ class Node:
         status.threads["schedule sync"] = self._every(
             config.pms.poll_s, "pms-sync", pull, at_once=True
         )
+        if isinstance(pms, RecordSource):
+            warehouse = Warehouse(db, pms, config)
+
+            def gather() -> None:
+                warehouse.run_due(datetime.now(UTC))
+
+            status.threads["records sync"] = self._every(
+                config.pms.records_s, "pms-records", gather, at_once=True
+            )
 
     def _start_bridge(
         self, db: sa.Engine, engine: DurableEngine, pms: BridgedPms, actor: Actor, status: Status

@@ -120,6 +120,9 @@ class PmsSection(_Section):
     task_list: str = "AI Imaging Review"
     task_user: str = "bitewing"
     min_interval_s: float = Field(0.0, ge=0)
+    page_size: int = Field(100, ge=1, le=10_000)
+    records_s: float = Field(300.0, ge=10)
+    reconcile_hour: int = Field(2, ge=0, le=23)
 
 
 class BridgeSection(_Section):

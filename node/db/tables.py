@@ -208,6 +208,26 @@ worklist_item = sa.Table(
     sa.Index("ix_worklist_item_patient", "location_id", "patient_id"),
 )
 
+#: Everything else the PMS says, one row a record (pms_writeback.records); never deleted.
+pms_record = sa.Table(
+    "pms_record",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("pms_key", sa.String(64), nullable=False),
+    sa.Column("patient_key", sa.String(64), nullable=False, server_default=""),
+    sa.Column("clinic_key", sa.String(64), nullable=False, server_default=""),
+    sa.Column("record", sa.JSON, nullable=False),  # under neutral names
+    sa.Column("raw", sa.JSON, nullable=False),  # what came beyond them
+    sa.Column("digest", sa.String(32), nullable=False),  # of all of the above
+    _at("changed_at", nullable=True),
+    _at("synced_at"),
+    _at("tombstoned_at", nullable=True),
+    sa.UniqueConstraint("location_id", "kind", "pms_key"),
+    sa.Index("ix_pms_record_patient", "location_id", "patient_key", "kind"),
+)
+
 sync_state = sa.Table(
     "sync_state",
     metadata,
@@ -372,6 +392,7 @@ tooth_mark = sa.Table(
     _ref("run_id", "analysis_run"),
     _ref("instance_id", "instance"),
     sa.Column("tooth", sa.String(3), nullable=False),
+    sa.Column("original_tooth", sa.String(3), nullable=True),  # the model's, once renumbered
     sa.Column("box", sa.JSON, nullable=False),
     sa.Column("outline", sa.JSON, nullable=True),  # [[x, y], ...] or null
     sa.Column("probability", sa.Float, nullable=False),
@@ -389,6 +410,7 @@ finding = sa.Table(
     sa.Column("origin", sa.String(8), nullable=False),  # ai | human
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("tooth", sa.String(3), nullable=True),
+    sa.Column("original_tooth", sa.String(3), nullable=True),  # the model's, once renumbered
     sa.Column("surfaces", sa.String(8), nullable=False, server_default=""),
     sa.Column("depth", sa.String(2), nullable=True),
     sa.Column("value_mm", sa.Float, nullable=True),
@@ -408,6 +430,19 @@ finding = sa.Table(
     _at("created_at"),
     sa.Index("ix_finding_study", "study_id"),
     sa.Index("ix_finding_instance", "instance_id"),
+)
+
+#: What is said of a study as a whole (node.domain.reading), the last time it was finished.
+study_reading = sa.Table(
+    "study_reading",
+    metadata,
+    sa.Column("study_id", sa.String(32), sa.ForeignKey("study.id"), primary_key=True),
+    _location(),
+    sa.Column("generation", sa.Integer, nullable=False),
+    _ref("patient_id", "patient", nullable=True),  # whose priors were compared; none in doubt
+    sa.Column("inputs", sa.String(64), nullable=False),  # digest of what it rests on
+    sa.Column("content", sa.JSON, nullable=False),
+    _at("computed_at"),
 )
 
 #: Every change on the review page, applied once each.

@@ -13,6 +13,7 @@ class EventKind(StrEnum):
     IMAGE_ANALYSED = "image.analysed"
     STUDY_COMPLETED = "study.completed"
     STUDY_READY = "study.ready"
+    STUDY_READING = "study.reading"
     STUDY_REOPENED = "study.reopened"
     STUDY_MATCHED = "study.matched"
     REVIEW_CHANGED = "review.changed"
@@ -22,3 +23,4 @@ class EventKind(StrEnum):
     WRITE_FAILED = "pms.write_failed"
     RESULT_SENT = "result.sent"
     SCHEDULE_SYNCED = "schedule.synced"
+    RECORDS_CHANGED = "records.changed"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
 from node.errors import NotFound, Rejected, Retryable, Unsupported
 from pms_writeback.opendental import reading
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
+from pms_writeback.opendental.record_reading import RecordReader
 from pms_writeback.opendental.rows import Fields
 from pms_writeback.opendental.versions import Version, capabilities, read_version
 from pms_writeback.opendental.writing import Writer
@@ -26,6 +27,7 @@ from pms_writeback.pms import (
     Receipt,
     Support,
 )
+from pms_writeback.records import PmsRecord, Reach, RecordKind
 
 _T = TypeVar("_T")
 
@@ -49,6 +51,7 @@ class OpenDental:
         self._clock = clock
         self._connection = Connection(settings)
         self._writer = Writer(self._connection, settings, self._office)
+        self._records = RecordReader(self._connection, self._office, self._stamp, self._since)
         self._lock = threading.Lock()
         self._known: tuple[float, Capabilities] | None = None
         self._offset: tuple[float, timedelta] | None = None
@@ -172,6 +175,24 @@ class OpenDental:
         self._check_update()
         self._planned_for(command)
         return self._writer.find(command)
+
+    def reach(self) -> Mapping[RecordKind, Reach]:
+        """Ask how each kind of record can be read at this office's version."""
+        return self._records.reach(read_version(self._planned().version))
+
+    def records(
+        self, kind: RecordKind, since: datetime | None = None
+    ) -> Iterator[Sequence[PmsRecord]]:
+        """Read all records of a kind page by page, or those changed at or after `since`."""
+        self._check_update()
+        self._current_offset()
+        return self._records.all(kind, since, read_version(self._planned().version))
+
+    def records_of(self, kind: RecordKind, patient_key: str) -> Sequence[PmsRecord]:
+        """Read a patient's records of a kind, complete."""
+        self._check_update()
+        self._current_offset()
+        return self._records.of_patient(kind, patient_key)
 
     def _planned_for(self, command: Command) -> Version:
         """Give the office's version; raises Unsupported when it cannot take this command."""

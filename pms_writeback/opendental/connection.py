@@ -9,7 +9,7 @@ import ipaddress
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -132,7 +132,12 @@ class Connection:
 
     def rows(self, path: str, parameters: Mapping[str, str] | None = None) -> list[Fields]:
         """Read a whole list, page by page, until a page is short."""
-        found: list[Fields] = []
+        return [row for page in self.pages(path, parameters) for row in page]
+
+    def pages(
+        self, path: str, parameters: Mapping[str, str] | None = None
+    ) -> Iterator[list[Fields]]:
+        """Read a list a page at a time, until a page is short."""
         previous: object = None
         offset = 0
         for _ in range(MAX_PAGES):
@@ -144,9 +149,9 @@ class Connection:
                 raise Rejected(f"Open Dental answers {path} with the same page again")
             previous = page
             offset += len(page)
-            found += self._fields(path, page)
+            yield self._fields(path, page)
             if len(page) < self._page_size and len(page) not in PAGE_CAPS:
-                return found
+                return
         raise Rejected(f"Open Dental's list {path} does not end")
 
     def page(self, path: str, parameters: Mapping[str, str]) -> list[Fields]:

@@ -9,7 +9,7 @@ import logging
 import re
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from enum import Enum
 from typing import TypeVar
@@ -72,6 +72,19 @@ class Fields:
         text = self.text(name)
         return int(text) if re.fullmatch(r"-?\d{1,18}", text) else 0
 
+    def amount(self, name: str) -> float:
+        """Read an amount of money, a number or a text like "130.00"; 0 when it is none."""
+        text = self.text(name).strip()
+        return float(text) if re.fullmatch(r"-?\d{1,15}(\.\d+)?(E-?\d+)?", text) else 0.0
+
+    def rest(self, used: Collection[str]) -> dict[str, object]:
+        """Give what nobody has read, as it came; empty texts, zeros and sentinels are left out."""
+        return {
+            name: value
+            for name, value in self._raw.items()
+            if name not in used and not _is_nothing(value)
+        }
+
     def flag(self, name: str) -> bool:
         """Read a string boolean in any case."""
         return self.text(name).strip().lower() in ("true", "1")
@@ -99,3 +112,7 @@ class Fields:
         if text not in values:
             self._oddities.note(f"{self._resource}.{name}={text[:30]}")
         return values.get(text, other)
+
+
+def _is_nothing(value: object) -> bool:
+    return value in (None, "", 0, "0", "false") or str(value).startswith("0001-01-01")

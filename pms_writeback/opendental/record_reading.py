@@ -1,0 +1,156 @@
+"""Open Dental rows as records, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from node.errors import NotFound, Rejected, Unsupported
+from pms_writeback.opendental.connection import Connection
+from pms_writeback.opendental.record_fields import SOURCES, Source
+from pms_writeback.opendental.rows import Fields
+from pms_writeback.opendental.versions import Version
+from pms_writeback.pms import OfficeTime
+from pms_writeback.records import PmsRecord, Reach, RecordKind, Scalar
+
+#: Filters that turn a list's narrow default into everything: tasks show two weeks, definitions
+#: and users hide what is out of use.
+_EVERYTHING: dict[str, dict[str, str]] = {
+    "/tasks": {"DateTimeOriginal": "1990-01-01 00:00:00"},
+    "/definitions": {"includeHidden": "true"},
+    "/userods": {"includeHidden": "true"},
+}
+#: Computed fields of every row; no part of the record.
+_COMPUTED = frozenset({"serverDateTime"})
+
+Moment = Callable[[Fields, str], datetime | None]
+Wall = Callable[[datetime], str]
+
+
+class RecordReader:
+    """Reads the records of one office over its connection.
+
+    `stamp` reads a change stamp by our clock; `wall` writes a moment as the office's clock shows
+    it, early enough that nothing changed at it is missed.
+    """
+
+    def __init__(
+        self, connection: Connection, office: OfficeTime, stamp: Moment, wall: Wall
+    ) -> None:
+        self._connection = connection
+        self._office = office
+        self._stamp = stamp
+        self._wall = wall
+
+    def reach(self, version: Version) -> dict[RecordKind, Reach]:
+        """Say how each kind can be read at an office of this version."""
+        return {kind: _reach(source, version) for kind, source in SOURCES.items()}
+
+    def all(
+        self, kind: RecordKind, since: datetime | None, version: Version
+    ) -> Iterator[Sequence[PmsRecord]]:
+        """Read every record, or those changed at or after `since`, a page at a time."""
+        source = SOURCES[kind]
+        reach = _reach(source, version)
+        if reach is Reach.NONE or reach is Reach.PATIENT:
+            raise Unsupported(f"Open Dental cannot list every {kind.value} at this version")
+        filters = dict(_EVERYTHING.get(source.path, {}))
+        if since is not None:
+            if reach is not Reach.CHANGES:
+                raise Unsupported(f"Open Dental cannot list the changes of {kind.value}")
+            filters[source.delta] = self._wall(since)
+        for page in self._connection.pages(source.path, filters):
+            yield [self._record(kind, source, row) for row in page]
+
+    def of_patient(self, kind: RecordKind, patient_key: str) -> list[PmsRecord]:
+        """Read one patient's records of a kind, complete."""
+        source = SOURCES[kind]
+        if source.parent is not None:
+            return self._of_parents(kind, source, patient_key)
+        if kind is RecordKind.TASK:
+            filters = {"ObjectType": "Patient", "KeyNum": patient_key, **_EVERYTHING[source.path]}
+        elif source.owner:
+            filters = {source.owner: patient_key}
+        else:
+            raise Unsupported(f"Open Dental cannot list the {kind.value} of one patient")
+        try:
+            rows = self._connection.rows(source.path, filters)
+        except NotFound:  # "No documents exist for this patient"
+            return []
+        found = (self._record(kind, source, row, patient_key) for row in rows)
+        # A filter that an old version ignores must not give somebody else's rows to this patient.
+        return [record for record in found if record.patient_key == patient_key]
+
+    def _of_parents(self, kind: RecordKind, source: Source, patient_key: str) -> list[PmsRecord]:
+        assert source.parent is not None
+        parent, name = source.parent
+        found: list[PmsRecord] = []
+        for each in self.of_patient(parent, patient_key):
+            rows = self._connection.rows(source.path, {name: each.key})
+            found += [
+                self._record(kind, source, row, patient_key)
+                for row in rows
+                if row.key(name) == each.key
+            ]
+        return found
+
+    def _record(
+        self, kind: RecordKind, source: Source, row: Fields, patient_key: str = ""
+    ) -> PmsRecord:
+        values: dict[str, Scalar] = {}
+        used = {source.key, source.owner, source.clinic, source.stamp}
+        for name, spec in source.fields.items():
+            type_, column = spec.split(":")
+            values[name] = self._value(row, type_, column)
+            used.add(column)
+        own = row.key(source.owner) if source.owner else patient_key
+        if kind is RecordKind.TASK and row.text("ObjectType") == "Patient":
+            own = row.key("KeyNum")
+        return PmsRecord(
+            kind=kind,
+            key=row.own_key(source.key),
+            patient_key=own,
+            clinic_key=row.key(source.clinic) if source.clinic else "",
+            changed_at=self._stamp(row, source.stamp) if source.stamp else None,
+            values=values,
+            raw=row.rest(used | source.ignored | _COMPUTED),
+        )
+
+    def _value(self, row: Fields, type_: str, column: str) -> Scalar:
+        match type_:
+            case "text" | "time":
+                return row.text(column)
+            case "key":
+                return row.key(column)
+            case "number":
+                return row.number(column)
+            case "money":
+                return row.amount(column)
+            case "flag":
+                return row.flag(column)
+            case "day":
+                day = row.day(column)
+                return day.isoformat() if day else None
+            case "moment":
+                wall = row.moment(column)
+                return self._office.to_utc(wall).isoformat() if wall else None
+            case _:
+                raise Rejected(f"no such type of field: {type_}")
+
+
+def _reach(source: Source, version: Version) -> Reach:
+    if version < source.since:
+        return Reach.NONE
+    if source.needs_patient:
+        return Reach.PATIENT
+    if source.delta and version >= source.delta_since:
+        return Reach.CHANGES
+    return Reach.WHOLE
+
+
+def describe() -> Mapping[RecordKind, Mapping[str, str]]:
+    """Give the neutral names of every kind with their types, for the documentation."""
+    return {
+        kind: {name: spec.split(":")[0] for name, spec in source.fields.items()}
+        for kind, source in SOURCES.items()
+    }

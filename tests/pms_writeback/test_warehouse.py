@@ -1,0 +1,306 @@
+"""Our copy of the practice's records, against the sandbox over HTTP."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+
+from node.config import read_config
+from node.db.session import read
+from node.db.tables import audit, event, pms_record
+from node.domain.events import EventKind
+from node.errors import Retryable, Unsupported
+from pms_writeback.opendental import OpenDental, OpenDentalSettings
+from pms_writeback.opendental.record_fields import SOURCES
+from pms_writeback.record_rows import read_records
+from pms_writeback.records import Reach, RecordKind, RecordSource
+from pms_writeback.sandbox.server import running
+from pms_writeback.warehouse import Warehouse, record_errors
+
+K = RecordKind
+NOON = datetime(2026, 6, 10, 17, 0, tzinfo=UTC)
+
+
+class Clock:
+    """One clock for the office and for us."""
+
+    def __init__(self):
+        self.now = NOON
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def office(tmp_path, clock):
+    with running(tmp_path / "pms.sqlite", clock=clock) as sandbox:
+        yield sandbox
+
+
+def open_pms(office, clock):
+    return OpenDental(
+        OpenDentalSettings(
+            base_url=office.url,
+            developer_key=office.developer_key,
+            customer_key=office.customer_key,
+            time_zone="America/New_York",
+            update_check_s=0.0,
+        ),
+        clock,
+    )
+
+
+@pytest.fixture
+def pms(office, clock):
+    pms = open_pms(office, clock)
+    yield pms
+    pms.close()
+
+
+@pytest.fixture
+def config():
+    return read_config(environment={}, overrides={"node": {"time_zone": "America/New_York"}})
+
+
+@pytest.fixture
+def warehouse(database, pms, config):
+    return Warehouse(database, pms, config)
+
+
+@pytest.fixture
+def api(office):
+    headers = {
+        "Authorization": f"ODFHIR {office.developer_key}/{office.customer_key}",
+        "Content-Type": "application/json",
+    }
+    with httpx2.Client(base_url=office.url, headers=headers) as client:
+        yield client
+
+
+def stored(db, kind, **wanted):
+    with read(db) as conn:
+        return read_records(conn, "main", kind, **wanted)
+
+
+def events(db):
+    with read(db) as conn:
+        rows = conn.execute(
+            sa.select(event.c.data).where(event.c.kind == EventKind.RECORDS_CHANGED.value)
+        )
+        return list(rows.scalars())
+
+
+def changes(reports):
+    return {each.kind: each for each in reports if each.drift or each.error}
+
+
+def test_every_kind_is_read_into_neutral_names(database, warehouse, pms):
+    reports = warehouse.run_once(NOON)
+    assert isinstance(pms, RecordSource)
+    assert not [each for each in reports if each.error]
+    for kind in (K.RECALL, K.SUBSCRIPTION, K.COVERAGE, K.PROCEDURE, K.LABORATORY, K.DEFINITION):
+        assert stored(database, kind), kind
+    (lab, *_) = stored(database, K.LABORATORY)
+    assert (lab.values["name"], lab.values["is_hidden"]) == ("Sandbox Ceramics", False)
+    recall = stored(database, K.RECALL)[0]
+    assert recall.patient_key
+    assert recall.values["interval"] == "6m1d"
+    assert str(recall.values["due"]).startswith("202")
+    assert events(database) == []  # a first load is no news
+
+
+def test_a_change_comes_with_the_next_run_and_leaves_one_event(database, warehouse, api, clock):
+    warehouse.run_once(NOON)
+    clock.now += timedelta(minutes=10)
+    made = api.post("/commlogs", json={"PatNum": 1, "Note": "called", "SentOrReceived": "Neither"})
+    key = str(made.json()["CommlogNum"])
+    (report,) = changes(warehouse.run_once(clock.now)).values()
+    assert (report.kind, report.added, report.is_whole) == (K.COMMLOG, 1, False)
+    (found,) = stored(database, K.COMMLOG, key=key)
+    assert (found.patient_key, found.values["text"], found.values["direction"]) == (
+        "1", "called", "Neither",
+    )  # fmt: skip
+    assert found.values["at"] == clock.now.isoformat()
+    assert events(database) == [{"kind": "commlog", "keys": [key]}]
+    clock.now += timedelta(minutes=1)
+    assert not changes(warehouse.run_once(clock.now))
+
+
+def test_an_idle_run_writes_nothing(database, warehouse, clock):
+    warehouse.run_once(NOON)
+    clock.now += timedelta(minutes=1)
+    warehouse.run_once(clock.now)
+
+    def rows():
+        with read(database) as conn:
+            return conn.execute(sa.select(sa.func.count()).select_from(audit)).scalar_one()
+
+    before = rows()
+    clock.now += timedelta(minutes=1)
+    warehouse.run_once(clock.now)
+    assert rows() == before
+
+
+def test_what_is_deleted_there_gets_a_tombstone_here(database, warehouse, api, clock):
+    exam = api.post("/perioexams", json={"PatNum": 1}).json()["PerioExamNum"]
+    warehouse.run_once(NOON)
+    assert stored(database, K.PERIO_EXAM, key=str(exam))
+    api.delete(f"/perioexams/{exam}")
+    clock.now += timedelta(hours=1)
+    reports = changes(warehouse.reconcile(clock.now))
+    assert reports[K.PERIO_EXAM].gone == 1
+    assert not stored(database, K.PERIO_EXAM, key=str(exam))
+    with read(database) as conn:
+        row = conn.execute(
+            sa.select(pms_record).where(
+                pms_record.c.pms_key == str(exam), pms_record.c.kind == "perio_exam"
+            )
+        ).first()
+    assert row.tombstoned_at is not None  # never removed
+    assert {"kind": "perio_exam", "keys": [str(exam)]} in events(database)
+
+
+def test_reconciliation_mends_and_reports_what_the_changes_missed(
+    database, warehouse, api, clock, office
+):
+    warehouse.run_once(NOON)
+    # A row written behind the change stamps' back: stamped long before our watermark.
+    with office.sandbox.store.begin() as chart:
+        chart.add(
+            "patfields",
+            {
+                "PatNum": 1,
+                "FieldName": "x",
+                "FieldValue": "y",
+                "SecDateTEdit": "2020-01-01 00:00:00",
+            },
+        )
+    clock.now += timedelta(minutes=10)
+    assert K.PATIENT_FIELD not in changes(warehouse.run_once(clock.now))
+    assert changes(warehouse.reconcile(clock.now))[K.PATIENT_FIELD].added == 1
+    with read(database) as conn:
+        details = conn.execute(
+            sa.select(audit.c.detail).where(audit.c.action == "pms.reconciled")
+        ).scalars()
+        assert [each["drift"] for each in details] == [{"patient_field": 1}]
+
+
+def test_a_patient_is_read_complete_on_demand(database, warehouse, api):
+    api.post("/allergies", json={"PatNum": 9, "defDescription": "Latex"})
+    api.post("/popups", json={"PatNum": 9, "Description": "hello"})
+    reports = warehouse.refresh_patient("9", NOON)
+    assert not [each for each in reports if each.error]
+    names = [record.values["name"] for record in stored(database, K.ALLERGY, patient_key="9")]
+    assert "Latex" in names
+    allergy = stored(database, K.ALLERGY, patient_key="9")[-1].key
+    api.delete(f"/allergies/{allergy}")
+    warehouse.refresh_patient("9", NOON + timedelta(minutes=1))
+    assert allergy not in [each.key for each in stored(database, K.ALLERGY, patient_key="9")]
+
+
+def test_one_kind_that_fails_does_not_stop_the_others(database, warehouse, office, clock):
+    office.fault("status", status=400, text="Nope.", path="/laboratories", count=1)
+    reports = {each.kind: each for each in warehouse.run_once(NOON)}
+    assert "Nope." in reports[K.LABORATORY].error
+    assert reports[K.RECALL].added > 0
+    with read(database) as conn:
+        assert list(record_errors(conn, "main")) == ["laboratory"]
+    clock.now += timedelta(minutes=5)
+    warehouse.run_once(clock.now)
+    assert stored(database, K.LABORATORY)
+    with read(database) as conn:
+        assert record_errors(conn, "main") == {}
+
+
+def test_an_office_that_is_away_ends_the_run_and_loses_nothing(
+    database, warehouse, office, api, clock
+):
+    warehouse.run_once(NOON)
+    clock.now += timedelta(minutes=10)
+    made = api.post("/commlogs", json={"PatNum": 2, "Note": "while away"}).json()
+    office.fault("status", status=503, text="later", path="/procedurelogs", count=1)
+    reports = warehouse.run_once(clock.now)
+    assert reports[-1].is_away
+    clock.now += timedelta(hours=2)
+    warehouse.run_once(clock.now)
+    assert stored(database, K.COMMLOG, key=str(made["CommlogNum"]))
+
+
+def test_a_list_that_is_suddenly_empty_buries_nobody(database, warehouse, office, clock):
+    warehouse.run_once(NOON)
+    with office.sandbox.store.begin() as chart:
+        rows = chart.select("recalls")
+        for row in rows:
+            chart.remove("recalls", int(row["RecallNum"]))
+    clock.now += timedelta(hours=7)
+    report = changes(warehouse.run_once(clock.now))[K.RECALL]
+    assert "lists no recall at all" in report.error
+    assert len(stored(database, K.RECALL)) == len(rows)
+
+
+def test_what_is_unknown_is_kept_raw_and_secrets_are_not(database, warehouse, office):
+    with office.sandbox.store.begin() as chart:
+        chart.change("referrals", 1, {"SSN": 123456789, "Address": "1 Invented Road"})
+    warehouse.run_once(NOON)
+    (contact,) = stored(database, K.REFERRAL_CONTACT, key="1")
+    assert contact.raw["Address"] == "1 Invented Road"
+    assert "SSN" not in contact.raw
+
+
+def test_an_old_office_says_what_it_cannot_list(tmp_path, clock, database, config):
+    with running(tmp_path / "old.sqlite", clock=clock, od_version="22.3.40") as office:
+        pms = open_pms(office, clock)
+        reach = pms.reach()
+        assert reach[K.LAB_CASE] is Reach.NONE
+        assert reach[K.COMMLOG] is Reach.WHOLE  # its change filter came with 25.1.13
+        assert reach[K.ALLERGY] is Reach.PATIENT
+        with pytest.raises(Unsupported):
+            next(iter(pms.records(K.LAB_CASE)))
+        reports = Warehouse(database, pms, config).run_once(NOON)
+        assert K.LAB_CASE not in {each.kind for each in reports}
+        assert not [each for each in reports if each.error]
+        pms.close()
+
+
+def test_our_database_away_is_said(warehouse, monkeypatch, database):
+    def broken(*_args, **_kwargs):
+        raise Retryable("the database did not take the write")
+
+    monkeypatch.setattr("pms_writeback.warehouse.begin", broken)
+    with pytest.raises(Retryable):
+        warehouse.run_once(NOON)
+
+
+def test_each_kind_has_a_source_with_known_types():
+    assert set(SOURCES) == set(RecordKind)
+    types = {spec.split(":")[0] for source in SOURCES.values() for spec in source.fields.values()}
+    assert types <= {"text", "key", "number", "money", "flag", "day", "moment", "time"}
+
+
+def test_the_page_about_records_names_every_kind_and_field():
+    text = (Path(__file__).parents[2] / "docs" / "pms-records.md").read_text("utf-8")
+    for kind, source in SOURCES.items():
+        line = next(line for line in text.splitlines() if line.startswith(f"| `{kind.value}` "))
+        assert f"`{source.path}`" in line
+        assert all(f"`{name}`" in line for name in source.fields), kind
+
+
+def test_the_night_reads_everything_whole_once(database, warehouse, clock):
+    warehouse.run_due(NOON)  # the first load is whole already
+    clock.now = NOON + timedelta(hours=12)  # 01:00 in New York, the next day
+    assert not all(each.is_whole for each in warehouse.run_due(clock.now))
+    clock.now += timedelta(hours=2)
+    night = warehouse.run_due(clock.now)
+    assert all(each.is_whole for each in night)
+    assert {each.kind for each in night} >= {K.COMMLOG, K.CLAIM, K.PROCEDURE}
+    clock.now += timedelta(hours=1)
+    assert not all(each.is_whole for each in warehouse.run_due(clock.now))
