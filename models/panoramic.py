@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from models import arch
+from models import arch, runtime
 from models.backbone import DenseNet, fused
 from models.weights import NO_SETTINGS, Settings
 from node.domain.findings import Box, Finding, FindingKind, ModelVersion, ToothMark
@@ -90,18 +90,13 @@ def build(state: dict[str, torch.Tensor], heads: dict[str, int]) -> tuple[DenseN
     if thresholds is None:
         raise ConfigError("the weights carry no thresholds; train them again")
     # PyTorch's stub forgets that memory_format stands alone for modules.
-    fused(net).to(device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fused(net).to(runtime.device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net, thresholds.numpy()
-
-
-def device() -> torch.device:
-    """Choose the GPU when there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def run(net: DenseNet, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """Run `net` on one prepared image and give its maps as (channels, rows, cols)."""
-    batch = torch.from_numpy(pixels)[None, None].to(device())
+    batch = torch.from_numpy(pixels)[None, None].to(runtime.device_of(net))
     with torch.inference_mode():
         maps = net(batch)
         maps["centre"] = torch.sigmoid(maps["centre"])

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 
-from models import weights
+from models import registry, weights
+from models.registry import Choice, Role
 from node.domain.findings import (
+    NO_SPACING,
     Finding,
     FindingKind,
     ImageAnalysis,
@@ -24,11 +26,12 @@ from node.domain.findings import (
     ToothMark,
     View,
 )
-from node.errors import InvalidInput
+from node.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
     from models.intraoral import IntraoralModel
     from models.panoramic import PanoramicFindings, PanoramicTeeth
+    from models.runtime import Options
     from models.triage import Triage
 
 _K = FindingKind
@@ -83,38 +86,91 @@ class Pipeline:
 
     @classmethod
     def load(
-        cls, weights_dir: Path | None = None, disabled: Sequence[str] = (), threads: int = 2
+        cls,
+        weights_dir: Path | None = None,
+        disabled: Sequence[str] = (),
+        threads: int = 2,
+        chosen: Sequence[Choice] = (),
+        options: Options | None = None,
     ) -> Pipeline:
-        """Load every network that is installed in `weights_dir` and not `disabled`.
+        """Load every live network: those of `weights_dir` that are not `disabled`, and `chosen`.
 
         `weights_dir` None is the folder shipped with the program. `threads` bounds PyTorch's CPU
-        threads in this process. Raises ConfigError for weights that are not what they claim.
+        threads in this process. `options` say with what to run, by default with PyTorch. Raises
+        ConfigError for weights that are not what they claim.
         """
-        folder = weights_dir or weights.DEFAULT_DIR
-        found = {task: weights.load(task, folder, disabled) for task in weights.TASKS}
-        pipeline = cls(versions=tuple(state.version for state in found.values() if state))
-        if not pipeline.versions:
-            return pipeline
+        live = [
+            choice
+            for choice in registry.choices(chosen, weights_dir, disabled)
+            if choice.role is Role.LIVE
+        ]
+        if not live:
+            return cls()
         import torch
 
         torch.set_num_threads(max(1, threads))
-        if state := found["triage"]:
-            from models.triage import Triage
-
-            pipeline = replace(pipeline, triage=Triage.from_state(*state))
-        if state := found["panoramic_teeth"]:
-            from models.panoramic import PanoramicTeeth
-
-            pipeline = replace(pipeline, panoramic_teeth=PanoramicTeeth.from_state(*state))
-        if state := found["panoramic_caries"]:
-            from models.panoramic import PanoramicFindings
-
-            pipeline = replace(pipeline, panoramic_findings=PanoramicFindings.from_state(*state))
-        if state := found["intraoral"]:
-            from models.intraoral import IntraoralModel
-
-            pipeline = replace(pipeline, intraoral=IntraoralModel.from_state(*state))
+        pipeline = cls()
+        for choice in live:
+            pipeline = pipeline.with_network(choice, options)
         return pipeline
+
+    def with_network(self, choice: Choice, options: Options | None = None) -> Pipeline:
+        """Put the network of `choice` in the place of the one for its task."""
+        from models import runtime
+
+        loaded = choice.load()
+        how = options or runtime.Options(runtime="torch")
+        others = [version for version in self.versions if version.name != choice.task]
+        order = sorted([*others, loaded.version], key=lambda v: weights.TASKS.index(v.name))
+        pipeline = replace(self, versions=tuple(order))
+        match choice.task:
+            case "triage":
+                from models.triage import Triage
+
+                triage = runtime.prepare(Triage.from_state(*loaded), how)
+                return replace(pipeline, triage=triage)
+            case "panoramic_teeth":
+                from models.panoramic import PanoramicTeeth
+
+                teeth = runtime.prepare(PanoramicTeeth.from_state(*loaded), how)
+                return replace(pipeline, panoramic_teeth=teeth)
+            case "panoramic_caries":
+                from models.panoramic import PanoramicFindings
+
+                findings = runtime.prepare(PanoramicFindings.from_state(*loaded), how)
+                return replace(pipeline, panoramic_findings=findings)
+            case "intraoral":
+                from models.intraoral import IntraoralModel
+
+                intraoral = runtime.prepare(IntraoralModel.from_state(*loaded), how)
+                return replace(pipeline, intraoral=intraoral)
+            case _:
+                raise ConfigError(f"no network runs the task {choice.task}")
+
+    def warm_up(self) -> None:
+        """Run every network once on noise, so that the first patient does not wait for it."""
+        noise = np.random.default_rng(0)
+        if self.triage:
+            self.triage.view(noise.random((64, 96), np.float32))
+        if self.panoramic_teeth:
+            self.panoramic_teeth.find(noise.random((448, 768), np.float32))
+        if self.panoramic_findings:
+            self.panoramic_findings.find(noise.random((448, 768), np.float32))
+        if self.intraoral:
+            for shape in ((384, 512), (512, 384)):
+                film = noise.random(shape, np.float32)
+                self.intraoral.analyse(film, View.BITEWING, NO_SPACING)
+
+    def analyse_all(
+        self, images: Sequence[tuple[np.ndarray, Spacing]]
+    ) -> list[ImageAnalysis | Exception]:
+        """Analyse several images together, each network run on as many at once as it can.
+
+        An image that cannot be analysed gives its exception in its place.
+        """
+        from models.runtime_batching import together
+
+        return together(lambda pair: self.analyse(*pair), images)
 
     @property
     def absent(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from models import runtime
 from models.backbone import Lite0, fused
 from models.weights import NO_SETTINGS, Settings
 from node.domain.findings import ModelVersion, View
@@ -83,7 +84,7 @@ class Triage:
             net.load_state_dict(weights)
         except (KeyError, ValueError, RuntimeError) as error:
             raise ConfigError("the triage weights do not fit this program") from error
-        fused(net).to("cuda" if torch.cuda.is_available() else "cpu")
+        fused(net).to(runtime.device())
         return cls(net, settings.temperature("view", temperature), least, version, settings)
 
     def view(self, image: np.ndarray) -> tuple[View | None, float]:
@@ -94,7 +95,7 @@ class Triage:
         if float(image.max() - image.min()) < 1e-3:
             return View.OTHER, 1.0
         batch = torch.from_numpy(prepare(image))[None, None]
-        batch = batch.to(next(self.net.parameters()).device)
+        batch = batch.to(runtime.device_of(self.net))
         with torch.inference_mode():
             logits = self.net(batch)["view"][0] / self.temperature
         probabilities = torch.softmax(logits.float(), dim=0).cpu().numpy()

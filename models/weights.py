@@ -239,7 +239,7 @@ def load(task: str, weights_dir: Path, disabled: Sequence[str] = ()) -> Loaded |
     entry = next((entry for entry in manifest(weights_dir) if entry.task == task), None)
     if entry is None or not (weights_dir / entry.file).exists():
         return None
-    return _read(weights_dir / entry.file, entry)
+    return _read(weights_dir, entry)
 
 
 def digest(path: Path) -> str:
@@ -250,13 +250,20 @@ def digest(path: Path) -> str:
         raise ConfigError(f"the weights {path} cannot be read: {error.strerror}") from error
 
 
-def _read(path: Path, entry: Entry) -> Loaded:
+def check_digest(weights_dir: Path, entry: Entry) -> None:
+    """Raise ConfigError unless the file of `entry` is the one that the manifest describes."""
+    path = weights_dir / entry.file
     actual = digest(path)
     if actual != entry.sha256:
         raise ConfigError(
             f"the weights {path} have SHA-256 {actual[:12]}…, the manifest says "
             f"{entry.sha256[:12]}…; install the file again or disable {entry.task}"
         )
+
+
+def _read(weights_dir: Path, entry: Entry) -> Loaded:
+    check_digest(weights_dir, entry)
+    path = weights_dir / entry.file
     try:
         import torch
     except ImportError as error:
@@ -269,4 +276,4 @@ def _read(path: Path, entry: Entry) -> Loaded:
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ConfigError(f"the weights {path} are not a plain state dict") from error
     tensors = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    return Loaded(tensors, ModelVersion(entry.task, entry.version, actual), entry.settings)
+    return Loaded(tensors, ModelVersion(entry.task, entry.version, entry.sha256), entry.settings)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from models import panoramic
+from models import runtime
 from models.backbone import DenseNet, fused
 from models.intraoral import POINTS, IntraoralModel, Reading, surface_at
 from node.domain.findings import CariesDepth, Finding, ModelVersion, Point, View
@@ -108,7 +108,7 @@ def _ready(net: DenseNet) -> DenseNet:
     """Copy `net` into the form the product runs."""
     copy = DenseNet({name: head.out_channels for name, head in net.heads.items()})  # type: ignore[misc]
     copy.load_state_dict(net.state_dict())
-    fused(copy).to(panoramic.device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fused(copy).to(runtime.device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return copy
 
 
