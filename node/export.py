@@ -10,6 +10,11 @@ from node.db.session import read
 from node.db.tables import analysis_run, finding, instance, review, study, tooth_mark
 from node.errors import NotFound
 
+#: The frame of every coordinate, said in the export itself.
+FRAME = (
+    "pixels (x, y) of the image as stored, rows x columns as stated, not turned or mirrored; "
+    "the origin is the top-left corner of the top-left pixel"
+)
 _FINDING_COLUMNS = (
     "id", "origin", "kind", "tooth", "surfaces", "depth", "value_mm", "value_percent",
     "probability", "geometry", "model", "state", "disposition", "reason", "rev",
@@ -20,8 +25,8 @@ def export_study(db: sa.Engine, location_id: str, name: str) -> dict[str, object
     """Export the study with this Study Instance UID, accession number or id.
 
     The format is ``bitewing-findings/1``: images in the order received, each with its view, its
-    tooth boxes ``[x0, y0, x1, y1]`` and its findings, in pixels of the stored image. Raises
-    NotFound.
+    tooth boxes ``[x0, y0, x1, y1]`` and outlines, its bone sites and its findings, everything in
+    the frame that :data:`FRAME` states. Raises NotFound.
     """
     with read(db) as conn:
         row = conn.execute(
@@ -50,6 +55,7 @@ def export_study(db: sa.Engine, location_id: str, name: str) -> dict[str, object
         ).all()
         return {
             "format": "bitewing-findings/1",
+            "frame": FRAME,
             "study_id": row.id,
             "study_instance_uid": row.study_instance_uid,
             "accession_number": row.accession_number,
@@ -98,7 +104,9 @@ def _image(conn: sa.Connection, image: sa.Row) -> dict[str, object]:  # type: ig
         .order_by(analysis_run.c.finished_at.desc())
     ).first()
     marks = conn.execute(
-        sa.select(tooth_mark).where(tooth_mark.c.instance_id == image.id).order_by(tooth_mark.c.id)
+        sa.select(tooth_mark)
+        .where(tooth_mark.c.run_id == (run.id if run else ""))
+        .order_by(tooth_mark.c.tooth, tooth_mark.c.id)
     ).all()
     findings = conn.execute(
         sa.select(finding)

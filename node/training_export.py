@@ -215,6 +215,7 @@ def _add(
             "group": group,
             "device": _device(key, path),
             "view": run.view,
+            "orientation": run.orientation,
             "spacing_mm": _spacing(film.row),
             **written,
         }
@@ -279,7 +280,7 @@ def _annotations(
             "role": "tooth",
             "category": mark.tooth,
             "bbox": _corner_and_size([mark.box[:2], mark.box[2:]]),
-            "segmentation": _ring(getattr(mark, "outline", None)),
+            "segmentation": _ring(mark.outline),
             "is_verified": False,
         }
         for mark in marks

@@ -17,7 +17,7 @@ from node.domain.findings import CariesDepth, FindingKind, Point, View
 from node.domain.teeth import Surface, Tooth
 from node.errors import InvalidInput
 from training.datasets import Film, Mark, outline_of, part_of
-from training.synthetic import LesionTruth, SyntheticFilm, ToothTruth
+from training.synthetic import LesionTruth, MarkTruth, SyntheticFilm, ToothTruth
 
 FORMAT = "bitewing-training/1"
 #: The words that the panoramic sets use for our kinds of finding.
@@ -109,9 +109,16 @@ def _read(folder: Path) -> list[_Image]:
             {**item, "category": names[item["category_id"]]} for item in content["annotations"]
         ]
         hard = {item["image_id"] for item in content["rejected"]}
-        return [_image(folder, image, items, hard) for image in content["images"]]
+        upright = [image for image in content["images"] if not _is_turned(image)]
+        return [_image(folder, image, items, hard) for image in upright]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(f"{path} is not an export of signed reviews: {error!r}") from error
+
+
+def _is_turned(image: Mapping[str, object]) -> bool:
+    """Whether a film lies turned, mirrored or inverted; the networks learn from upright ones."""
+    orientation = image.get("orientation")
+    return isinstance(orientation, Mapping) and any(orientation.values())
 
 
 def _image(
@@ -153,13 +160,19 @@ def _ring(item: Mapping[str, object]) -> tuple[Point, ...]:
 
 
 def _intraoral(image: _Image) -> SyntheticFilm:
-    lesions = []
+    lesions, marks = [], []
     for item in image.findings:
-        surfaces = [s for s in _PROXIMAL if s.value in str(item["surfaces"] or "")]
-        if item["category"] != FindingKind.CARIES.value or not item["tooth"] or not surfaces:
-            continue
-        depth = CariesDepth(item["depth"]) if item["depth"] else _UNTOLD_DEPTH
-        lesions.append(LesionTruth(Tooth(str(item["tooth"])), surfaces[0], depth, _ring(item)))
+        kind, tooth = FindingKind(item["category"]), item["tooth"]
+        surfaces = [Surface(letter) for letter in str(item["surfaces"] or "")]
+        proximal = [surface for surface in surfaces if surface in _PROXIMAL]
+        depth = CariesDepth(item["depth"]) if item["depth"] else None
+        number = Tooth(str(tooth)) if tooth else None
+        if kind is FindingKind.CARIES and number and proximal:
+            lesion = LesionTruth(number, proximal[0], depth or _UNTOLD_DEPTH, _ring(item))
+            lesions.append(lesion)
+        elif kind is not FindingKind.BONE_LEVEL:
+            surface = surfaces[0] if surfaces else None
+            marks.append(MarkTruth(kind, _box(item), number, surface, depth))
     return SyntheticFilm(
         path=image.path,
         view=image.view,
@@ -175,6 +188,7 @@ def _intraoral(image: _Image) -> SyntheticFilm:
         origin="real",
         source=image.device or "signed reviews",
         annotated=frozenset({"caries", "marks"}),
+        marks=tuple(marks),
     )
 
 

@@ -83,6 +83,8 @@ def test_a_study_is_found_by_uid_and_accession_number(stored: sa.Engine, name: s
     exported = export_study(stored, "main", name)
     (image,) = exported["images"]
     assert exported["format"] == "bitewing-findings/1"
+    assert "top-left corner" in exported["frame"]
+    assert 0 < image["rows"] < image["columns"]
     assert (image["view"], image["absent"]) == ("bitewing", ["panoramic_teeth"])
     (tooth,) = image["teeth"]
     assert (tooth["tooth"], tooth["box"], tooth["probability"]) == (

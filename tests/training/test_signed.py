@@ -71,6 +71,10 @@ def test_signed_caries_become_lesions_of_intraoral_films(tmp_path):
     )
     assert lesion.outline[0] == (30.0, 30.0)
     assert film.annotated == {"caries", "marks"}
+    assert [(m.kind.value, m.tooth, m.box) for m in film.marks] == [
+        ("caries", lesion.tooth, (30.0, 30.0, 50.0, 50.0)),
+        ("restoration", None, (30.0, 30.0, 50.0, 50.0)),
+    ]
     assert film.spacing.is_known
     assert film.read()[0, 0] == round(1000 / 65535 * 255)
 
@@ -124,6 +128,19 @@ def test_an_export_beside_other_sets_is_read_with_them(tmp_path):
     films = layouts.read_panoramics(tmp_path, "panoramic_caries")
     assert {film.source for film in films} == {"d1", "boxes"}
     assert layouts.describe(tmp_path) == "COCO (boxes), signed reviews (ours)"
+
+
+def test_films_that_lie_turned_are_not_learnt_from(tmp_path):
+    folder = write_export(tmp_path / "signed")
+    path = folder / "annotations.coco.json"
+    content = json.loads(path.read_text())
+    for number, image in enumerate(content["images"]):
+        turned = {"quarter_turns": number % 4, "is_mirrored": False, "is_inverted": False}
+        image["orientation"] = turned
+    path.write_text(json.dumps(content))
+    films = signed.read_panoramics(folder)
+    assert not films
+    assert all(int(f.path.stem, 16) % 4 == 0 for f in signed.read_intraoral(folder, "train"))
 
 
 def test_a_damaged_export_and_an_unknown_folder_are_refused(tmp_path):
