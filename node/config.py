@@ -135,6 +135,15 @@ class BridgeSection(_Section):
     stale_s: float = Field(900.0, ge=10)
 
 
+class ModelSection(_Section):
+    """``[[analysis.models]]``: a network of another folder, live, in the shadow or off."""
+
+    task: str
+    dir: Path
+    version: str = ""
+    role: Literal["live", "shadow", "off"] = "live"
+
+
 class AnalysisSection(_Section):
     """``[analysis]``: the inference process."""
 
@@ -142,7 +151,11 @@ class AnalysisSection(_Section):
     disabled_models: tuple[str, ...] = ()
     threads: int = Field(2, ge=1)
     timeout_s: float = Field(120.0, gt=0)
+    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    models: tuple[ModelSection, ...] = ()
     training_export: bool = False
+    cdt_table: str = ""
 
 
 class Config(_Section):
@@ -211,7 +224,7 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
         f"BITEWING_{section.upper()}_{key.upper()}": (section, key)
         for section, field in Config.model_fields.items()
         for key in _section_model(section).model_fields
-        if field.annotation is not None and key not in ("stations", "peers")
+        if field.annotation is not None and key not in ("stations", "peers", "models")
     }
     for name in sorted(environment):
         if not name.startswith("BITEWING_"):

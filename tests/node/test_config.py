@@ -71,7 +71,9 @@ def test_example_file_shows_every_key_with_its_default() -> None:
     stated = tomllib.loads(text)
     for section, field in Config.model_fields.items():
         for key in field.annotation.model_fields:
-            assert key in stated[section] or key in ("stations", "peers"), f"{section}.{key}"
+            assert key in stated[section] or key in ("stations", "peers", "models"), (
+                f"{section}.{key}"
+            )
     for model in (StationSection, PeerSection):
         for key in model.model_fields:
             assert f"# {key} =" in text, key
@@ -83,3 +85,18 @@ def test_every_key_stands_in_the_table() -> None:
     for model in (*sections, StationSection, PeerSection):
         for key in model.model_fields:
             assert f"`{key}`" in text, key
+
+
+def test_models_of_other_folders_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "bitewing.toml"
+    file.write_text('[[analysis.models]]\ntask = "intraoral"\ndir = "/srv/x"\nrole = "shadow"\n')
+    (model,) = read_config(file, environment={}).analysis.models
+    assert (model.task, model.dir, model.version, model.role) == (
+        "intraoral",
+        Path("/srv/x"),
+        "",
+        "shadow",
+    )
+    file.write_text('[[analysis.models]]\ntask = "intraoral"\ndir = "/srv/x"\nrole = "boss"\n')
+    with pytest.raises(ConfigError, match="role"):
+        read_config(file, environment={})
