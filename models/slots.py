@@ -249,11 +249,11 @@ def _retakes(
 
 
 def _badness(series: Series) -> float:
-    extra = len(series.unplaced) - len(series.retakes)
+    extra = len(series.unplaced) - len(series.retakes)  # a retake is not likelier than a slot
     return (
         sum(each.cost for each in series.places)
         + _EXTRA * max(extra, 0)
-        + 0.1 * len(series.retakes)
+        + _EXTRA * len(series.retakes)
         + _LACK * len(series.empty)
     )
 

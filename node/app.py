@@ -18,7 +18,11 @@ from typing import IO
 import sqlalchemy as sa
 import uvicorn
 
-from node.analysis.completion import complete_quiet_studies, requeue_forgotten_images
+from node.analysis.completion import (
+    complete_quiet_studies,
+    requeue_forgotten_images,
+    reread_stale_studies,
+)
 from node.analysis.inference import InferenceProcess
 from node.analysis.workflows import Analyser
 from node.config import Config, PeerSection
@@ -30,6 +34,7 @@ from node.dicom.identity import match_study
 from node.dicom.instances import FolderStore
 from node.dicom.scp import DicomListener
 from node.dicom.send import send_object
+from node.domain import cdt
 from node.domain.study import MatchState
 from node.engine import (
     ANALYSIS,
@@ -133,7 +138,12 @@ class Node:
         pms = open_pms(config)
         actor = Actor("analysis", config.node.location_id)
         Analyser(
-            db, actor, inference, store.path, lambda tx, study_id: match_study(tx, study_id, config)
+            db,
+            actor,
+            inference,
+            store.path,
+            lambda tx, study_id: match_study(tx, study_id, config),
+            cdt.load(Path(config.analysis.cdt_table) if config.analysis.cdt_table else None),
         ).register(engine)
         outbox.register(engine, db, store, pms, config)
         chart_findings.register(engine, db, store, config)
@@ -182,6 +192,7 @@ class Node:
         def heal() -> None:
             long_ago = datetime.now(UTC) - timedelta(seconds=_FORGOTTEN_S)
             requeue_forgotten_images(db, engine, actor, long_ago)
+            reread_stale_studies(db, engine, actor)
 
         def warm() -> None:
             absent = inference.installed().absent

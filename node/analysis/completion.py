@@ -8,10 +8,10 @@ import sqlalchemy as sa
 
 from node.analysis.findings import store_failure
 from node.db.session import Actor, Tx, begin, read
-from node.db.tables import event, instance, study
+from node.db.tables import event, instance, study, study_reading
 from node.domain import jobs
 from node.domain.events import EventKind
-from node.domain.study import InstanceState, StudyState
+from node.domain.study import InstanceState, MatchState, StudyState
 from node.engine import ANALYSIS, STUDIES, DurableEngine
 
 #: The engine's words for runs that it will not go on with.
@@ -85,6 +85,41 @@ def make_ready(tx: Tx, study_id: str) -> bool:
         return False
     tx.append_event(EventKind.STUDY_READY, study_id, f"ready:{study_id}:{generation}")
     return True
+
+
+def reread_stale_studies(db: sa.Engine, engine: DurableEngine, actor: Actor) -> int:
+    """Queue the reading of unsigned finished studies whose patient or images it does not fit.
+
+    Once for each patient and generation: what fails is not tried for ever. Returns how many.
+    """
+    is_stale = sa.or_(
+        study_reading.c.study_id.is_(None),
+        study_reading.c.generation != study.c.generation,
+        study_reading.c.patient_id.is_distinct_from(_certain_patient()),
+    )
+    with read(db) as conn:
+        stale = conn.execute(
+            sa.select(study.c.id, study.c.generation, study.c.patient_id)
+            .outerjoin(study_reading, study_reading.c.study_id == study.c.id)
+            .where(
+                study.c.location_id == actor.location_id,
+                study.c.state == StudyState.READY.value,
+                is_stale,
+            )
+        ).all()
+    keys = [(jobs.reread_key(row.id, row.generation, row.patient_id), row) for row in stale]
+    due = [(key, row) for key, row in keys if engine.status(key) is None]
+    if due:
+        with begin(db, actor, "study.reread") as tx:
+            for key, row in due:
+                engine.enqueue(tx.conn, STUDIES, jobs.FINISH_STUDY, key, row.id, row.generation)
+            tx.record("studies", count=len(due))
+    return len(due)
+
+
+def _certain_patient() -> sa.ColumnElement[str | None]:
+    certain = [state.value for state in MatchState if state.is_certain]
+    return sa.case((study.c.match_state.in_(certain), study.c.patient_id), else_=sa.null())
 
 
 def requeue_forgotten_images(

@@ -9,10 +9,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.analysis.comparing import (
+    Area,
+    Comparison,
+    FilmTeeth,
+    answer_from_json,
+    request_to_json,
+)
 from node.analysis.worker import analysis_from_json
 from node.config import AnalysisSection
 from node.domain.findings import ImageAnalysis, ModelVersion
@@ -56,16 +63,24 @@ class InferenceProcess:
         or exceeded the configured time (it is replaced at the next call), Rejected when the models
         failed on it, ConfigError when the weights are not what they claim.
         """
+        return analysis_from_json(self._answer_to({"path": str(path)}, "analysis"))
+
+    def compare(self, now: FilmTeeth, before: FilmTeeth, areas: Sequence[Area]) -> Comparison:
+        """Lay the teeth of two stored films over each other; raises as :meth:`analyse`."""
+        request = {"compare": request_to_json(now, before, areas)}
+        return answer_from_json(self._answer_to(request, "comparison"))
+
+    def _answer_to(self, request: Mapping[str, object], name: str) -> Mapping[str, object]:
         with self._lock:
             self._ensure()
-            answer = self._ask({"path": str(path)}, self._config.timeout_s)
+            answer = self._ask(request, self._config.timeout_s)
         if "unreadable" in answer:
             raise InvalidInput(str(answer["unreadable"]))
         if "failed" in answer:
             raise Rejected(str(answer["failed"]))
-        content = answer["analysis"]
+        content = answer[name]
         assert isinstance(content, dict)
-        return analysis_from_json(content)
+        return content
 
     @property
     def process_id(self) -> int | None:

@@ -1,4 +1,6 @@
-"""The inference process: reads one path a line from standard input, answers one JSON line.
+"""The inference process: reads one request a line from standard input, answers one JSON line.
+
+A request names a stored file to analyse, or two to compare (:mod:`node.analysis.comparing`).
 
 It runs apart from the node, so that a crashing decoder, a network out of memory or a GPU fault
 costs no association and no other image. It ends when its standard input is closed.
@@ -117,7 +119,11 @@ def main(arguments: list[str]) -> int:
         },
     )
     for line in sys.stdin:
-        _answer(answers, _serve(pipeline, Path(json.loads(line)["path"])))
+        request = json.loads(line)
+        if "compare" in request:
+            _answer(answers, _compare(request["compare"]))
+        else:
+            _answer(answers, _serve(pipeline, Path(request["path"])))
     return 0
 
 
@@ -143,6 +149,17 @@ def _serve(pipeline: Pipeline, path: Path) -> dict[str, object]:
         return {"unreadable": str(error)}
     except Exception as error:  # noqa: BLE001 - an edge: the parent decides what to do
         return {"failed": f"the models failed ({type(error).__name__})"}
+
+
+def _compare(request: Json) -> dict[str, object]:
+    from node.analysis.comparing import compare
+
+    try:
+        return {"comparison": compare(request)}
+    except InvalidInput as error:
+        return {"unreadable": str(error)}
+    except Exception as error:  # noqa: BLE001 - an edge: the parent decides what to do
+        return {"failed": f"the comparison failed ({type(error).__name__})"}
 
 
 def _answer(stream: TextIO, data: Mapping[str, object]) -> None:

@@ -2,13 +2,13 @@
 
 ``analyse_image`` — started by every stored image; writes findings or a plain reason; nobody
 approves, nothing leaves the node. ``finish_study`` — started when a study is quiet; matches it to
-a patient and makes it ready for the reader.
+a patient, makes it ready for the reader and computes what is said of it as a whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +17,11 @@ import sqlalchemy as sa
 from node.analysis.completion import make_ready
 from node.analysis.findings import store_analysis, store_failure
 from node.analysis.inference import InferenceDied, InferenceProcess
+from node.analysis.study_reading import StudyReader
 from node.db.session import Actor, Tx, begin, read
 from node.db.tables import instance, study
-from node.domain import jobs
-from node.domain.study import InstanceState, MatchState
+from node.domain import cdt, jobs
+from node.domain.study import InstanceState, MatchState, StudyState
 from node.engine import DurableEngine
 from node.errors import ConfigError, InvalidInput, Rejected
 
@@ -40,6 +41,7 @@ class Analyser:
     inference: InferenceProcess
     path_of: Callable[[str], Path]  # storage key -> local file
     match: Callable[[Tx, str], object]  # matches one study inside a transaction
+    code_table: cdt.CodeTable = field(default_factory=cdt.load)
 
     def register(self, engine: DurableEngine) -> None:
         """Register both workflows with the engine."""
@@ -97,7 +99,10 @@ class Analyser:
         self.finish(str(self._image(instance_id).study_id))
 
     def finish(self, study_id: str) -> None:
-        """Match the study unless that is certain already; make it ready when all is analysed."""
+        """Match the study unless that is certain already; make it ready when all is analysed.
+
+        What is said of the study is computed after it is ready: a reader need not wait for it.
+        """
         with read(self.db) as conn:
             row = conn.execute(
                 sa.select(study.c.match_state, study.c.state).where(study.c.id == study_id)
@@ -107,6 +112,10 @@ class Analyser:
                 self.match(tx, study_id)
             is_ready = make_ready(tx, study_id)
             tx.record(f"study:{study_id}", ready=is_ready)
+        if is_ready or row.state == StudyState.READY.value:
+            reader = StudyReader(self.db, self.actor, self.inference, self.path_of, self.code_table)
+            if reader.read_again(study_id):
+                reader.read_later(study_id)
 
     def _image(self, instance_id: str) -> sa.Row:  # type: ignore[type-arg]
         # SQLAlchemy's Row is generic over its columns, which differ here from query to query.

@@ -1,4 +1,4 @@
-"""Are the images there that were asked for, and does the series show what a series must show?
+"""Whether the images are there that were asked for, and show what a series must show.
 
 Two questions, both without counting on any fixed number of images: what the scheduled or charted
 procedures ask for against what arrived, and six items about teeth, contacts, crests and areas.

@@ -26,6 +26,11 @@ def finish_key(study_id: str, generation: int) -> str:
     return f"finish:{study_id}:{generation}"
 
 
+def reread_key(study_id: str, generation: int, cause: str | None) -> str:
+    """Key of reading a finished study again; `cause` is an opaque id of why, a patient's say."""
+    return f"finish:{study_id}:{generation}:{cause or 'nobody'}"
+
+
 def chart_key(study_id: str, version: int) -> str:
     """Key of charting one signed version."""
     return f"chart:{study_id}:{version}"

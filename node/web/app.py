@@ -10,7 +10,7 @@ from node import __version__
 from node.config import Config
 from node.dicom.instances import InstanceStore
 from node.engine import DurableEngine
-from node.web import api, auth, health, images, live, pages, problems, repairs
+from node.web import api, auth, health, images, live, pages, problems, readings, repairs
 
 
 def create_web(
@@ -35,7 +35,7 @@ def create_web(
     app.state.live = live.Live(web)
     app.state.pictures = images.Pictures(store)
     problems.install(app)
-    for part in (auth, api, images, repairs, live, pages):
+    for part in (auth, api, images, readings, repairs, live, pages):
         app.include_router(part.router)
     app.include_router(health.make_router(probes, metrics_registry))
     return app

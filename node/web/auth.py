@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import sqlalchemy as sa
@@ -18,6 +19,8 @@ from node import __version__
 from node.config import Config
 from node.db.session import begin
 from node.dicom.instances import InstanceStore
+from node.domain import cdt
+from node.domain.cdt import CodeTable
 from node.engine import DurableEngine
 from node.errors import Forbidden, NotFound
 from node.web.accounts import PROOF, Accounts, Locked, Session, Unauthenticated
@@ -63,6 +66,7 @@ class Web:
     engine: DurableEngine
     accounts: Accounts
     opened: Opened
+    code_table: CodeTable
 
     @property
     def location_id(self) -> str:
@@ -83,11 +87,13 @@ class Web:
 
 
 def open_web(config: Config, db: sa.Engine, store: InstanceStore, engine: DurableEngine) -> Web:
-    """Gather what the routes need."""
+    """Gather what the routes need. Raises ConfigError when the code table is wrong."""
     idle = timedelta(minutes=config.web.idle_lock_min) + _IDLE_GRACE
     absolute = timedelta(hours=config.web.session_hours)
     accounts = Accounts(db, config.node.location_id, idle, absolute)
-    return Web(config, db, store, engine, accounts, Opened())
+    table = config.analysis.cdt_table
+    codes = cdt.load(Path(table) if table else None)
+    return Web(config, db, store, engine, accounts, Opened(), codes)
 
 
 def web_of(request: Request) -> Web:

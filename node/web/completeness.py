@@ -1,12 +1,18 @@
-"""Did as many images arrive as the schedule asks for? Counted, not judged; no AI in it."""
+"""Did the images arrive that the schedule asks for? By view where that is known, else by number.
+
+The views are the models' word, checked when the study was finished (`node.domain.completeness`,
+with an entry in the audit); where AI content is not shown, images are only counted.
+"""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from node.db.tables import worklist_item
+from node.domain.reading import Arrival
 from node.domain.study import MatchState, StudyState
 from node.web.facts import Facts
+from node.web.readings import stored_reading
 
 
 def completeness(conn: sa.Connection, facts: Facts) -> tuple[str, ...]:
@@ -20,6 +26,10 @@ def completeness(conn: sa.Connection, facts: Facts) -> tuple[str, ...]:
         return ()
     if not MatchState(row.match_state).is_certain:
         return ()
+    reading = stored_reading(conn, row) if facts.sees_ai else None
+    if reading is not None and reading.facts.procedures:
+        checks = reading.facts.procedures
+        return tuple(check.words for check in checks if check.state is not Arrival.COMPLETE)
     asked = [
         item.expected_images
         for item in conn.execute(

@@ -7,13 +7,13 @@ from typing import Annotated
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends
 
-from node.db.session import begin, read
+from node.db.session import begin, new_id, read
 from node.db.tables import event, instance, patient, patient_identity, study_identity
 from node.dicom import identity
 from node.domain import jobs
 from node.domain.events import EventKind
-from node.domain.study import InstanceState, name_key
-from node.engine import ANALYSIS
+from node.domain.study import InstanceState, StudyState, name_key
+from node.engine import ANALYSIS, STUDIES
 from node.errors import Rejected
 from node.web.accounts import Session
 from node.web.auth import Web, WebDep, audit_read, opaque_id, require
@@ -75,7 +75,18 @@ def post_link(study_id: str, body: LinkRequest, web: WebDep, session: Linker) ->
     """Link a study to a patient because a person says so."""
     identity.link_study(web.db, session.actor, opaque_id(study_id), body.patient_id, web.config)
     with read(web.db) as conn:
-        return LinkAnswer(match=match_shape(find_study(conn, web.location_id, study_id)))
+        row = find_study(conn, web.location_id, study_id)
+    if row.state == StudyState.READY.value:
+        _read_again(web, session, row)
+    return LinkAnswer(match=match_shape(row))
+
+
+def _read_again(web: Web, session: Session, row: Row) -> None:
+    """Compare a study with its patient's earlier ones, now that the patient is known."""
+    with begin(web.db, session.actor, "study.reread") as tx:
+        key = jobs.reread_key(row.id, row.generation, new_id())  # each link is an act of its own
+        web.engine.enqueue(tx.conn, STUDIES, jobs.FINISH_STUDY, key, row.id, row.generation)
+        tx.record(f"study:{row.id}", generation=row.generation)
 
 
 @router.post("/patients/search")

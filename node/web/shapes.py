@@ -20,6 +20,7 @@ POST /api/studies/{id}/link                 LinkRequest          LinkAnswer
 POST /api/patients/search                   PatientSearch        Candidates
 POST /api/images/{id}/retry                 –                    RetryAnswer
 POST /api/receipts/{id}/retry               –                    204
+GET  /api/studies/{id}/comparisons/{n}/{p}  –                    image/png (now, before, all …)
 GET  /api/images/{id}/preview?w=            –                    image/webp
 GET  /api/images/{id}/pixels                –                    uint16 little-endian, row-major
 GET  /api/images/{id}/color                 –                    image/png (``grey.is_color`` only)
@@ -448,6 +449,7 @@ class Study(_Shape):
     models: tuple[Model, ...]
     absent: tuple[str, ...]  # tasks without installed weights
     notes: tuple[str, ...]
+    reading: dict[str, JsonValue] | None  # node.domain.reading; `facts` null without AI content
     versions: tuple[Version, ...]
     receipts: tuple[Receipt, ...]
     deliveries: tuple[Delivery, ...]

@@ -27,6 +27,7 @@ from node.web.completeness import completeness
 from node.web.facts import Facts, Row, patient_header, read_facts
 from node.web.images import Pictures
 from node.web.marks import finding_shapes, read_reviews, signed_shapes, universal
+from node.web.readings import reading_json
 from node.web.rights import Right
 from node.web.shapes import (
     Counts,
@@ -76,6 +77,7 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
                 *completeness(conn, facts),
                 *_in_order(note for run in facts.runs.values() for note in run.notes),
             ),
+            reading=reading_json(conn, web, facts, reviews),
             versions=tuple(_version(signed) for signed in reviews),
             receipts=_receipts(conn, study_id),
             deliveries=_deliveries(conn, study_id),
