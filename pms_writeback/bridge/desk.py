@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from node.errors import Conflict, Retryable
-from pms_writeback.bridge.protocol import Answer, Json, Method, Request
+from pms_writeback.bridge.protocol import Answer, Json, Request
 from pms_writeback.pms import OutcomeUnknown
 
 AWAY_AFTER_S = 60.0
@@ -60,8 +60,8 @@ class Desk:
                 raise Retryable(AWAY, 15.0)
             return self._guest
 
-    def ask(self, method: Method, params: Mapping[str, object], timeout_s: float) -> Json:
-        """Ask the bridge and wait for its answer's value.
+    def ask(self, method: str, params: Mapping[str, object], timeout_s: float) -> Json:
+        """Ask the bridge one of `protocol.Method` and wait for its answer's value.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class Desk:
             What the bridge answered with.
         """
         _ = self.guest
-        asked = _Asked(Request(secrets.token_hex(8), method.value, params))
+        asked = _Asked(Request(secrets.token_hex(8), str(method), params))
         limit = self.monotonic() + timeout_s
         with self._changed:
             self._open[asked.request.id] = asked

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
-from node.errors import ConfigError, NotFound, Rejected, Retryable
+from node.errors import ConfigError, NotFound, Rejected, Retryable, Unsupported
 from pms_writeback.bridge.driver import About, Table, Values, Window
 from pms_writeback.bridge.sql import DbConnection, SqlReader
 from pms_writeback.bridge.wire import COMMANDS
@@ -234,7 +234,9 @@ class SandboxDriver:
 
     def find(self, command: Command) -> Receipt | None:
         """Search this patient's entries for the command's token."""
-        kind = _KINDS[type(command)]
+        kind = _KINDS.get(type(command))
+        if kind is None:
+            raise Unsupported(f"the sandbox has no table for {type(command).__name__}")
         try:
             self._office.post_due(_LOCK_WAIT_S)
             with closing(self._office.connect()) as db:
@@ -282,7 +284,7 @@ class SandboxDriver:
                 }
                 fields |= {"text": command.description, "detail": json.dumps(detail)}
             case _:
-                raise Rejected(f"the sandbox has no table for {type(command).__name__}")
+                raise Unsupported(f"the sandbox has no table for {type(command).__name__}")
         fields |= {"kind": kind, "text": with_ref(str(fields["text"]), command.ref)}
         return kind, fields, content
 
