@@ -7,7 +7,15 @@ from collections.abc import Mapping
 import sqlalchemy as sa
 
 from node.db.session import read
-from node.db.tables import analysis_run, finding, instance, review, study, tooth_mark
+from node.db.tables import (
+    analysis_run,
+    finding,
+    instance,
+    review,
+    study,
+    study_reading,
+    tooth_mark,
+)
 from node.errors import NotFound
 
 #: The frame of every coordinate, said in the export itself.
@@ -16,8 +24,8 @@ FRAME = (
     "the origin is the top-left corner of the top-left pixel"
 )
 _FINDING_COLUMNS = (
-    "id", "origin", "kind", "tooth", "surfaces", "depth", "value_mm", "value_percent",
-    "probability", "geometry", "model", "state", "disposition", "reason", "rev",
+    "id", "origin", "kind", "tooth", "original_tooth", "surfaces", "depth", "value_mm",
+    "value_percent", "probability", "geometry", "model", "state", "disposition", "reason", "rev",
 )  # fmt: skip
 
 
@@ -26,7 +34,8 @@ def export_study(db: sa.Engine, location_id: str, name: str) -> dict[str, object
 
     The format is ``bitewing-findings/1``: images in the order received, each with its view, its
     tooth boxes ``[x0, y0, x1, y1]`` and outlines, its bone sites and its findings, everything in
-    the frame that :data:`FRAME` states. Raises NotFound.
+    the frame that :data:`FRAME` states. ``reading`` is what is said of the study as a whole
+    (:mod:`node.domain.reading`), null until it is finished. Raises NotFound.
     """
     with read(db) as conn:
         row = conn.execute(
@@ -70,6 +79,9 @@ def export_study(db: sa.Engine, location_id: str, name: str) -> dict[str, object
                 for version in versions
             ],
             "images": [_image(conn, image) for image in images],
+            "reading": conn.execute(
+                sa.select(study_reading.c.content).where(study_reading.c.study_id == row.id)
+            ).scalar(),
         }
 
 
@@ -136,6 +148,7 @@ def _image(conn: sa.Connection, image: sa.Row) -> dict[str, object]:  # type: ig
         "teeth": [
             {
                 "tooth": mark.tooth,
+                "original_tooth": mark.original_tooth,
                 "box": mark.box,
                 "outline": mark.outline,
                 "probability": mark.probability,

@@ -23,9 +23,10 @@ def annotated_png(grey8: Pixels, image_id: str, signed: SignedReview, zone: tzin
     InvalidInput
         The picture is not an 8-bit grey one.
     """
+    numbers = notes.numbers(signed)
     marks = [
-        mark(each.finding, notes.tooth_name(each).removeprefix("tooth "), number)
-        for number, each in enumerate(notes.confirmed(signed), start=1)
+        mark(each.finding, notes.tooth_name(each).removeprefix("tooth "), numbers[each.id])
+        for each in notes.confirmed(signed)
         if each.instance_id == image_id
     ]
     banner = (

@@ -1,14 +1,17 @@
 """What a signed review says in words: the chart note and the tasks.
 
-Pure text. Teeth in Universal numbers, one finding a line; a PMS may turn line ends into spaces, so
-every line is a sentence. Only findings that a person confirmed are ever put into words.
+Pure text. Teeth in Universal numbers, one finding a line; the same thing confirmed on several
+images is one line. A PMS may turn line ends into spaces, so every line is a sentence. Only findings
+that a person confirmed are ever put into words.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 
 from node.domain.findings import CariesDepth, DecisionState, Disposition, FindingKind
+from node.domain.merging import group_key
 from node.domain.review import NOT_CLEARED, SignedFinding, SignedReview
 from node.domain.teeth import Surface
 from pms_writeback.pms import with_ref
@@ -78,8 +81,8 @@ def plan_task(signed: SignedReview, *, zone: tzinfo, ref: str) -> str:
     """Compose the task for what the signer plans to restore or to refer."""
     planned = [
         line
-        for line, each in zip(numbered(signed), confirmed(signed), strict=True)
-        if each.disposition in _PLANNED
+        for line, members in zip(numbered(signed), lines(signed), strict=True)
+        if members[0].disposition in _PLANNED
     ]
     head = (
         f"Planned from signed radiograph findings, AI-assisted ({model_names(signed)}), "
@@ -100,11 +103,32 @@ def confirmed(signed: SignedReview) -> tuple[SignedFinding, ...]:
     return tuple(each for each in signed.findings if each.state in decided)
 
 
+def lines(signed: SignedReview) -> list[tuple[SignedFinding, ...]]:
+    """Gather the confirmed findings line by line: one thing on several images stands together.
+
+    Only what is of one kind, intended alike and on different images is joined; what stands first
+    on a line goes deepest or furthest.
+    """
+    gathered: list[list[SignedFinding]] = []
+    for each in confirmed(signed):
+        line = next((line for line in gathered if _is_same(line, each)), None)
+        if line is None:
+            gathered.append([each])
+        else:
+            line.append(each)
+    return [tuple(sorted(line, key=_extent, reverse=True)) for line in gathered]
+
+
+def numbers(signed: SignedReview) -> dict[str, int]:
+    """Give each confirmed finding the number of its line, by its id."""
+    return {each.id: n for n, line in enumerate(lines(signed), start=1) for each in line}
+
+
 def numbered(signed: SignedReview) -> list[str]:
-    """Put each confirmed finding into one numbered sentence."""
+    """Put each line into one numbered sentence."""
     return [
-        f"{number}. {describe(each)}.{_comment(each)}"
-        for number, each in enumerate(confirmed(signed), start=1)
+        f"{number}. {describe(line[0])}{_also_seen(line)}.{''.join(map(_comment, line))}"
+        for number, line in enumerate(lines(signed), start=1)
     ]
 
 
@@ -181,6 +205,30 @@ def local_time(moment: datetime, zone: tzinfo) -> str:
     local = moment.astimezone(zone)
     offset = f"{local:%z}"
     return f"{local:%Y-%m-%d %H:%M} (UTC{offset[:3]}:{offset[3:]})"
+
+
+def _is_same(line: Sequence[SignedFinding], each: SignedFinding) -> bool:
+    key, first = group_key(each.finding), line[0]
+    return (
+        key is not None
+        and key == group_key(first.finding)
+        and (each.finding.kind, each.disposition) == (first.finding.kind, first.disposition)
+        and all(other.instance_id != each.instance_id for other in line)
+    )
+
+
+def _extent(each: SignedFinding) -> tuple[int, float, float]:
+    depth = tuple(CariesDepth).index(each.finding.depth) if each.finding.depth else -1
+    return depth, each.finding.value_mm or 0.0, each.finding.value_percent or 0.0
+
+
+def _also_seen(line: Sequence[SignedFinding]) -> str:
+    """Say on how many images a thing was confirmed, and what was measured on each."""
+    if len(line) == 1:
+        return ""
+    lengths = [f"{e.finding.value_mm:.1f}" for e in line if e.finding.value_mm is not None]
+    measured = f" ({' and '.join(lengths)} mm)" if len(set(lengths)) > 1 else ""
+    return f", confirmed on {len(line)} images{measured}"
 
 
 def _comment(each: SignedFinding) -> str:

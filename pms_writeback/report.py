@@ -168,9 +168,11 @@ def _findings(signed: SignedReview, styles: _Styles) -> Iterator[Flowable]:
     places = {image_id: number for number, (image_id, _) in enumerate(signed.instances, start=1)}
     titles = ("No.", "Finding", "Tooth", "Surfaces", "Extent", "Plan", "Source", "Image")
     rows = [[Paragraph(f"<b>{title}</b>", styles.cell) for title in titles]]
-    for number, each in enumerate(findings, start=1):
+    numbers = notes.numbers(signed)  # one thing on two images has one number and two rows
+    for each in sorted(findings, key=lambda one: numbers[one.id]):
         place = str(places.get(each.instance_id, ""))
-        rows.append([Paragraph(cell, styles.cell) for cell in _cells(number, each, place)])
+        cells = _cells(numbers[each.id], each, place)
+        rows.append([Paragraph(cell, styles.cell) for cell in cells])
     inches = (0.4, 1.35, 0.55, 0.9, 1.6, 0.9, 0.95)
     widths = [width * inch for width in inches]
     yield Table(

@@ -166,3 +166,32 @@ def test_every_kind_depth_and_disposition_has_words():
                     1, Finding(kind, Box(0, 0, 1, 1), depth=depth), disposition=disposition
                 )
                 assert re.fullmatch(r"[\w ,()%:.#]+", notes.describe(each))
+
+
+def test_one_thing_confirmed_on_two_images_is_one_line():
+    again = replace(CARIES, id="f9", instance_id="i2", sop_instance_uid="1.2.3.2")
+    deeper = replace(again, finding=replace(CARIES.finding, depth=CariesDepth.D2))
+    review = replace(REVIEW, findings=(CARIES, BONE, deeper))
+    lines = notes.chart_note(review, zone=CHICAGO, ref=REF).splitlines()
+    assert "middle third of dentin (D2)" in lines[2]
+    assert lines[2].endswith("AI mark accepted, confirmed on 2 images.")
+    assert lines[3].startswith("2. Bone level")
+    assert notes.numbers(review) == {"f1": 1, "f9": 1, "f2": 2}
+    assert notes.plan_task(review, zone=CHICAGO, ref=REF).count("Caries") == 1
+
+
+def test_what_differs_in_plan_or_stands_twice_on_one_image_keeps_its_line():
+    other_plan = replace(CARIES, id="f8", instance_id="i2", disposition=Disposition.WATCH)
+    same_image = replace(CARIES, id="f9")
+    for second in (other_plan, same_image):
+        review = replace(REVIEW, findings=(CARIES, second))
+        assert len(notes.numbered(review)) == 2
+
+
+def test_levels_that_differ_between_images_are_all_said():
+    second = replace(
+        BONE, id="f7", instance_id="i2", finding=replace(BONE.finding, value_mm=3.1), comment=""
+    )
+    (line,) = notes.numbered(replace(REVIEW, findings=(BONE, second)))
+    assert "3.1 mm (detector plane)" in line
+    assert "confirmed on 2 images (3.1 and 2.4 mm)" in line
