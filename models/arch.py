@@ -46,3 +46,45 @@ def _trace(best: np.ndarray, taken: np.ndarray) -> list[int | None]:
         else:
             i -= 1
     return chosen
+
+
+def number_spaced(
+    log_probability: np.ndarray, missing: np.ndarray, cost: float, floor: float = 0.02
+) -> list[int | None]:
+    """Number a row as :func:`number` does, with the distances between the teeth in mind.
+
+    `missing` is (candidates, candidates): how many teeth the distance between two of them leaves
+    room for. A numbering that skips more or fewer labels pays `cost` for each. Ties keep the lower
+    label.
+    """
+    count, labels = log_probability.shape
+    gain = np.maximum(log_probability, -1e6) - np.log(floor)
+    # best[i, k]: the highest total of candidates up to i when i has label k.
+    best = np.zeros((count, labels))
+    before: list[list[tuple[int, int] | None]] = [[None] * labels for _ in range(count)]
+    for i in range(count):
+        for k in range(labels):
+            value = 0.0
+            if i and k:
+                skipped = k - 1 - np.arange(k)
+                bent = np.abs(skipped[None] - missing[:i, i, None])
+                options = best[:i, :k] - cost * bent
+                at = int(np.argmax(options))
+                if options.flat[at] > 0:
+                    value = float(options.flat[at])
+                    before[i][k] = (at // k, at % k)
+            best[i, k] = gain[i, k] + value
+    return _walk(best, before)
+
+
+def _walk(best: np.ndarray, before: list[list[tuple[int, int] | None]]) -> list[int | None]:
+    chosen: list[int | None] = [None] * best.shape[0]
+    if best.size == 0 or best.max() <= 0:
+        return chosen
+    i, k = divmod(int(np.argmax(best)), best.shape[1])
+    step: tuple[int, int] | None = (i, k)
+    while step is not None:
+        i, k = step
+        chosen[i] = k
+        step = before[i][k]
+    return chosen

@@ -24,6 +24,17 @@ _NECK_MM: dict[Arch, tuple[float, ...]] = {
     Arch.UPPER: (7.0, 5.0, 5.5, 5.0, 5.0, 8.0, 7.0, 6.5),
     Arch.LOWER: (3.5, 4.0, 5.5, 5.0, 5.0, 9.0, 8.0, 7.5),
 }
+#: Average mesio-distal width of the crown, and average root length, mm; the same source.
+CROWN_MM: dict[Arch, tuple[float, ...]] = {
+    Arch.UPPER: (8.5, 6.5, 7.5, 7.0, 7.0, 10.0, 9.0, 8.5),
+    Arch.LOWER: (5.0, 5.5, 7.0, 7.0, 7.0, 11.0, 10.5, 10.0),
+}
+ROOT_MM: dict[Arch, tuple[float, ...]] = {
+    Arch.UPPER: (13.0, 13.0, 17.0, 14.0, 14.0, 12.5, 11.5, 11.0),
+    Arch.LOWER: (12.5, 14.0, 16.0, 14.0, 14.5, 14.0, 13.0, 11.0),
+}
+#: Average thickness of the proximal enamel at the contact, mm; the same source.
+ENAMEL_MM = 1.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,12 @@ class Canvas:
         x, y = (point[0] - self.left) / self.scale, (point[1] - self.top) / self.scale
         return min(max(x, 0.0), float(self.film_cols)), min(max(y, 0.0), float(self.film_rows))
 
+    def covers(self, point: Point, margin: float = 0.0) -> bool:
+        """Whether a canvas point lies on the film, `margin` canvas pixels from its edge or more."""
+        x, y = (point[0] - self.left) / self.scale, (point[1] - self.top) / self.scale
+        inset = margin / self.scale
+        return inset <= x <= self.film_cols - inset and inset <= y <= self.film_rows - inset
+
     def box(self, box: tuple[float, float, float, float]) -> Box | None:
         """Move a box to film pixels, clipped; None when less than a pixel is left."""
         (x0, y0), (x1, y1) = self.to_film((box[0], box[1])), self.to_film((box[2], box[3]))
@@ -108,3 +125,59 @@ def neck_scale_mm(necks: Sequence[tuple[Tooth, Point, Point]]) -> float | None:
         if not tooth.is_deciduous and math.dist(a, b) > 1.0
     ]
     return float(np.median(ratios)) if ratios else None
+
+
+def angular_depth(
+    one: tuple[Point, Point], other: tuple[Point, Point], scale_mm: tuple[float, float]
+) -> float:
+    """Measure how far the crest between two neighbours leaves the parallel to their CEJs, in mm.
+
+    `one` and `other` are (CEJ, crest) of the two sides that face each other. Positive when the
+    crest at `one` lies farther from the CEJ–CEJ line than that at `other`. Source: an angular
+    defect is a crest line not parallel to the line of the CEJs; see models/cards/intraoral.md.
+    """
+    across = (one[0], other[0])
+    return crest_distance(*one, across, scale_mm) - crest_distance(*other, across, scale_mm)
+
+
+def crown_root_ratio(edge: Point, crest: Point, apex: Point) -> float | None:
+    """Divide the part of a tooth above the bone by the part in it; None when nothing is in it.
+
+    `edge` is the occlusal or incisal edge; lengths run along the line from edge to apex, so pixels
+    must be square.
+    """
+    length = math.dist(edge, apex)
+    if length <= 0:
+        return None
+    along = (
+        (crest[0] - edge[0]) * (apex[0] - edge[0]) + (crest[1] - edge[1]) * (apex[1] - edge[1])
+    ) / length
+    return along / (length - along) if 0 < along < length else None
+
+
+def crown_scale_mm(widths: Sequence[tuple[Tooth, float]]) -> float | None:
+    """Estimate mm per pixel from crown widths in pixels, the median; None without any.
+
+    For shares only, as :func:`neck_scale_mm`.
+    """
+    ratios = [
+        CROWN_MM[tooth.arch][tooth.position - 1] / width
+        for tooth, width in widths
+        if not tooth.is_deciduous and width > 2.0
+    ]
+    return float(np.median(ratios)) if ratios else None
+
+
+def tilt_degrees(edges: Sequence[Point]) -> float | None:
+    """Give the angle of the line through occlusal edges against the horizontal, in degrees.
+
+    Positive when the line falls towards the right. None with fewer than two points.
+    """
+    if len(edges) < 2:
+        return None
+    xs, ys = np.array(edges, float).T
+    spread = float(((xs - xs.mean()) ** 2).sum())
+    if spread <= 0:
+        return None
+    slope = float(((xs - xs.mean()) * (ys - ys.mean())).sum()) / spread
+    return math.degrees(math.atan(slope))

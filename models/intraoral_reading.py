@@ -25,7 +25,7 @@ class Contact:
 
     @property
     def is_readable(self) -> bool:
-        """Whether the two surfaces can be judged; the limit is in the clinical reference, §8."""
+        """Whether the two surfaces can be judged: not above half of the enamel."""
         return self.overlap <= 0.5
 
 
@@ -66,7 +66,7 @@ class SurfaceCaries:
 class CrownRoot:
     """Crown to root: (occlusal edge to crest) ÷ (crest to apex) along the tooth's axis.
 
-    Source: clinical reference, §3; at most 1 : 1 makes a doubtful abutment.
+    Source: models/cards/intraoral.md; 1 or more makes a doubtful abutment.
     """
 
     tooth: Tooth

@@ -65,3 +65,39 @@ def test_no_other_numbering_is_more_probable(probability):
 
     best = max(total(labels) for labels in all_numberings(len(probability)))
     assert total(arch.number(np.log(probability))) >= best - 1e-9
+
+
+def spaced(probability, missing):
+    return arch.number_spaced(np.log(np.array(probability)), np.array(missing), 2.0)
+
+
+CLOSE = [[0.0, 0.0], [0.0, 0.0]]
+APART = [[0.0, 1.0], [1.0, 0.0]]
+SURE_THEN_UNSURE = [[0.9, 0.05, 0.05], [0.02, 0.44, 0.54]]
+
+
+def test_neighbours_that_touch_prefer_consecutive_numbers():
+    assert spaced(SURE_THEN_UNSURE, CLOSE) == [0, 1]
+
+
+def test_a_gap_prefers_a_skipped_number():
+    assert spaced(SURE_THEN_UNSURE, APART) == [0, 2]
+
+
+def test_a_sure_number_overrules_the_gap():
+    assert spaced([[0.98, 0.01, 0.01], [0.005, 0.005, 0.99]], CLOSE) == [0, 2]
+
+
+def test_nothing_likely_is_dropped_and_an_empty_row_stays_empty():
+    assert spaced([[0.001, 0.001]], [[0.0]]) == [None]
+    assert arch.number_spaced(np.zeros((0, 16)), np.zeros((0, 0)), 2.0) == []
+
+
+@given(
+    st.lists(st.lists(st.floats(1e-4, 1.0), min_size=5, max_size=5), min_size=1, max_size=6),
+    st.floats(0.0, 4.0),
+)
+def test_spaced_numbers_increase_whatever_the_gaps(probability, gap):
+    missing = np.full((len(probability), len(probability)), gap)
+    chosen = [label for label in spaced(probability, missing) if label is not None]
+    assert chosen == sorted(set(chosen))

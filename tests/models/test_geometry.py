@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip("cv2")
 
-from models.geometry import Canvas, crest_distance, neck_scale_mm
+from models.geometry import (
+    Canvas,
+    angular_depth,
+    crest_distance,
+    crown_root_ratio,
+    crown_scale_mm,
+    neck_scale_mm,
+    tilt_degrees,
+)
 from node.domain.findings import NO_SPACING, Spacing
 from node.domain.teeth import Tooth
 
@@ -65,3 +73,45 @@ def test_necks_give_a_scale_and_nothing_gives_none():
     assert neck_scale_mm([]) is None
     assert neck_scale_mm([(Tooth("46"), (0.0, 0.0), (90.0, 0.0))]) == pytest.approx(0.1)
     assert neck_scale_mm([(Tooth("75"), (0.0, 0.0), (90.0, 0.0))]) is None
+
+
+def test_a_point_is_on_the_film_or_not():
+    canvas = Canvas.fit(300, 512, NO_SPACING)
+    assert canvas.covers((256.0, 192.0))
+    assert not canvas.covers((256.0, 20.0))
+    assert canvas.covers((256.0, 44.0))
+    assert not canvas.covers((256.0, 44.0), margin=4.0)
+
+
+@given(st.floats(-0.4, 0.4), st.floats(0.0, 6.0))
+def test_an_even_crest_is_no_angular_defect_however_the_film_is_tilted(tilt, mm):
+    along, down = (math.cos(tilt), -math.sin(tilt)), (math.sin(tilt), math.cos(tilt))
+    other = (along[0] * 60, along[1] * 60)
+    crests = [(x + down[0] * mm / 0.1, y + down[1] * mm / 0.1) for x, y in ((0.0, 0.0), other)]
+    depth = angular_depth(((0.0, 0.0), crests[0]), (other, crests[1]), (0.1, 0.1))
+    assert depth == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_deeper_side_of_an_angular_defect_is_positive():
+    deep, shallow = ((0.0, 0.0), (0.0, 60.0)), ((30.0, 0.0), (30.0, 20.0))
+    assert angular_depth(deep, shallow, (0.1, 0.1)) == pytest.approx(4.0)
+    assert angular_depth(shallow, deep, (0.1, 0.1)) == pytest.approx(-4.0)
+
+
+def test_crown_to_root_is_what_lies_above_the_bone_over_what_lies_in_it():
+    assert crown_root_ratio((0.0, 0.0), (5.0, 80.0), (0.0, 200.0)) == pytest.approx(80 / 120)
+    assert crown_root_ratio((0.0, 0.0), (0.0, 210.0), (0.0, 200.0)) is None
+    assert crown_root_ratio((0.0, 0.0), (0.0, 0.0), (0.0, 0.0)) is None
+
+
+def test_crowns_give_a_scale_and_nothing_gives_none():
+    assert crown_scale_mm([]) is None
+    assert crown_scale_mm([(Tooth("46"), 110.0)]) == pytest.approx(0.1)
+    assert crown_scale_mm([(Tooth("75"), 110.0)]) is None
+
+
+def test_the_tilt_of_a_row_of_edges():
+    assert tilt_degrees([(0.0, 0.0)]) is None
+    assert tilt_degrees([(5.0, 0.0), (5.0, 9.0)]) is None
+    assert tilt_degrees([(0.0, 0.0), (100.0, 100.0)]) == pytest.approx(45.0)
+    assert tilt_degrees([(0.0, 10.0), (100.0, 10.0), (50.0, 10.0)]) == pytest.approx(0.0)
