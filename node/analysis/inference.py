@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,13 @@ from node.analysis.comparing import (
     request_to_json,
 )
 from node.analysis.worker import analysis_from_json
-from node.config import AnalysisSection
+from node.config import AnalysisSection, ModelSection
 from node.domain.findings import ImageAnalysis, ModelVersion
 from node.domain.review import model_from_json
-from node.errors import ConfigError, InvalidInput, Rejected, Retryable
+from node.errors import BitewingError, ConfigError, InvalidInput, Rejected, Retryable
 
-_START_TIMEOUT_S = 120.0
+#: Exporting the networks for a faster runtime, once, takes its time.
+_START_TIMEOUT_S = 300.0
 
 
 class InferenceDied(Retryable):
@@ -35,18 +37,55 @@ class InferenceDied(Retryable):
 
 @dataclass(frozen=True, slots=True)
 class InstalledModels:
-    """What the inference process has loaded, and the tasks it has no weights for."""
+    """What the inference process has loaded, and the tasks it has no weights for.
+
+    ``at_once`` is how many images it reads together.
+    """
 
     models: tuple[ModelVersion, ...]
     absent: tuple[str, ...]
+    at_once: int = 1
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """One request that waits for its answer; those of one pipeline may be asked together."""
+
+    path: Path | None
+    pipeline: int
+    comparison: Mapping[str, object] | None = None
+    answer: Mapping[str, object] | None = None
+    error: BitewingError | None = None
+
+    @property
+    def is_served(self) -> bool:
+        return self.answer is not None or self.error is not None
+
+    def goes_with(self, other: _Ticket) -> bool:
+        is_image = self.path is not None and other.path is not None
+        return is_image and self.pipeline == other.pipeline
 
 
 class InferenceProcess:
-    """One child process that analyses one image at a time; safe to call from many threads."""
+    """One child process that analyses images; safe to call from many threads.
 
-    def __init__(self, config: AnalysisSection) -> None:
-        self._config = config
+    On a GPU the images that wait at the same time are read together (`at_once` sets how many), on
+    a CPU one by one. `cache` is the folder for exported networks. With `shadows` the process makes
+    way for everything else and can read with these networks in place of the live ones.
+    """
+
+    def __init__(
+        self,
+        config: AnalysisSection,
+        cache: Path | None = None,
+        shadows: Sequence[ModelSection] = (),
+        log_level: str = "WARNING",
+        at_once: int | None = None,
+    ) -> None:
+        self._config, self._shadows = config, tuple(shadows)
+        self._cache, self._log_level, self._at_once = cache, log_level, at_once
         self._lock = threading.Lock()
+        self._queue: deque[_Ticket] = deque()
         self._child: subprocess.Popen[str] | None = None
         self._installed: InstalledModels | None = None
         self._closed = False
@@ -56,24 +95,30 @@ class InferenceProcess:
         with self._lock:
             return self._ensure()
 
-    def analyse(self, path: Path) -> ImageAnalysis:
-        """Analyse one stored file.
+    def analyse(self, path: Path, shadow: int | None = None) -> ImageAnalysis:
+        """Analyse one stored file, with the network of `shadows` number `shadow` if given.
 
         Raises InvalidInput when it has no readable pixels, InferenceDied when the process ended
         or exceeded the configured time (it is replaced at the next call), Rejected when the models
         failed on it, ConfigError when the weights are not what they claim.
         """
-        return analysis_from_json(self._answer_to({"path": str(path)}, "analysis"))
+        pipeline = 0 if shadow is None else 1 + shadow
+        return analysis_from_json(self._answer_to(_Ticket(path, pipeline), "analysis"))
 
     def compare(self, now: FilmTeeth, before: FilmTeeth, areas: Sequence[Area]) -> Comparison:
         """Lay the teeth of two stored films over each other; raises as :meth:`analyse`."""
-        request = {"compare": request_to_json(now, before, areas)}
-        return answer_from_json(self._answer_to(request, "comparison"))
+        ticket = _Ticket(None, 0, request_to_json(now, before, areas))
+        return answer_from_json(self._answer_to(ticket, "comparison"))
 
-    def _answer_to(self, request: Mapping[str, object], name: str) -> Mapping[str, object]:
+    def _answer_to(self, ticket: _Ticket, name: str) -> Mapping[str, object]:
+        self._queue.append(ticket)
         with self._lock:
-            self._ensure()
-            answer = self._ask(request, self._config.timeout_s)
+            if not ticket.is_served:
+                self._serve(ticket)
+        if ticket.error is not None:
+            raise ticket.error
+        answer = ticket.answer
+        assert answer is not None
         if "unreadable" in answer:
             raise InvalidInput(str(answer["unreadable"]))
         if "failed" in answer:
@@ -82,11 +127,58 @@ class InferenceProcess:
         assert isinstance(content, dict)
         return content
 
+    def _serve(self, first: _Ticket) -> None:
+        """Answer `first` and whoever waits beside it; what goes wrong is kept in the tickets."""
+        if first in self._queue:
+            self._queue.remove(first)
+        try:
+            most = self._ensure().at_once
+        except BitewingError as error:
+            first.error = error
+            return
+        taken = [first]
+        for ticket in list(self._queue):
+            if len(taken) < most and ticket.goes_with(first):
+                self._queue.remove(ticket)
+                taken.append(ticket)
+        try:
+            self._request(taken)
+        except InferenceDied as died:
+            if len(taken) == 1:
+                first.error = died
+                return
+            # One of them may have killed the process: each by itself, so that only that one fails.
+            for ticket in taken:
+                self._request_alone(ticket)
+
+    def _request(self, taken: Sequence[_Ticket]) -> None:
+        request: dict[str, object]
+        if taken[0].comparison is not None:
+            request = {"compare": taken[0].comparison}
+        else:
+            request = {"paths": [str(t.path) for t in taken], "pipeline": taken[0].pipeline}
+        answers = self._ask(request, self._config.timeout_s * len(taken))["answers"]
+        assert isinstance(answers, list)
+        for ticket, answer in zip(taken, answers, strict=True):
+            ticket.answer = answer
+
+    def _request_alone(self, ticket: _Ticket) -> None:
+        try:
+            self._ensure()
+            self._request([ticket])
+        except BitewingError as error:
+            ticket.error = error
+
     @property
     def process_id(self) -> int | None:
         """The child's process id while it runs."""
         child = self._child
         return child.pid if child is not None and child.poll() is None else None
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait for the one in progress."""
+        return len(self._queue)
 
     def close(self) -> None:
         """End the child."""
@@ -100,10 +192,17 @@ class InferenceProcess:
         if self._child is not None and self._child.poll() is None and self._installed is not None:
             return self._installed
         self._discard()
+        config = self._config
         options = {
-            "weights_dir": self._config.weights_dir,
-            "disabled": list(self._config.disabled_models),
-            "threads": self._config.threads,
+            "weights_dir": config.weights_dir,
+            "disabled": list(config.disabled_models),
+            "threads": 1 if self._shadows else config.threads,
+            "models": [model.model_dump(mode="json") for model in config.models],
+            "shadows": [model.model_dump(mode="json") for model in self._shadows],
+            "runtime": config.runtime,
+            "device": config.device,
+            "cache": str(self._cache.absolute()) if self._cache else "",
+            "log_level": self._log_level,
         }
         environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
         self._child = subprocess.Popen(
@@ -122,7 +221,9 @@ class InferenceProcess:
         assert isinstance(models, list)
         assert isinstance(absent, list)
         self._installed = InstalledModels(
-            tuple(model_from_json(model) for model in models), tuple(absent)
+            tuple(model_from_json(model) for model in models),
+            tuple(absent),
+            self._at_once or int(str(hello["at_once"])),
         )
         return self._installed
 

@@ -1,6 +1,6 @@
 """The inference process: reads one request a line from standard input, answers one JSON line.
 
-A request names a stored file to analyse, or two to compare (:mod:`node.analysis.comparing`).
+A request names stored files to analyse, or two to compare (:mod:`node.analysis.comparing`).
 
 It runs apart from the node, so that a crashing decoder, a network out of memory or a GPU fault
 costs no association and no other image. It ends when its standard input is closed.
@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
+from node import logs
 from node.domain.findings import Box, ImageAnalysis, ToothMark, View
 from node.domain.image_json import (
     flag_from_json,
@@ -40,6 +42,10 @@ from node.errors import BitewingError, InvalidInput
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
+    from models.registry import Choice
+
+#: How many images a GPU reads at once.
+_BATCH = 8
 
 
 def analysis_to_json(analysis: ImageAnalysis) -> dict[str, object]:
@@ -102,53 +108,104 @@ def analysis_from_json(data: Json) -> ImageAnalysis:
 def main(arguments: list[str]) -> int:
     """Serve requests until standard input closes; `arguments` are JSON options from the parent."""
     options = json.loads(arguments[0])
+    logs.configure(options["log_level"])
     # Anything a codec prints must not reach the pipe.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
-        pipeline = _load(options)
+        served = _load(options)
     except BitewingError as error:
         _answer(answers, {"fatal": str(error)})
         return 2
+    live = served.pipelines[0]
     _answer(
         answers,
         {
             "ready": True,
-            "models": [model_to_json(model) for model in pipeline.versions],
-            "absent": list(pipeline.absent),
+            "models": [model_to_json(model) for model in live.versions],
+            "absent": list(live.absent),
+            "at_once": served.at_once,
         },
     )
     for line in sys.stdin:
         request = json.loads(line)
         if "compare" in request:
-            _answer(answers, _compare(request["compare"]))
+            found = [_compare(request["compare"])]
         else:
-            _answer(answers, _serve(pipeline, Path(request["path"])))
+            pipeline = served.pipelines[request["pipeline"]]
+            found = _serve(pipeline, [Path(path) for path in request["paths"]])
+        _answer(answers, {"answers": found})
     return 0
 
 
-def _load(options: Mapping[str, object]) -> Pipeline:
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What this process runs: the live pipeline, then one with each shadow network in place."""
+
+    pipelines: Sequence[Pipeline]
+    at_once: int
+
+
+def _load(options: Json) -> _Served:
+    """Load what the parent asks for; a process of shadows makes way for everything else."""
     from models.pipeline import Pipeline
+    from models.registry import Role, choices
 
-    folder = str(options["weights_dir"])
-    disabled = options["disabled"]
-    assert isinstance(disabled, list)
-    return Pipeline.load(Path(folder) if folder else None, disabled, int(str(options["threads"])))
+    root = Path(str(options["weights_dir"])) if options["weights_dir"] else None
+    disabled = [str(task) for task in _items(options["disabled"])]
+    chosen = [_choice(item) for item in _items(options["models"])]
+    shadows = [_choice(item) for item in _items(options["shadows"])]
+    if shadows and hasattr(os, "nice"):
+        os.nice(19)
+    if not any(choice.role is Role.LIVE for choice in choices(chosen, root, disabled)):
+        return _Served([Pipeline()], 1)
+    from models import runtime
+
+    threads = int(str(options["threads"]))
+    how = runtime.Options(
+        cast("runtime.RuntimeName", options["runtime"]),
+        cast("runtime.DeviceName", options["device"]),
+        threads,
+        Path(str(options["cache"])) if options["cache"] else None,
+    )
+    live = Pipeline.load(root, disabled, threads, chosen, how)
+    live.warm_up()
+    is_gpu = runtime.device(how.device).type == "cuda"
+    pipelines = [live, *(live.with_network(shadow, how) for shadow in shadows)]
+    return _Served(pipelines, _BATCH if is_gpu else 1)
 
 
-def _serve(pipeline: Pipeline, path: Path) -> dict[str, object]:
+def _choice(item: Mapping[str, str]) -> Choice:
+    from models.registry import Choice, Role
+
+    return Choice(item["task"], Path(item["dir"]), item["version"], Role(item["role"]))
+
+
+def _serve(pipeline: Pipeline, paths: Sequence[Path]) -> list[dict[str, object]]:
+    """Read files and analyse together those that can be read."""
     from node.dicom.pixels import model_input
 
-    try:
-        image, spacing = model_input(path)
-    except InvalidInput as error:
-        return {"unreadable": str(error)}
-    try:
-        return {"analysis": analysis_to_json(pipeline.analyse(image, spacing))}
-    except InvalidInput as error:
-        return {"unreadable": str(error)}
-    except Exception as error:  # noqa: BLE001 - an edge: the parent decides what to do
-        return {"failed": f"the models failed ({type(error).__name__})"}
+    answers: list[dict[str, object]] = [{} for _ in paths]
+    images = {}
+    for number, path in enumerate(paths):
+        try:
+            images[number] = model_input(path)
+        except InvalidInput as error:
+            answers[number] = {"unreadable": str(error)}
+    outcomes = pipeline.analyse_all(list(images.values()))
+    for number, outcome in zip(images, outcomes, strict=True):
+        answers[number] = _outcome_to_json(outcome)
+    return answers
+
+
+def _outcome_to_json(outcome: ImageAnalysis | Exception) -> dict[str, object]:
+    match outcome:
+        case InvalidInput():
+            return {"unreadable": str(outcome)}
+        case Exception():
+            return {"failed": f"the models failed ({type(outcome).__name__})"}
+        case _:
+            return {"analysis": analysis_to_json(outcome)}
 
 
 def _compare(request: Json) -> dict[str, object]:

@@ -4,7 +4,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ import pytest
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
+from models import weights
 from node.analysis.inference import InferenceDied, InferenceProcess
 from node.analysis.worker import analysis_from_json, analysis_to_json
-from node.config import AnalysisSection
+from node.config import AnalysisSection, ModelSection
 from node.domain.findings import (
     Box,
     CariesDepth,
@@ -129,6 +131,77 @@ def test_an_image_that_takes_too_long_is_given_up(tmp_path: Path, image: Path) -
     os.kill(process.process_id, signal.SIGSTOP)
     with pytest.raises(InferenceDied):
         process.analyse(image)
+    process.close()
+
+
+def empty_weights(folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.json").write_text("[]")
+    return str(folder)
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+
+
+def test_images_that_wait_together_are_asked_together(tmp_path: Path, image: Path) -> None:
+    section = AnalysisSection(weights_dir=empty_weights(tmp_path / "none"), timeout_s=60)
+    process = InferenceProcess(section, at_once=4)
+    broken = tmp_path / "broken.dcm"
+    broken.write_bytes(image.read_bytes()[:-1000])
+    assert process.installed().at_once == 4
+    child = process.process_id
+    assert child is not None
+    os.kill(child, signal.SIGSTOP)  # so that the others come to wait behind the first
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(process.analyse, path) for path in (image, image, broken, image)]
+        wait_for(lambda: process.waiting == 3)
+        os.kill(child, signal.SIGCONT)
+        outcomes = [future.exception(60) for future in asked]
+    assert [type(outcome) for outcome in outcomes] == [
+        type(None),
+        type(None),
+        InvalidInput,
+        type(None),
+    ]
+    assert process.process_id == child
+    process.close()
+
+
+def test_a_death_with_several_images_costs_each_its_own_try_only(
+    tmp_path: Path, image: Path
+) -> None:
+    section = AnalysisSection(weights_dir=empty_weights(tmp_path / "none"), timeout_s=60)
+    process = InferenceProcess(section, at_once=4)
+    process.installed()
+    first = process.process_id
+    assert first is not None
+    os.kill(first, signal.SIGSTOP)
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(process.analyse, image) for _ in range(3)]
+        wait_for(lambda: process.waiting == 2)
+        os.kill(first, signal.SIGKILL)  # the first, alone, dies; then two together
+        wait_for(lambda: process.process_id not in (None, first))
+        outcomes = [future.exception(60) for future in asked]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == [
+        "InferenceDied",
+        "NoneType",
+        "NoneType",
+    ]
+    process.close()
+
+
+def test_a_process_of_shadows_reads_with_the_other_network(tmp_path: Path, image: Path) -> None:
+    shipped = {"dir": weights.DEFAULT_DIR, "task": "triage"}
+    section = AnalysisSection(weights_dir=empty_weights(tmp_path / "none"), timeout_s=60)
+    live = section.model_copy(update={"models": (ModelSection(**shipped),)})
+    shadow = ModelSection(**shipped, role="shadow")
+    process = InferenceProcess(live, tmp_path / "cache", shadows=[shadow])
+    assert process.analyse(image).models == process.analyse(image, shadow=0).models
+    assert [model.name for model in process.installed().models] == ["triage"]
     process.close()
 
 
