@@ -8,19 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import BinaryIO, Protocol, cast
+from dataclasses import fields
+from datetime import date, datetime
+from typing import BinaryIO, Protocol, cast, get_args, get_type_hints
 
 from node.errors import InvalidInput, NotFound
-from pms_writeback.pms import (
-    AppendCommlog,
-    AppendProcedureNote,
-    CloseTask,
-    Command,
-    CreateTask,
-    ImageType,
-    UploadDocument,
-)
+from pms_writeback.pms import Command, ImageType, UploadDocument
 
 Json = Mapping[str, object]
 
@@ -54,31 +47,9 @@ def command_to_json(
 
     The file's name follows from `location_id` and `key`: doing it again replaces the same file.
     """
-    match command:
-        case AppendProcedureNote():
-            return {
-                "patient_key": command.patient_key,
-                "procedure_key": command.procedure_key,
-                "text": command.text,
-                "ref": command.ref,
-            }
-        case AppendCommlog():
-            return {
-                "patient_key": command.patient_key,
-                "text": command.text,
-                "when": command.when.isoformat(),
-                "ref": command.ref,
-            }
-        case CreateTask():
-            return {
-                "patient_key": command.patient_key,
-                "text": command.text,
-                "ref": command.ref,
-            }
-        case CloseTask():
-            return {"patient_key": command.patient_key, "task_ref": command.task_ref}
-        case UploadDocument():
-            return _document_to_json(command, store, location_id, key)
+    if isinstance(command, UploadDocument):
+        return _document_to_json(command, store, location_id, key)
+    return {each.name: _plain(getattr(command, each.name)) for each in fields(command)}
 
 
 def command_from_json(kind: str, data: Json, store: DocumentStore) -> Command:
@@ -86,37 +57,46 @@ def command_from_json(kind: str, data: Json, store: DocumentStore) -> Command:
 
     Raises InvalidInput when the row or the file is not what was queued.
     """
+    if kind == UploadDocument.__name__:
+        return _read_command(kind, lambda: _document_from_json(data, store))
+    made = _KINDS.get(kind)
+    if made is None:
+        raise InvalidInput(f"no such command: {kind[:32]!r}")
+    hints = get_type_hints(made)
+    return _read_command(
+        kind, lambda: made(**{name: _value(hint, data[name]) for name, hint in hints.items()})
+    )
+
+
+#: Kinds by name; each is made from its own fields, which check themselves.
+_KINDS: dict[str, Callable[..., Command]] = {each.__name__: each for each in get_args(Command)}
+
+
+def _read_command(kind: str, make: Callable[[], Command]) -> Command:
     try:
-        match kind:
-            case "AppendProcedureNote":
-                return AppendProcedureNote(
-                    patient_key=str(data["patient_key"]),
-                    procedure_key=str(data["procedure_key"]),
-                    text=str(data["text"]),
-                    ref=str(data["ref"]),
-                )
-            case "AppendCommlog":
-                return AppendCommlog(
-                    patient_key=str(data["patient_key"]),
-                    text=str(data["text"]),
-                    when=datetime.fromisoformat(str(data["when"])),
-                    ref=str(data["ref"]),
-                )
-            case "CreateTask":
-                return CreateTask(
-                    patient_key=str(data["patient_key"]),
-                    text=str(data["text"]),
-                    ref=str(data["ref"]),
-                )
-            case "CloseTask":
-                return CloseTask(
-                    patient_key=str(data["patient_key"]), task_ref=str(data["task_ref"])
-                )
-            case "UploadDocument":
-                return _document_from_json(data, store)
+        return make()
     except (KeyError, ValueError, TypeError):
         raise InvalidInput(f"the queued {kind} cannot be read") from None
-    raise InvalidInput(f"no such command: {kind[:32]!r}")
+
+
+def _plain(value: object) -> object:
+    """Encode one field: moments and days as ISO texts, tuples as lists."""
+    if isinstance(value, date):  # a datetime is one too
+        return value.isoformat()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _value(hint: object, value: object) -> object:
+    """Decode one field by its declared type."""
+    if hint is datetime:
+        return datetime.fromisoformat(str(value))
+    if hint is date:
+        return date.fromisoformat(str(value))
+    if hint is int:
+        return int(str(value))
+    if isinstance(value, list):
+        return tuple(str(each) for each in value)
+    return str(value)
 
 
 def _document_to_json(

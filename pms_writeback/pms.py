@@ -13,16 +13,80 @@ keys or permissions; `Unsupported` means that this PMS cannot express the comman
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from node.errors import ConfigError, InvalidInput, Retryable, Unsupported
+from node.errors import ConfigError, Retryable, Unsupported
+from pms_writeback.commands import (
+    AdvanceLabCase,
+    AppendCommlog,
+    AppendProcedureNote,
+    BookAppointment,
+    CancelAppointment,
+    ChangeRecall,
+    CloseTask,
+    Command,
+    ConfirmAppointment,
+    CreateLabCase,
+    CreatePreauthorization,
+    CreateReferral,
+    CreateTask,
+    ImageType,
+    MarkToothMissing,
+    MoveAppointment,
+    PlanProcedure,
+    SetPatientField,
+    TrackClaim,
+    UploadDocument,
+    carries,
+    check_ref,
+    with_ref,
+)
 
-ImageType = Literal["Document", "Radiograph"]
+__all__ = [
+    "AdvanceLabCase",
+    "AppendCommlog",
+    "AppendProcedureNote",
+    "AppointmentStatus",
+    "BookAppointment",
+    "CancelAppointment",
+    "Capabilities",
+    "Capability",
+    "ChangeRecall",
+    "CloseTask",
+    "Command",
+    "ConfirmAppointment",
+    "CreateLabCase",
+    "CreatePreauthorization",
+    "CreateReferral",
+    "CreateTask",
+    "ImageType",
+    "MarkToothMissing",
+    "MoveAppointment",
+    "NotLicensed",
+    "OfficeTime",
+    "OutcomeUnknown",
+    "PatientStatus",
+    "PlanProcedure",
+    "Pms",
+    "PmsAppointment",
+    "PmsOperatory",
+    "PmsPatient",
+    "PmsProcedure",
+    "PmsProvider",
+    "ProcedureStatus",
+    "Receipt",
+    "SetPatientField",
+    "Support",
+    "TrackClaim",
+    "UploadDocument",
+    "carries",
+    "check_ref",
+    "with_ref",
+]
 
 
 class OutcomeUnknown(Retryable):
@@ -170,141 +234,6 @@ class Receipt:
     resource: str
     key: str
     already_there: bool = False
-
-
-_REF = re.compile(r"ref:[A-Za-z0-9][A-Za-z0-9-]{3,59}")
-
-
-def check_ref(ref: str) -> None:
-    """Refuse a token that cannot be found again; the form is ``ref:BW-1a2b3c4d``."""
-    if not _REF.fullmatch(ref):
-        raise InvalidInput(f"not an idempotency token: {ref[:70]!r} (expected ref:BW-…)")
-
-
-def carries(text: str, ref: str) -> bool:
-    """Tell whether `text` holds exactly this token, not one that merely begins like it."""
-    return ref in _REF.findall(text)
-
-
-def with_ref(text: str, ref: str) -> str:
-    """Append the token on the same line unless `text` holds it already."""
-    return text if carries(text, ref) else f"{text.rstrip()} {ref}".strip()
-
-
-@dataclass(frozen=True, slots=True)
-class AppendProcedureNote:
-    """Append to the note of one procedure; never replaces, never signs."""
-
-    patient_key: str
-    procedure_key: str
-    text: str = field(repr=False)
-    ref: str
-
-    def __post_init__(self) -> None:
-        _check(self.patient_key, self.ref)
-        _check_key(self.procedure_key)
-        _check_text(self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class AppendCommlog:
-    """Add an internal entry to the patient's communication log."""
-
-    patient_key: str
-    text: str = field(repr=False)
-    when: datetime
-    ref: str
-
-    def __post_init__(self) -> None:
-        _check(self.patient_key, self.ref)
-        _check_text(self.text)
-        _check_aware(self.when)
-
-
-@dataclass(frozen=True, slots=True)
-class UploadDocument:
-    """File a document under the patient.
-
-    ``extension`` has its dot (".pdf", ".jpg"); ``category`` is the name of an image category of
-    the office; ``tooth_numbers`` are Universal ("3", "A"); ``created`` is when the content was
-    made. ``filename`` is for PMSs that keep one.
-    """
-
-    patient_key: str
-    filename: str
-    extension: str
-    content: bytes = field(repr=False)
-    description: str = field(repr=False)
-    category: str
-    image_type: ImageType
-    tooth_numbers: tuple[str, ...]
-    created: datetime
-    ref: str
-
-    def __post_init__(self) -> None:
-        _check(self.patient_key, self.ref)
-        _check_aware(self.created)
-        _check_text(self.description)
-        if not self.content:
-            raise InvalidInput("a document needs content")
-        if not re.fullmatch(r"\.[a-z0-9]{1,5}", self.extension):
-            raise InvalidInput(f"not a file extension: {self.extension[:10]!r} (expected .pdf)")
-
-
-@dataclass(frozen=True, slots=True)
-class CreateTask:
-    """Put a task about this patient on the list that the office configured."""
-
-    patient_key: str
-    text: str = field(repr=False)
-    ref: str
-
-    def __post_init__(self) -> None:
-        _check(self.patient_key, self.ref)
-        _check_text(self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class CloseTask:
-    """Set the task that carries `task_ref` to done; closing it twice is one effect."""
-
-    patient_key: str
-    task_ref: str
-
-    def __post_init__(self) -> None:
-        _check(self.patient_key, self.task_ref)
-
-    @property
-    def ref(self) -> str:
-        """The token to search for: the task's own."""
-        return self.task_ref
-
-
-Command = AppendProcedureNote | AppendCommlog | UploadDocument | CreateTask | CloseTask
-
-
-def _check(patient_key: str, ref: str) -> None:
-    _check_key(patient_key)
-    check_ref(ref)
-
-
-def _check_key(key: str) -> None:
-    if not key.strip():
-        raise InvalidInput("a command names its patient and record by key")
-
-
-def _check_text(text: str) -> None:
-    if not text.strip():
-        raise InvalidInput("an empty text cannot be written to a chart")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InvalidInput("a text for a chart must be whole Unicode characters") from None
-
-
-def _check_aware(moment: datetime) -> None:
-    if moment.tzinfo is None:
-        raise InvalidInput("a time without a zone cannot be written to a chart")
 
 
 class Support(Enum):

@@ -166,7 +166,7 @@ class Connection:
             raise Rejected(f"Open Dental answered {_resource(path)} with something not a row")
         return Fields(_resource(path), found, self.oddities)
 
-    def write(self, method: str, path: str, body: Mapping[str, str | int]) -> Fields:
+    def write(self, method: str, path: str, body: Mapping[str, str | int | list[int]]) -> Fields:
         """Send one write once and give the row it answered.
 
         Raises
@@ -183,6 +183,8 @@ class Connection:
             raise OutcomeUnknown(f"the answer to a write was lost ({_kind(error)})") from error
         if not answer.is_success:
             raise _write_failure(answer)
+        if not answer.content:  # some updates answer nothing but their status
+            return Fields(_resource(path), {}, self.oddities)
         try:
             row: object = answer.json()
         except ValueError as error:

@@ -9,14 +9,27 @@ from __future__ import annotations
 import re
 
 from pms_writeback.pms import (
+    AdvanceLabCase,
     AppendCommlog,
     AppendProcedureNote,
+    BookAppointment,
+    CancelAppointment,
     Capabilities,
     Capability,
+    ChangeRecall,
     CloseTask,
     Command,
+    ConfirmAppointment,
+    CreateLabCase,
+    CreatePreauthorization,
+    CreateReferral,
     CreateTask,
+    MarkToothMissing,
+    MoveAppointment,
+    PlanProcedure,
+    SetPatientField,
     Support,
+    TrackClaim,
     UploadDocument,
 )
 
@@ -29,6 +42,19 @@ _NEEDS: dict[type[Command], Version] = {
     UploadDocument: (21, 2),  # Documents POST Upload 21.1, Documents GET 21.2
     CreateTask: (22, 3, 17),  # Tasks POST
     CloseTask: (24, 2, 10),  # Tasks PUT TaskStatus
+    PlanProcedure: (21, 1),  # ProcedureLogs POST and GET
+    MarkToothMissing: (24, 2, 3),  # ToothInitials GET
+    CreateReferral: (22, 4, 27),  # RefAttaches GET
+    CreatePreauthorization: (23, 2, 5),  # Claims POST
+    TrackClaim: (23, 2, 5),  # ClaimTrackings POST and GET
+    CreateLabCase: (24, 2, 28),  # LabCases GET
+    AdvanceLabCase: (24, 2, 28),
+    ChangeRecall: (24, 2, 31),  # Recalls PUT
+    SetPatientField: (21, 1),  # PatFields PUT
+    BookAppointment: (21, 4),  # Appointments GET PatNum
+    MoveAppointment: (21, 4),
+    ConfirmAppointment: (21, 4),
+    CancelAppointment: (21, 4),
 }
 TOOTH_NUMBERS_SINCE: Version = (23, 1, 35)
 """First version whose uploads keep ToothNumbers."""

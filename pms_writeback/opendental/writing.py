@@ -11,21 +11,29 @@ import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime
-from typing import assert_never
 
 from node.errors import InvalidInput, NotFound, Rejected
+from pms_writeback.opendental.booking import BookingWriter
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
+from pms_writeback.opendental.insurance import InsuranceWriter
 from pms_writeback.opendental.rows import Fields
+from pms_writeback.opendental.treatment import TreatmentWriter
 from pms_writeback.opendental.versions import TOOTH_NUMBERS_SINCE, Version
+from pms_writeback.opendental.wire import number, receipt
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
+    BookAppointment,
+    CancelAppointment,
     CloseTask,
     Command,
+    ConfirmAppointment,
+    CreatePreauthorization,
     CreateTask,
+    MoveAppointment,
     OfficeTime,
-    OutcomeUnknown,
     Receipt,
+    TrackClaim,
     UploadDocument,
     carries,
     with_ref,
@@ -52,6 +60,9 @@ class Writer:
         self._office = office
         self._lock = threading.Lock()
         self._categories: tuple[float, dict[str, str]] | None = None
+        self._treatment = TreatmentWriter(connection, office)
+        self._insurance = InsuranceWriter(connection)
+        self._booking = BookingWriter(connection, office)
 
     def execute(self, command: Command, version: Version) -> Receipt:
         """Send one command once."""
@@ -66,8 +77,12 @@ class Writer:
                 return self._create_task(command)
             case CloseTask():
                 return self._close_task(command)
+            case BookAppointment() | MoveAppointment() | ConfirmAppointment() | CancelAppointment():
+                return self._booking.execute(command)
+            case CreatePreauthorization() | TrackClaim():
+                return self._insurance.execute(command)
             case _:
-                assert_never(command)
+                return self._treatment.execute(command)
 
     def find(self, command: Command) -> Receipt | None:
         """Search for the command's token in the records of its patient, oldest first."""
@@ -83,32 +98,36 @@ class Writer:
             case CloseTask():
                 done = [row for row in self._tasks(command) if row.text("TaskStatus") == "Done"]
                 return _first("tasks", "TaskNum", done)
+            case BookAppointment() | MoveAppointment() | ConfirmAppointment() | CancelAppointment():
+                return self._booking.find(command)
+            case CreatePreauthorization() | TrackClaim():
+                return self._insurance.find(command)
             case _:
-                assert_never(command)
+                return self._treatment.find(command)
 
     def _append_note(self, command: AppendProcedureNote) -> Receipt:
-        procedure = self._connection.row(f"/procedurelogs/{_number(command.procedure_key)}")
+        procedure = self._connection.row(f"/procedurelogs/{number(command.procedure_key)}")
         if procedure.key("PatNum") != command.patient_key:
             raise Rejected("the procedure belongs to another patient; nothing was written")
         row = self._connection.write(
             "POST",
             "/procnotes",
             {
-                "PatNum": _number(command.patient_key),
-                "ProcNum": _number(command.procedure_key),
+                "PatNum": number(command.patient_key),
+                "ProcNum": number(command.procedure_key),
                 "Note": with_ref(command.text, command.ref),
                 "doAppendNote": "true",
                 "isSigned": "false",
             },
         )
-        return _receipt("procnotes", "ProcNoteNum", row, command)
+        return receipt("procnotes", "ProcNoteNum", row, command.patient_key)
 
     def _append_commlog(self, command: AppendCommlog) -> Receipt:
         row = self._connection.write(
             "POST",
             "/commlogs",
             {
-                "PatNum": _number(command.patient_key),
+                "PatNum": number(command.patient_key),
                 "Note": with_ref(command.text, command.ref),
                 "CommDateTime": self._wall(command.when),
                 "Mode_": "None",
@@ -116,7 +135,7 @@ class Writer:
                 "SentOrReceived": "Neither",
             },
         )
-        return _receipt("commlogs", "CommlogNum", row, command)
+        return receipt("commlogs", "CommlogNum", row, command.patient_key)
 
     def _upload(self, command: UploadDocument, version: Version) -> Receipt:
         if len(command.content) > MAX_DOCUMENT_BYTES:
@@ -127,32 +146,32 @@ class Writer:
         if teeth and not keeps_teeth:
             text = f"{text} (teeth {teeth})"
         body: dict[str, str | int] = {
-            "PatNum": _number(command.patient_key),
+            "PatNum": number(command.patient_key),
             "rawBase64": base64.b64encode(command.content).decode("ascii"),
             "extension": command.extension,
             "Description": _description(text, command.ref),
             "DateCreated": self._wall(command.created),
-            "DocCategory": _number(self._category(command.category)),
+            "DocCategory": number(self._category(command.category)),
             "ImgType": command.image_type,
         }
         if teeth and keeps_teeth:
             body["ToothNumbers"] = teeth
         row = self._connection.write("POST", "/documents/Upload", body)
-        return _receipt("documents", "DocNum", row, command)
+        return receipt("documents", "DocNum", row, command.patient_key)
 
     def _create_task(self, command: CreateTask) -> Receipt:
         row = self._connection.write(
             "POST",
             "/tasks",
             {
-                "TaskListNum": _number(self._task_list()),
-                "UserNum": _number(self._task_user()),
+                "TaskListNum": number(self._task_list()),
+                "UserNum": number(self._task_user()),
                 "ObjectType": "Patient",
-                "KeyNum": _number(command.patient_key),
+                "KeyNum": number(command.patient_key),
                 "Descript": with_ref(command.text, command.ref),
             },
         )
-        return _receipt("tasks", "TaskNum", row, command, patient_field="KeyNum")
+        return receipt("tasks", "TaskNum", row, command.patient_key, patient_field="KeyNum")
 
     def _close_task(self, command: CloseTask) -> Receipt:
         tasks = self._tasks(command)
@@ -161,7 +180,7 @@ class Writer:
         still_open = [row for row in tasks if row.text("TaskStatus") != "Done"]
         for task in still_open:
             key = task.own_key("TaskNum")
-            self._connection.write("PUT", f"/tasks/{_number(key)}", {"TaskStatus": "Done"})
+            self._connection.write("PUT", f"/tasks/{number(key)}", {"TaskStatus": "Done"})
         return Receipt("tasks", tasks[0].own_key("TaskNum"), already_there=not still_open)
 
     def _notes(self, command: AppendProcedureNote) -> list[Fields]:
@@ -249,12 +268,6 @@ class Writer:
         return self._office.to_wall(moment).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _number(key: str) -> int:
-    if not key.isascii() or not key.isdigit():
-        raise InvalidInput("an Open Dental key is a number")
-    return int(key)
-
-
 def _description(text: str, ref: str) -> str:
     """Fit a description and its token into the column; the token is never cut."""
     if carries(text, ref):
@@ -277,13 +290,3 @@ def _carrying(
 def _first(resource: str, key: str, rows: list[Fields]) -> Receipt | None:
     keys = sorted((row.own_key(key) for row in rows), key=int)
     return Receipt(resource, keys[0], already_there=True) if keys else None
-
-
-def _receipt(
-    resource: str, key: str, row: Fields, command: Command, patient_field: str = "PatNum"
-) -> Receipt:
-    if not row.key(key):
-        raise OutcomeUnknown(f"Open Dental's answer to a write of {resource} has no {key}")
-    if row.key(patient_field) not in ("", command.patient_key):
-        raise Rejected(f"Open Dental filed {resource} {row.key(key)} under another patient")
-    return Receipt(resource, row.key(key))

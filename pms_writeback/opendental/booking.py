@@ -1,0 +1,184 @@
+"""Commands about visits: booking, moving, confirming, cancelling.
+
+The API books twice into one room without a word, so the day is read before and after: a room that
+is taken is refused, and a visit that came to overlap is taken back onto the unscheduled list.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from node.errors import Conflict, NotFound, Rejected
+from pms_writeback.commands import (
+    BookAppointment,
+    CancelAppointment,
+    ConfirmAppointment,
+    MoveAppointment,
+    carries,
+    with_ref,
+)
+from pms_writeback.opendental.connection import Connection
+from pms_writeback.opendental.reading import MINUTES_A_CHARACTER
+from pms_writeback.opendental.rows import Fields
+from pms_writeback.opendental.wire import number, receipt
+from pms_writeback.pms import OfficeTime, Receipt
+
+Booking = BookAppointment | MoveAppointment | ConfirmAppointment | CancelAppointment
+_CONFIRMATIONS = 2  # the category of confirmation definitions
+_TAKES_ROOM = ("Scheduled", "Complete", "ASAP")
+
+
+class BookingWriter:
+    """Sends these commands to one office and finds what they left there."""
+
+    def __init__(self, connection: Connection, office: OfficeTime) -> None:
+        self._connection = connection
+        self._office = office
+
+    def execute(self, command: Booking) -> Receipt:
+        """Send one command once."""
+        match command:
+            case BookAppointment():
+                return self._book(command)
+            case MoveAppointment():
+                return self._move(command)
+            case ConfirmAppointment():
+                return self._confirm(command)
+            case CancelAppointment():
+                return self._cancel(command)
+            case _:
+                assert_never(command)
+
+    def find(self, command: Booking) -> Receipt | None:
+        """Search for the command's effect on the patient's visits."""
+        match command:
+            case BookAppointment():
+                rows = self._visits(command.patient_key)
+                found = [row for row in rows if carries(row.text("Note"), command.ref)]
+                keys = sorted((row.own_key("AptNum") for row in found), key=int)
+                return Receipt("appointments", keys[0], already_there=True) if keys else None
+            case MoveAppointment():
+                row = self._visit(command.patient_key, command.appointment_key)
+                is_there = row.moment("AptDateTime") == self._wall(command.starts_at)
+                return _receipt_if(is_there and row.key("Op") == command.operatory_key, row)
+            case ConfirmAppointment():
+                row = self._visit(command.patient_key, command.appointment_key)
+                return _receipt_if(row.text("confirmed") == command.confirmation, row)
+            case CancelAppointment():
+                row = self._visit(command.patient_key, command.appointment_key)
+                return _receipt_if(row.text("AptStatus") in ("UnschedList", "Broken"), row)
+            case _:
+                assert_never(command)
+
+    def _book(self, command: BookAppointment) -> Receipt:
+        begin = self._wall(command.starts_at)
+        length = timedelta(minutes=command.minutes)
+        self._refuse_taken(begin, length, command.operatory_key, "")
+        row = self._connection.write(
+            "POST",
+            "/appointments",
+            {
+                "PatNum": number(command.patient_key),
+                "AptDateTime": _text(begin),
+                "Op": number(command.operatory_key),
+                "ProvNum": number(command.provider_key),
+                "Pattern": "X" * (command.minutes // MINUTES_A_CHARACTER),
+                "Note": with_ref(command.text, command.ref),
+            },
+        )
+        made = receipt("appointments", "AptNum", row, command.patient_key)
+        if self._taken(begin, length, command.operatory_key, made.key):
+            self._to_unscheduled_list(made.key)
+            raise Rejected("the room was taken at the same moment; our visit was taken back")
+        return made
+
+    def _move(self, command: MoveAppointment) -> Receipt:
+        row = self._visit(command.patient_key, command.appointment_key)
+        if row.text("AptStatus") != "Scheduled":
+            raise Conflict("the visit is no longer scheduled")
+        old = row.moment("AptDateTime")
+        if old != self._wall(command.expected_start):
+            raise Conflict("the visit was moved in the practice system meanwhile")
+        begin, length = self._wall(command.starts_at), _length(row)
+        self._refuse_taken(begin, length, command.operatory_key, command.appointment_key)
+        path = f"/appointments/{number(command.appointment_key)}"
+        new: dict[str, str | int] = {
+            "AptDateTime": _text(begin),
+            "Op": number(command.operatory_key),
+        }
+        self._connection.write("PUT", path, new)
+        if self._taken(begin, length, command.operatory_key, command.appointment_key):
+            back: dict[str, str | int] = {"AptDateTime": _text(old), "Op": number(row.key("Op"))}
+            self._connection.write("PUT", path, back)
+            raise Rejected("the room was taken at the same moment; the visit is where it was")
+        return Receipt("appointments", command.appointment_key)
+
+    def _confirm(self, command: ConfirmAppointment) -> Receipt:
+        self._visit(command.patient_key, command.appointment_key)
+        definition = self._confirmation(command.confirmation)
+        path = f"/appointments/{number(command.appointment_key)}/Confirm"
+        self._connection.write("PUT", path, {"defNum": number(definition)})
+        return Receipt("appointments", command.appointment_key)
+
+    def _cancel(self, command: CancelAppointment) -> Receipt:
+        row = self._visit(command.patient_key, command.appointment_key)
+        if row.text("AptStatus") != "Scheduled":
+            raise Conflict("only a scheduled visit can be cancelled")
+        self._to_unscheduled_list(command.appointment_key)
+        return Receipt("appointments", command.appointment_key)
+
+    def _to_unscheduled_list(self, key: str) -> None:
+        path = f"/appointments/{number(key)}/Break"
+        self._connection.write("PUT", path, {"sendToUnscheduledList": "true"})
+
+    def _refuse_taken(self, begin: datetime, length: timedelta, room: str, own: str) -> None:
+        if self._taken(begin, length, room, own):
+            raise Conflict("the room is taken at that time; nothing was written")
+
+    def _taken(self, begin: datetime, length: timedelta, room: str, own: str) -> bool:
+        """Tell whether another visit of that room overlaps; all in the office's wall clock."""
+        query = {
+            "dateStart": begin.date().isoformat(),
+            "dateEnd": (begin + length).date().isoformat(),
+        }
+        for row in self._connection.rows("/appointments", query):
+            start = row.moment("AptDateTime")
+            is_other = row.key("AptNum") != own and row.key("Op") == room
+            if start is None or not is_other or row.text("AptStatus") not in _TAKES_ROOM:
+                continue
+            if start < begin + length and begin < start + _length(row):
+                return True
+        return False
+
+    def _visits(self, patient_key: str) -> list[Fields]:
+        rows = self._connection.rows("/appointments", {"PatNum": patient_key})
+        return [row for row in rows if row.key("PatNum") == patient_key]
+
+    def _visit(self, patient_key: str, key: str) -> Fields:
+        row = self._connection.row(f"/appointments/{number(key)}")
+        if row.key("PatNum") != patient_key:
+            raise NotFound("the visit is not this patient's; nothing was written")
+        return row
+
+    def _confirmation(self, name: str) -> str:
+        rows = self._connection.rows("/definitions", {"Category": str(_CONFIRMATIONS)})
+        for row in rows:
+            if row.number("Category") == _CONFIRMATIONS and row.text("ItemName") == name:
+                return row.own_key("DefNum")
+        raise Rejected(f"the office has no confirmation status {name[:60]!r}")
+
+    def _wall(self, moment: datetime) -> datetime:
+        return self._office.to_wall(moment).replace(second=0, microsecond=0)
+
+
+def _length(row: Fields) -> timedelta:
+    return timedelta(minutes=max(1, len(row.text("Pattern"))) * MINUTES_A_CHARACTER)
+
+
+def _text(wall: datetime) -> str:
+    return wall.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _receipt_if(is_there: bool, row: Fields) -> Receipt | None:
+    return Receipt("appointments", row.own_key("AptNum"), already_there=True) if is_there else None

@@ -1,0 +1,131 @@
+"""Commands about insurance: pre-authorisations and the tracking of claims.
+
+Open Dental transmits nothing by its API: a pre-authorisation is made unsent, its token in the
+claim note.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from node.errors import NotFound, Rejected
+from pms_writeback.commands import CreatePreauthorization, TrackClaim, carries, with_ref
+from pms_writeback.opendental.connection import Connection
+from pms_writeback.opendental.rows import Fields
+from pms_writeback.opendental.wire import number, receipt
+from pms_writeback.pms import OutcomeUnknown, Receipt
+
+Insurance = CreatePreauthorization | TrackClaim
+_TRACKING = 31  # the category of claim tracking definitions
+
+
+class InsuranceWriter:
+    """Sends these commands to one office and finds what they left there."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def execute(self, command: Insurance) -> Receipt:
+        """Send one command once."""
+        match command:
+            case CreatePreauthorization():
+                return self._preauthorize(command)
+            case TrackClaim():
+                return self._track(command)
+            case _:
+                assert_never(command)
+
+    def find(self, command: Insurance) -> Receipt | None:
+        """Search for what an earlier attempt left."""
+        match command:
+            case CreatePreauthorization():
+                return self._find_preauthorization(command)
+            case TrackClaim():
+                rows = self._trackings(command)
+                keys = sorted(row.own_key("ClaimTrackingNum") for row in rows)
+                found = Receipt("claimtrackings", keys[0], already_there=True) if keys else None
+                return found
+            case _:
+                assert_never(command)
+
+    def _preauthorize(self, command: CreatePreauthorization) -> Receipt:
+        """Make the claim, then write its note; cut between the two, the search goes on there."""
+        body: dict[str, str | int | list[int]] = {
+            "PatNum": number(command.patient_key),
+            "procNums": [number(key) for key in command.procedure_keys],
+            "ClaimType": "PreAuth",
+            "PatRelat": "Self",
+        }
+        if command.subscription_key:
+            body["InsSubNum"] = number(command.subscription_key)
+        row = self._connection.write("POST", "/claims", body)
+        made = receipt("claims", "ClaimNum", row, command.patient_key)
+        self._write_note(made.key, command)
+        return made
+
+    def _write_note(self, claim: str, command: CreatePreauthorization) -> None:
+        note = with_ref(command.text, command.ref)
+        try:
+            self._connection.write("PUT", f"/claims/{number(claim)}", {"ClaimNote": note})
+        except (Rejected, NotFound) as error:
+            raise OutcomeUnknown(f"the claim was made without its note: {error}") from error
+
+    def _find_preauthorization(self, command: CreatePreauthorization) -> Receipt | None:
+        """Find our claim by its token, or the unsent one of the very same procedures."""
+        claims = [
+            row
+            for row in self._connection.rows("/claims", {"PatNum": command.patient_key})
+            if row.key("PatNum") == command.patient_key and row.text("ClaimType") == "PreAuth"
+        ]
+        for row in claims:
+            if carries(row.text("ClaimNote"), command.ref):
+                return Receipt("claims", row.own_key("ClaimNum"), already_there=True)
+        for row in claims:
+            if row.text("ClaimNote") == "" and self._is_of(row, command):
+                self._write_note(row.own_key("ClaimNum"), command)
+                return Receipt("claims", row.own_key("ClaimNum"), already_there=True)
+        return None
+
+    def _is_of(self, claim: Fields, command: CreatePreauthorization) -> bool:
+        if claim.text("ClaimStatus") != "U":
+            return False
+        key = claim.own_key("ClaimNum")
+        lines = self._connection.rows("/claimprocs", {"ClaimNum": key})
+        procedures = {row.key("ProcNum") for row in lines if row.key("ClaimNum") == key}
+        return procedures == set(command.procedure_keys)
+
+    def _track(self, command: TrackClaim) -> Receipt:
+        self._check_claim(command)
+        row = self._connection.write(
+            "POST",
+            "/claimtrackings",
+            {
+                "ClaimNum": number(command.claim_key),
+                "Note": with_ref(command.text, command.ref),
+                "TrackingDefNum": number(self._status(command.status)),
+            },
+        )
+        return receipt("claimtrackings", "ClaimTrackingNum", row, command.patient_key)
+
+    def _check_claim(self, command: TrackClaim) -> None:
+        rows = self._connection.rows("/claims", {"PatNum": command.patient_key})
+        mine = {row.key("ClaimNum") for row in rows if row.key("PatNum") == command.patient_key}
+        if command.claim_key not in mine:
+            raise NotFound("the claim is not this patient's; nothing was written")
+
+    def _trackings(self, command: TrackClaim) -> list[Fields]:
+        rows = self._connection.rows("/claimtrackings", {"ClaimNum": command.claim_key})
+        return [
+            row
+            for row in rows
+            if row.key("ClaimNum") == command.claim_key and carries(row.text("Note"), command.ref)
+        ]
+
+    def _status(self, name: str) -> str:
+        for row in self._connection.rows("/definitions", {"Category": str(_TRACKING)}):
+            if row.number("Category") == _TRACKING and row.text("ItemName") == name:
+                return row.own_key("DefNum")
+        raise Rejected(
+            f"the office has no claim tracking status {name[:60]!r}: add it in Open Dental under"
+            " Setup > Definitions > Claim Custom Tracking"
+        )

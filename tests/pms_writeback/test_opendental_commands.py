@@ -1,0 +1,360 @@
+"""Every command against the sandbox: it lands once, is found again, and never in a wrong place."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from typing import get_args
+
+import pytest
+
+from node.errors import Conflict, InvalidInput, NotFound, Rejected, Unsupported
+from pms_writeback.commands import (
+    AdvanceLabCase,
+    AppendCommlog,
+    AppendProcedureNote,
+    BookAppointment,
+    CancelAppointment,
+    ChangeRecall,
+    CloseTask,
+    Command,
+    ConfirmAppointment,
+    CreateLabCase,
+    CreatePreauthorization,
+    CreateReferral,
+    CreateTask,
+    MarkToothMissing,
+    MoveAppointment,
+    PlanProcedure,
+    SetPatientField,
+    TrackClaim,
+    UploadDocument,
+)
+from pms_writeback.opendental import OpenDental, OpenDentalSettings
+from pms_writeback.payload import command_from_json, command_to_json
+from pms_writeback.pms import OutcomeUnknown, Support
+from pms_writeback.sandbox.server import running
+
+NOON = datetime(2026, 6, 10, 17, 0, tzinfo=UTC)  # 13:00 in New York
+REF = "ref:BW-0123456789"
+FREE = NOON + timedelta(days=90)
+
+
+@pytest.fixture
+def office(tmp_path):
+    with running(tmp_path / "pms.sqlite", clock=lambda: NOON) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def pms(office):
+    pms = OpenDental(
+        OpenDentalSettings(
+            base_url=office.url,
+            developer_key=office.developer_key,
+            customer_key=office.customer_key,
+            time_zone="America/New_York",
+            task_list="AI Imaging Review",
+            task_user="bitewing",
+            update_check_s=3600.0,
+        ),
+        lambda: NOON,
+    )
+    yield pms
+    pms.close()
+
+
+def insured(office):
+    """Give a patient with an insurance and a planned crown of theirs."""
+    patient = int(office.rows("patplans")[0]["PatNum"])
+    codes = {row["ProcCode"]: row["CodeNum"] for row in office.rows("procedurecodes")}
+    procedure = office.add(
+        "procedurelogs", PatNum=patient, ProcStatus="TP", CodeNum=codes["D2740"], ToothNum="30",
+        ProvNum=1, ProcDate="2026-06-10", ProcFee="1450.00",
+    )  # fmt: skip
+    return str(patient), str(procedure["ProcNum"])
+
+
+def scheduled(office):
+    return next(row for row in office.rows("appointments") if row["AptStatus"] == "Scheduled")
+
+
+def lab_case(office, patient):
+    return str(office.add("labcases", PatNum=int(patient), LaboratoryNum=1)["LabCaseNum"])
+
+
+def claim(office, patient):
+    return str(office.add("claims", PatNum=int(patient), ClaimType="PreAuth")["ClaimNum"])
+
+
+def plan(office):
+    return PlanProcedure("1", "D2392", "30", "MO", date(2026, 6, 10), "1", REF, "two surfaces")
+
+
+def missing(office):
+    return MarkToothMissing("1", "16", REF)
+
+
+def refer(office):
+    return CreateReferral("1", "1", date(2026, 6, 10), "tooth 30, apical lucency", REF)
+
+
+def preauthorize(office):
+    patient, procedure = insured(office)
+    return CreatePreauthorization(patient, (procedure,), "", "cusp fractured", REF)
+
+
+def track(office):
+    patient, _ = insured(office)
+    key = claim(office, patient)
+    return TrackClaim(patient, key, "Pre-authorisation sent", "sent", REF)
+
+
+def open_case(office):
+    visit = scheduled(office)
+    due = NOON + timedelta(days=14)
+    return CreateLabCase(
+        str(visit["PatNum"]), "1", "1", str(visit["AptNum"]), due, "zirconia A2", REF
+    )
+
+
+def advance(office):
+    return AdvanceLabCase("1", lab_case(office, "1"), "sent", NOON, REF)
+
+
+def recall(office):
+    row = office.rows("recalls")[0]
+    return ChangeRecall(
+        str(row["PatNum"]), str(row["RecallNum"]), str(row["RecallInterval"]), "3m", "perio", REF
+    )
+
+
+def fill_field(office):
+    return SetPatientField("1", "AI imaging status", "waiting", REF)
+
+
+def book(office):
+    return BookAppointment("1", FREE, 60, "2", "1", "seat crown", REF)
+
+
+def move(office):
+    visit = scheduled(office)
+    start = datetime.fromisoformat(str(visit["AptDateTime"])) + timedelta(hours=4)
+    return MoveAppointment(
+        str(visit["PatNum"]), str(visit["AptNum"]), start.replace(tzinfo=UTC), FREE, "2", REF
+    )
+
+
+def confirm(office):
+    visit = scheduled(office)
+    return ConfirmAppointment(
+        str(visit["PatNum"]), str(visit["AptNum"]), "Appointment Confirmed", REF
+    )
+
+
+def cancel(office):
+    visit = scheduled(office)
+    return CancelAppointment(str(visit["PatNum"]), str(visit["AptNum"]), REF)
+
+
+NEW = (plan, missing, refer, preauthorize, track, open_case, advance, recall, fill_field, book)
+NEW += (move, confirm, cancel)
+
+
+def ids(make):
+    return make.__name__
+
+
+@pytest.mark.parametrize("make", NEW, ids=ids)
+def test_a_command_lands_and_is_found_again(make, office, pms):
+    command = make(office)
+    assert pms.capabilities().of(type(command)).support is Support.SUPPORTED
+    assert pms.find(command) is None
+    made = pms.execute(command)
+    found = pms.find(command)
+    assert found is not None
+    assert (found.resource, found.key, found.already_there) == (made.resource, made.key, True)
+
+
+@pytest.mark.parametrize("make", NEW, ids=ids)
+def test_a_write_whose_answer_is_lost_is_found_and_not_repeated(make, office, pms):
+    command = make(office)
+    pms.capabilities()
+    office.fault("commit_then_drop", methods=("POST", "PUT"))
+    with pytest.raises(OutcomeUnknown):
+        pms.execute(command)
+    assert pms.find(command) is not None
+
+
+@pytest.mark.parametrize("make", NEW, ids=ids)
+def test_a_write_that_never_arrived_is_not_found(make, office, pms):
+    command = make(office)
+    pms.capabilities()
+    office.fault("drop_before_commit", methods=("POST", "PUT"))
+    with pytest.raises(OutcomeUnknown):
+        pms.execute(command)
+    assert pms.find(command) is None
+    pms.execute(command)
+    assert pms.find(command) is not None
+
+
+def test_what_somebody_planned_already_is_not_planned_twice(office, pms):
+    command = plan(office)
+    pms.execute(command)
+    other = PlanProcedure("1", "D2392", "30", "OM", date(2026, 7, 1), "1", "ref:BW-another")
+    found = pms.find(other)
+    assert found is not None
+    assert found.already_there
+    elsewhere = PlanProcedure("1", "D2392", "31", "MO", date(2026, 7, 1), "1", "ref:BW-another")
+    assert pms.find(elsewhere) is None
+
+
+def test_a_hidden_provider_charts_nothing(office, pms):
+    office.change("providers", 2, IsHidden="true")
+    with pytest.raises(Rejected, match="hidden"):
+        pms.execute(PlanProcedure("1", "D2740", "30", "", date(2026, 6, 10), "2", REF))
+    with pytest.raises(Rejected, match="no such provider"):
+        pms.execute(PlanProcedure("1", "D2740", "30", "", date(2026, 6, 10), "99", REF))
+    assert not [row for row in office.rows("procedurelogs") if row["ToothNum"] == "30"
+                and row["PatNum"] == 1 and row["ProcStatus"] == "TP"]  # fmt: skip
+
+
+def test_a_room_that_is_taken_is_not_booked_twice(office, pms):
+    pms.execute(book(office))
+    again = BookAppointment(
+        "2", FREE + timedelta(minutes=30), 30, "2", "1", "check", "ref:BW-second"
+    )
+    with pytest.raises(Conflict, match="taken"):
+        pms.execute(again)
+    after = BookAppointment("2", FREE + timedelta(hours=1), 30, "2", "1", "check", "ref:BW-third")
+    assert pms.execute(after).key
+
+
+def test_a_booking_that_came_to_overlap_is_taken_back(office, pms, monkeypatch):
+    """Somebody books the same room between our look and our write."""
+    command = book(office)
+    write = pms._connection.write
+
+    def racing(method, path, body):
+        if method == "POST" and path == "/appointments":
+            office.add(
+                "appointments", PatNum=3, AptStatus="Scheduled", Op=2, ProvNum=1,
+                Pattern="XXXXXXXXXXXX", AptDateTime=str(body["AptDateTime"]),
+            )  # fmt: skip
+        return write(method, path, body)
+
+    monkeypatch.setattr(pms._connection, "write", racing)
+    with pytest.raises(Rejected, match="taken back"):
+        pms.execute(command)
+    ours = [row for row in office.rows("appointments") if REF in str(row["Note"])]
+    assert [row["AptStatus"] for row in ours] == ["UnschedList"]
+
+
+def test_a_visit_that_was_moved_meanwhile_stays_where_it_is(office, pms):
+    command = move(office)
+    office.change("appointments", int(command.appointment_key), AptDateTime="2026-06-20 09:00:00")
+    with pytest.raises(Conflict, match="meanwhile"):
+        pms.execute(command)
+    row = next(
+        r for r in office.rows("appointments") if str(r["AptNum"]) == command.appointment_key
+    )
+    assert row["AptDateTime"] == "2026-06-20 09:00:00"
+
+
+def test_a_recall_that_was_changed_meanwhile_is_left_alone(office, pms):
+    command = recall(office)
+    office.change("recalls", int(command.recall_key), RecallInterval="4m")
+    with pytest.raises(Conflict, match="meanwhile"):
+        pms.execute(command)
+
+
+def test_a_lab_case_keeps_the_time_it_has(office, pms):
+    command = advance(office)
+    office.change("labcases", int(command.lab_case_key), DateTimeSent="2026-06-01 08:00:00")
+    with pytest.raises(Conflict, match="another time"):
+        pms.execute(command)
+
+
+@pytest.mark.parametrize("make", [advance, recall, move, confirm, cancel, track], ids=ids)
+def test_another_patients_record_is_never_touched(make, office, pms):
+    command = make(office)
+    stranger = type(command)(**{**fields_of(command), "patient_key": "40"})
+    with pytest.raises(NotFound):
+        pms.execute(stranger)
+
+
+def fields_of(command):
+    return {name: getattr(command, name) for name in type(command).__dataclass_fields__}
+
+
+def test_a_preauthorisation_cut_before_its_note_is_finished_not_repeated(office, pms):
+    command = preauthorize(office)
+    pms.capabilities()
+    office.fault("status", status=500, methods=("PUT",), path="/claims")
+    with pytest.raises(OutcomeUnknown):
+        pms.execute(command)
+    found = pms.find(command)
+    assert found is not None
+    (row,) = [r for r in office.rows("claims") if str(r["ClaimNum"]) == found.key]
+    assert REF in str(row["ClaimNote"])
+    assert len(office.rows("claims")) == 1
+
+
+def test_an_old_office_refuses_with_the_version_it_needs(tmp_path):
+    with running(tmp_path / "old.sqlite", clock=lambda: NOON, od_version="22.1") as office:
+        pms = OpenDental(
+            OpenDentalSettings(
+                base_url=office.url,
+                developer_key=office.developer_key,
+                customer_key=office.customer_key,
+                time_zone="America/New_York",
+            ),
+            lambda: NOON,
+        )
+        with pytest.raises(Unsupported, match=r"24\.2\.28"):
+            pms.execute(advance(office))
+        pms.close()
+
+
+class _NoStore:
+    def put(self, *_arguments):
+        raise AssertionError("no document is expected")
+
+    open = put
+
+
+def test_every_kind_of_command_survives_its_row(office):
+    made = [make(office) for make in NEW]
+    made += [
+        AppendProcedureNote("1", "2", "text", REF),
+        AppendCommlog("1", "text", NOON, REF),
+        CreateTask("1", "text", REF),
+        CloseTask("1", REF),
+    ]
+    for command in made:
+        row = json.loads(json.dumps(command_to_json(command, _NoStore(), "main", "key")))
+        assert command_from_json(type(command).__name__, row, _NoStore()) == command
+    assert {type(command) for command in made} | {UploadDocument} == set(get_args(Command))
+    with pytest.raises(InvalidInput):
+        command_from_json("BookAppointment", {"patient_key": "1"}, _NoStore())
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda: PlanProcedure("1", "2740", "30", "", date(2026, 6, 10), "1", REF),
+        lambda: PlanProcedure("1", "D2740", "33", "", date(2026, 6, 10), "1", REF),
+        lambda: PlanProcedure("1", "D2740", "30", "XY", date(2026, 6, 10), "1", REF),
+        lambda: MarkToothMissing("1", "", REF),
+        lambda: CreatePreauthorization("1", (), "", "text", REF),
+        lambda: CreatePreauthorization("1", ("2",), "", "x" * 390, REF),
+        lambda: ChangeRecall("1", "2", "6m", "soon", "text", REF),
+        lambda: BookAppointment("1", FREE, 7, "2", "1", "", REF),
+        lambda: BookAppointment("1", FREE.replace(tzinfo=None), 30, "2", "1", "", REF),
+        lambda: CancelAppointment("1", "", REF),
+        lambda: CancelAppointment("1", "2", "no token"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_when_it_is_made(bad):
+    with pytest.raises(InvalidInput):
+        bad()
