@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -335,6 +336,8 @@ async def _answered(work: Callable[[], object]) -> Response:
         return JSONResponse(await work())  # type: ignore[misc]
     except BitewingError as error:
         return _refused(error)
+    except ClientDisconnect:  # nobody is there to read the answer
+        return Response(status_code=400)
     except Exception as error:  # noqa: BLE001 - the HTTP edge
         log.error("bridge listener failed (%s at %s)", type(error).__name__, place_of(error))
         return JSONResponse({"message": "internal error"}, 500)

@@ -133,7 +133,10 @@ class SandboxOffice:
                 db.execute("ROLLBACK")
 
     def set(self, name: str, value: str) -> None:
-        """Change a setting: ``version``, ``posting_s``, ``pause_after_commit_s``, ``refuse``."""
+        """Change a setting: ``version``, ``posting_s``, or a fault.
+
+        The faults: ``pause_after_commit_s``, ``lose_answers`` (how many), ``refuse`` (a sentence).
+        """
         with self.writing() as db:
             db.execute("INSERT OR REPLACE INTO x_sandbox_setting VALUES (?, ?)", (name, value))
 
@@ -227,7 +230,7 @@ class SandboxDriver:
                     key = _insert(db, fields, content)
         except sqlite3.Error as error:
             raise self._reader.explain(error) from None
-        self._pause()
+        self._trouble_after_commit()
         if posting_s:
             return self._wait_for(command)
         return Receipt(f"sandbox_{kind}", str(key))
@@ -304,7 +307,7 @@ class SandboxDriver:
                 )
         except sqlite3.Error as error:
             raise self._reader.explain(error) from None
-        self._pause()
+        self._trouble_after_commit()
         return Receipt("sandbox_task", str(mine[0][0]), already_there=bool(mine[0][2]))
 
     def _check_patient(self, db: sqlite3.Connection, command: Command) -> None:
@@ -339,8 +342,13 @@ class SandboxDriver:
             time.sleep(0.05)
         raise OutcomeUnknown(f"{self._layout.product} took the write and does not show it yet")
 
-    def _pause(self) -> None:
+    def _trouble_after_commit(self) -> None:
+        """Stand still, or lose the answer, as this practice was told to."""
         time.sleep(self._number("pause_after_commit_s"))
+        left = int(self._number("lose_answers"))
+        if left:
+            self._office.set("lose_answers", str(left - 1))
+            raise OutcomeUnknown("the answer to a write was lost (told to)")
 
     def _setting(self, name: str) -> str:
         statement = f"SELECT value FROM x_sandbox_setting WHERE name = '{name}'"  # noqa: S608
