@@ -225,7 +225,7 @@ class Storm:
         self.bridge.start()
 
     def add_patients(self, keys: list[str]) -> dict[str, str]:
-        """Add patients of ours for the practice\'s keys; gives their ids."""
+        """Add patients of ours for the practice's keys; gives their ids."""
         owners = {}
         with begin(self.world.db, ACTOR, "test.patients") as tx:
             for key in keys:
@@ -295,7 +295,7 @@ class Storm:
         raise AssertionError("the storm did not end")
 
     def heads(self) -> list[sa.Row[tuple[object, ...]]]:
-        """Give each patient\'s first command that is not done."""
+        """Give each patient's first command that is not done."""
         with read(self.world.db) as conn:
             rows = conn.execute(
                 sa.select(
@@ -310,10 +310,11 @@ class Storm:
         return list({row.patient_id: row for row in reversed(rows)}.values())
 
     def _count(self, begun: float, order: list[str], refs: list[str], asked: int) -> Report:
-        ours = set(refs)
-        landed = [
+        written = (
             (each.patient_id, each.text.rsplit(" ", 1)[-1]) for each in self.world.office.entries()
-        ]
+        )
+        ours = set(refs)
+        landed = [(owner, ref) for owner, ref in written if ref in ours]
         times = Counter(ref for _, ref in landed)
         out_of_order = 0
         for key in set(order):
