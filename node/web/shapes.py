@@ -263,8 +263,24 @@ class ToothShape(_Shape):
     probability: float
 
 
+class Flaw(_Shape):
+    """What is wrong with an image; `hint` says what a retake would change, empty when none is due.
+
+    ``kind`` is one of :class:`node.domain.findings.QualityKind` or ``orientation``.
+    """
+
+    kind: str
+    words: str
+    hint: str
+    is_disqualifying: bool
+    teeth: tuple[str, ...] = ()
+
+
 class Image(_Shape):
-    """One image of the study. `grey` is None when nothing can be drawn; see `failure`."""
+    """One image of the study. `grey` is None when nothing can be drawn; see `failure`.
+
+    `side` is R, L or empty; `region` the part of the mouth in words, or empty.
+    """
 
     id: str
     number: int | None
@@ -278,6 +294,9 @@ class Image(_Shape):
     spacing: SpacingShape
     grey: Grey | None
     teeth: tuple[ToothShape, ...]
+    side: str
+    region: str
+    flaws: tuple[Flaw, ...]
     is_seen: bool  # by me
     is_seen_bare: bool  # by me
     duplicates: int

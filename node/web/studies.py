@@ -25,6 +25,7 @@ from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.completeness import completeness
 from node.web.facts import Facts, Row, patient_header, read_facts
+from node.web.flaws import flaws
 from node.web.images import Pictures
 from node.web.marks import finding_shapes, read_reviews, signed_shapes, universal
 from node.web.readings import reading_json
@@ -159,6 +160,9 @@ def _image(
         ),
         grey=grey,
         teeth=teeth,
+        side=run.side if run is not None else "",
+        region=run.region if run is not None else "",
+        flaws=flaws(run.quality, run.orientation) if run is not None else (),
         is_seen=image.id in facts.seen,
         is_seen_bare=image.id in facts.seen_bare,
         duplicates=duplicates,
