@@ -233,18 +233,41 @@ def _films(task: str, data: Path, part: str) -> tuple[Film, ...]:
     return chosen
 
 
+#: Thresholds that belong to the reading itself; the others decide what is suggested.
+_OF_READING = ("tooth", "point", "level_mm")
+
+
 def _intraoral(loaded: weights.Loaded, data: Path, part: str) -> tuple[list[Report], list[Path]]:
+    """Read every film as the product does, thresholds off, and score it by the frozen ones."""
     from models.intraoral import IntraoralModel
-    from training import intraoral_report
+    from training import readings, readings_report
 
     model = IntraoralModel.from_state(*loaded)
+    points: dict[FindingKind, Mapping[str, float]] = {
+        kind: {"review": point.review, "high_specificity": point.high_specificity}
+        for kind, point in loaded.settings.operating_points.items()
+    }
+    points.setdefault(FindingKind.CARIES, {"review": model.thresholds["caries"]})
+    loose = replace(
+        model,
+        thresholds={
+            name: value if name in _OF_READING else 0.0 for name, value in model.thresholds.items()
+        },
+        settings=weights.Settings(calibration=loaded.settings.calibration),
+    )
     parts = ("train", "tune", "test") if part == "all" else (part,)
     films = [film for name in parts for film in layouts.read_part(data, name)]
     reports = []
     for origin in ("real", "synthetic"):
         own = [film for film in films if film.origin == origin]
-        if own:
-            reports.append(replace(intraoral_report.report(model, own), origin=origin))
+        scored = [
+            readings.score(
+                film, loose.analyse(film.read() / np.float32(255), film.view, film.spacing)
+            )
+            for film in own
+        ]
+        if scored:
+            reports.append(readings_report.compose(scored, points, model.thresholds["level_mm"]))
     return reports, [film.path for film in films]
 
 
