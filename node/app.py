@@ -24,6 +24,7 @@ from node.analysis.completion import (
     reread_stale_studies,
 )
 from node.analysis.inference import InferenceProcess
+from node.analysis.shadow import ShadowReader, shadow_sections
 from node.analysis.workflows import Analyser
 from node.config import Config, PeerSection
 from node.db.migrate import migrate
@@ -67,6 +68,7 @@ _FLAG_EVERY_S = 3.0
 _HEAL_EVERY_S = 60.0
 _DAY_S = 86_400.0
 _FORGOTTEN_S = 600.0
+_SHADOW_EVERY_S = 2.0
 _REMATCH_DAYS = 14
 
 
@@ -134,7 +136,9 @@ class Node:
         store = FolderStore(config.node.data_dir / "images", config.dicom.min_free_mb)
         key = read_engine_key(config.node.data_dir / "engine.key")
         engine = DurableEngine(config.database_url, key, self.executor_id, config.node.location_id)
-        inference = InferenceProcess(config.analysis)
+        inference = InferenceProcess(
+            config.analysis, self._runtime_dir, log_level=config.node.log_level
+        )
         pms = open_pms(config)
         actor = Actor("analysis", config.node.location_id)
         Analyser(
@@ -159,6 +163,7 @@ class Node:
         status = Status(db, config)
         if Part.ANALYSIS in self.parts:
             self._start_analysis(db, engine, actor, inference, status)
+            self._start_shadows(db, store, actor)
         if Part.WORKFLOWS in self.parts:
             self._start_workflows(db, engine, store, pms, status)
         if Part.DICOM in self.parts:
@@ -202,6 +207,28 @@ class Node:
         status.threads["study clock"] = self._every(_TICK_S, "study-clock", tick)
         self._every(_HEAL_EVERY_S, "image-sweep", heal)
         threading.Thread(target=_guarded("inference-start", warm), daemon=True).start()
+
+    def _start_shadows(self, db: sa.Engine, store: FolderStore, actor: Actor) -> None:
+        """Let networks in trial read silently what is stored, in a process of their own."""
+        config = self.config
+        shadows = shadow_sections(config.analysis)
+        if not shadows:
+            return
+        process = InferenceProcess(
+            config.analysis, self._runtime_dir, shadows, config.node.log_level
+        )
+        reader = ShadowReader(db, actor, process, shadows, store.path)
+
+        def look() -> None:
+            reader.read_waiting(self._stopping.is_set)
+
+        self._every(_SHADOW_EVERY_S, "shadows", look)
+        self._closers.append(process.close)  # before the thread is waited for
+
+    @property
+    def _runtime_dir(self) -> Path:
+        """Where networks exported for a faster runtime are kept."""
+        return self.config.node.data_dir / "runtime"
 
     def _start_workflows(
         self,

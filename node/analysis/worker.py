@@ -157,7 +157,8 @@ def _load(options: Json) -> _Served:
     shadows = [_choice(item) for item in _items(options["shadows"])]
     if shadows and hasattr(os, "nice"):
         os.nice(19)
-    if not any(choice.role is Role.LIVE for choice in choices(chosen, root, disabled)):
+    is_live = any(choice.role is Role.LIVE for choice in choices(chosen, root, disabled))
+    if not is_live and not shadows:  # PyTorch is not needed for nothing
         return _Served([Pipeline()], 1)
     from models import runtime
 

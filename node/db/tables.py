@@ -384,6 +384,28 @@ analysis_run = sa.Table(
     sa.UniqueConstraint("instance_id", "pipeline"),
 )
 
+#: What a network in trial said of an image; never shown, never sent (node.analysis.shadow).
+shadow_run = sa.Table(
+    "shadow_run",
+    metadata,
+    _id(),
+    _location(),
+    _ref("instance_id", "instance"),
+    sa.Column("task", sa.String(32), nullable=False),
+    sa.Column("version", sa.String(32), nullable=False),
+    sa.Column("model_digest", sa.String(64), nullable=False),  # of the weights in trial
+    sa.Column("pipeline", sa.String(64), nullable=False),  # digest of all models that ran
+    sa.Column("view", sa.String(16), nullable=True),
+    sa.Column("findings", sa.JSON, nullable=True),  # null when it failed
+    sa.Column("teeth", sa.JSON, nullable=True),
+    sa.Column("sites", sa.JSON, nullable=True),
+    sa.Column("failure", sa.String(255), nullable=False, server_default=""),
+    sa.Column("duration_ms", sa.Integer, nullable=False),
+    _at("finished_at"),
+    sa.UniqueConstraint("instance_id", "model_digest"),
+    sa.Index("ix_shadow_run_task", "location_id", "task", "finished_at"),
+)
+
 tooth_mark = sa.Table(
     "tooth_mark",
     metadata,
