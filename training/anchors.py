@@ -165,6 +165,20 @@ ANCHORS: tuple[Anchor, ...] = (
     # bone
     Anchor("intraoral", rf"{_PERIAPICAL}bone_mae_mm", "0.353", "", "K210187, periapicals"),
     Anchor("intraoral", r".*bone_mae_mm", "0.307 (periapicals 0.353)", "", "K210187"),
+    Anchor(
+        "intraoral",
+        r".*bone_reported_of_3mm_or_more",
+        "0.987 (periapicals 0.889)",
+        "",
+        "K210187, sensitivity",
+    ),
+    Anchor(
+        "intraoral",
+        r".*bone_unreported_of_2mm_or_less",
+        "0.950 (periapicals 0.960)",
+        "",
+        "K210187, specificity",
+    ),
     Anchor("intraoral", r".*bone_icc", "0.80–0.91", "", "Chang 2020; 1,000 periapicals, 2025"),
     Anchor("intraoral", r".*prck_0\.25", "0.726", "", "193 periapicals"),
     Anchor("intraoral", r".*prck_0\.05", "0.401", "", "193 periapicals"),

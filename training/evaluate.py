@@ -260,12 +260,11 @@ def _intraoral(loaded: weights.Loaded, data: Path, part: str) -> tuple[list[Repo
     reports = []
     for origin in ("real", "synthetic"):
         own = [film for film in films if film.origin == origin]
-        scored = [
-            readings.score(
-                film, loose.analyse(film.read() / np.float32(255), film.view, film.spacing)
-            )
-            for film in own
-        ]
+        scored = []
+        for film in own:
+            pixels = film.read()
+            reading = loose.analyse(pixels / np.float32(255), film.view, film.spacing)
+            scored.append(readings.score(film, reading, pixels.shape))
         if scored:
             reports.append(readings_report.compose(scored, points, model.thresholds["level_mm"]))
     return reports, [film.path for film in films]

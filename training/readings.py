@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ NORMAL_MM = 2.0
 _PROXIMAL = (Surface.MESIAL, Surface.DISTAL)
 _SIDES = ("left", "right")
 _POINTS = ("cej", "crest", "apex")
+_NOWHERE: Point = (math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,15 @@ class _Thing:
     depth: CariesDepth | None
 
 
-def score(film: SyntheticFilm, reading: IntraoralReading) -> Scored:
-    """Compare `reading` with the truth of `film`."""
+def score(
+    film: SyntheticFilm, reading: IntraoralReading, size: tuple[int, ...] | None = None
+) -> Scored:
+    """Compare `reading` with the truth of `film`; points outside its `size` (rows, cols) are none.
+
+    Without a size every annotated point counts.
+    """
+    if size is not None:
+        film = replace(film, sites=tuple(_within(site, size) for site in film.sites))
     found = tuple(_found(reading))
     boxes = [tooth.box for tooth in film.teeth]
     pairs = [(i, p) for i, p in enumerate(match(found, boxes, iou=0.5)) if p is not None]
@@ -124,6 +132,12 @@ def score(film: SyntheticFilm, reading: IntraoralReading) -> Scored:
         wanted={kind: len(things) for kind, things in _things(film).items()},
         depths=tuple(depths),
     )
+
+
+def _within(site: SiteTruth, size: tuple[int, ...]) -> SiteTruth:
+    """Take an apex that lies beyond the film's edge as unknown."""
+    x, y = site.apex
+    return site if 0 <= x < size[1] and 0 <= y < size[0] else replace(site, apex=_NOWHERE)
 
 
 def _found(reading: IntraoralReading) -> list[Found]:

@@ -49,6 +49,8 @@ def test_one_real_film_is_said_to_be_one(tmp_path, capsys):
     assert card.section(text, "gap") == shown.strip()
     found = json.loads(out.read_text())
     assert (found["real_films"], found["by_film"]) == (1, False)
+    assert 0.2 < found["control"] < 0.8 < found["auroc"]["value"]
+    assert "1 of our own in their place" in shown
     assert 12 <= found["real_patches"] <= 16
 
 
