@@ -7,6 +7,7 @@ its own signed reviews to a training run by putting the export beside the other 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from node.errors import InvalidInput
@@ -81,7 +82,7 @@ def read_panoramics(folder: Path, task: str) -> tuple[Film, ...]:
             case "DENTEX":
                 films += dentex.read_dentex(path, diagnoses=diagnoses)
             case "COCO":
-                films += datasets.read_coco(path)
+                films += _fitting(datasets.read_coco(path), diagnoses)
             case "signed reviews" if diagnoses:
                 films += signed.read_panoramics(path)
             case _:
@@ -89,3 +90,15 @@ def read_panoramics(folder: Path, task: str) -> tuple[Film, ...]:
     if not films:
         raise InvalidInput(f"{folder} has no films for {task} ({describe(folder)})")
     return tuple(films)
+
+
+def _fitting(films: tuple[Film, ...], diagnoses: bool) -> list[Film]:
+    """Keep a set when its marks are of the kind a task needs: findings, or numbered teeth."""
+    has_numbers = any(mark.label.isdigit() for film in films for mark in film.marks)
+    has_findings = any(not mark.label.isdigit() for film in films for mark in film.marks)
+    if not (has_findings if diagnoses else has_numbers):
+        return []
+    return [
+        replace(film, marks=tuple(m for m in film.marks if m.label.isdigit() != diagnoses))
+        for film in films
+    ]

@@ -128,6 +128,10 @@ def test_an_export_beside_other_sets_is_read_with_them(tmp_path):
     films = layouts.read_panoramics(tmp_path, "panoramic_caries")
     assert {film.source for film in films} == {"d1", "boxes"}
     assert layouts.describe(tmp_path) == "COCO (boxes), signed reviews (ours)"
+    assert {mark.label for film in films for mark in film.marks} >= {"cavity", "caries"}
+    teeth = layouts.read_panoramics(tmp_path, "panoramic_teeth")
+    assert {film.source for film in teeth} == {"boxes"}
+    assert {mark.label for film in teeth for mark in film.marks} == {"46"}
 
 
 def test_films_that_lie_turned_are_not_learnt_from(tmp_path):
