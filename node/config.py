@@ -109,7 +109,7 @@ class WebSection(_Section):
 class PmsSection(_Section):
     """``[pms]``: the practice management system; ``kind = "none"`` switches it off."""
 
-    kind: Literal["none", "open_dental", "dentrix", "eaglesoft"] = "none"
+    kind: Literal["none", "open_dental", "dentrix", "eaglesoft", "curve"] = "none"
     base_url: str = ""
     developer_key: SecretStr = SecretStr("")
     customer_key: SecretStr = SecretStr("")
@@ -120,6 +120,8 @@ class PmsSection(_Section):
     task_list: str = "AI Imaging Review"
     task_user: str = "bitewing"
     min_interval_s: float = Field(0.0, ge=0)
+    subdomain: str = ""
+    partner_location: str = ""
     page_size: int = Field(100, ge=1, le=10_000)
     records_s: float = Field(300.0, ge=10)
     reconcile_hour: int = Field(2, ge=0, le=23)

@@ -39,6 +39,10 @@ ASK_A_PERSON = (
     "The practice system did not confirm this twice and shows no trace of it. "
     "Look in the chart, then retry."
 )
+CANNOT_SEARCH = (
+    "The practice system did not confirm this and cannot be searched for it. "
+    "Look in the chart, then retry."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,8 @@ class Delivery:
             found = self.pms.find(command)
             if found is not None:
                 return _Landed(found)
+            if row.sent_at and not self.pms.capabilities().of(type(command)).is_searchable:
+                return _Ended(CommandState.FAILED, CANNOT_SEARCH, row.sent_at)
             if (verdict := self._still_missing(row)) is not None:
                 return verdict
         except Exception as error:  # noqa: BLE001 - an edge: one bad command holds up no other

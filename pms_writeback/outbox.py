@@ -27,7 +27,7 @@ from pms_writeback.command_rows import (
     schedule_run,
     store_state,
 )
-from pms_writeback.delivery import Delivery, Patience
+from pms_writeback.delivery import CANNOT_SEARCH, Delivery, Patience
 from pms_writeback.payload import DocumentStore, command_to_json
 from pms_writeback.pms import CloseTask, Command, Pms
 
@@ -132,9 +132,17 @@ def retry(db: sa.Engine, engine: DurableEngine, actor: Actor, command_id: str) -
             raise NotFound("no such command")
         if row.state not in (CommandState.FAILED, CommandState.HELD):
             raise Conflict(f"this command is {row.state.value}; there is nothing to retry")
-        store_state(tx, row, row.waiting_state, sent_at=row.sent_at, unknown_answers=0)
+        # Where the PMS cannot be searched, the person has looked in the chart and says: not there.
+        sent_at = None if _error(tx.conn, command_id) == CANNOT_SEARCH else row.sent_at
+        state = CommandState.QUEUED if sent_at is None else CommandState.UNKNOWN
+        store_state(tx, row, state, sent_at=sent_at, unknown_answers=0)
         schedule_run(tx, engine, command_id, None)
-        tx.record(command_id, kind=row.kind, state=row.waiting_state.value)
+        tx.record(command_id, kind=row.kind, state=state.value)
+
+
+def _error(conn: sa.Connection, command_id: str) -> str:
+    query = sa.select(pms_command.c.error).where(pms_command.c.id == command_id)
+    return str(conn.execute(query).scalar_one())
 
 
 def resume(db: sa.Engine, engine: DurableEngine, actor: Actor) -> int:

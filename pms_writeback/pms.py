@@ -247,11 +247,16 @@ class Support(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """One operation and whether this office can do it; ``reason`` is for people."""
+    """One operation and whether this office can do it; ``reason`` is for people.
+
+    ``is_searchable`` False says that `Pms.find` can never find it: once a write's answer is lost,
+    only a person can tell whether it landed.
+    """
 
     operation: str
     support: Support
     reason: str = ""
+    is_searchable: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import assert_never
 
 from node.config import Config
@@ -21,6 +22,8 @@ def open_pms(config: Config) -> Pms | None:
             return _open_dental(config)
         case "dentrix" | "eaglesoft":
             return _bridged(config)
+        case "curve":
+            return _curve(config)
         case _:
             assert_never(config.pms.kind)
 
@@ -55,3 +58,16 @@ def _bridged(config: Config) -> Pms:
     is_dentrix = config.pms.kind == "dentrix"
     shapes = DentrixShapes(office) if is_dentrix else EaglesoftShapes(office)
     return BridgedPms(shapes, Desk(), office, config.bridge.stale_s)
+
+
+def _curve(config: Config) -> Pms:
+    from pms_writeback.curve import Curve, NexHealthSettings
+
+    section = config.pms
+    settings = NexHealthSettings(
+        api_key=section.customer_key.get_secret_value(),
+        subdomain=section.subdomain,
+        location=section.partner_location,
+        time_zone=config.node.time_zone,
+    )
+    return Curve(replace(settings, base_url=section.base_url) if section.base_url else settings)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from node.errors import ConfigError, Retryable
 from pms_writeback.sandbox.app import API_PREFIX, CUSTOMER_KEY, DEVELOPER_KEY, Sandbox, create_app
@@ -133,27 +134,35 @@ def running(
     )
     if seed_patients:
         seed(sandbox.store, patients=seed_patients, years=seed_years)
+    try:
+        with serving(sandbox, host=host, port=port) as page_url:
+            yield SandboxHandle(
+                url=page_url + API_PREFIX,
+                page_url=page_url,
+                developer_key=developer_key,
+                customer_key=customer_key,
+                sandbox=sandbox,
+            )
+    finally:
+        sandbox.store.close()
+
+
+@contextmanager
+def serving(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve a sandbox program from a thread while the block runs; gives its address."""
     listener = _listen(host, port)
-    server = uvicorn.Server(_config(sandbox))
+    server = uvicorn.Server(_config(app))
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [listener]}, name="sandbox-pms", daemon=True
     )
     thread.start()
     try:
         _wait_started(server, thread)
-        page_url = f"http://{host}:{listener.getsockname()[1]}"
-        yield SandboxHandle(
-            url=page_url + API_PREFIX,
-            page_url=page_url,
-            developer_key=developer_key,
-            customer_key=customer_key,
-            sandbox=sandbox,
-        )
+        yield f"http://{host}:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(timeout=START_DEADLINE_S)
         listener.close()
-        sandbox.store.close()
 
 
 def serve(
@@ -198,9 +207,9 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _config(sandbox: Sandbox) -> uvicorn.Config:
+def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
-        sandbox,
+        app,
         http="h11",  # a dropped connection is cut at this implementation's socket
         ws="none",
         lifespan="off",
