@@ -34,6 +34,8 @@ _KEPT_BLOCKS = 5
 _POINT_SIGMA = 1.1
 _LESION_SIGMA = 1.2
 _MIRROR = {"1": "2", "2": "1", "3": "4", "4": "3"}
+#: What may be unannotated on a film, in the order of the batch's ``annotated``.
+_PARTS = ("teeth", "numbers", "sites", "caries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class IntraoralTask:
             choice = ill if number % 2 and ill else pool
             film = choice[int(rng.integers(0, len(choice)))]
             image, labels = draw(film, self._pixels[film.path], rng, size)
-            drawn.append((image, targets(labels, size)))
+            told = torch.tensor([part in film.annotated for part in _PARTS])
+            drawn.append((image, targets(labels, size) | {"annotated": told}))
         images = torch.from_numpy(np.stack([image for image, _ in drawn]))[:, None]
         names = drawn[0][1].keys()
         return {"image": images} | {
@@ -98,18 +101,26 @@ class IntraoralTask:
         }
 
     def loss(self, outputs: dict[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
-        """Sum the losses of all heads."""
+        """Sum the losses of all heads, each over the films that are annotated for it."""
         weight = torch.ones(intraoral.HEADS["tooth"])
         weight[0] = 0.3
+        told = dict(zip(_PARTS, batch["annotated"].unbind(1), strict=True))
+        teeth = {name: batch[name][told["teeth"]] for name in ("sides", "weight")}
+        sites = {name: batch[name][told["sites"]] for name in ("offsets", "known")}
+
+        def of(part: str, name: str, target: str) -> tuple[torch.Tensor, torch.Tensor]:
+            return outputs[name][told[part]], batch[target][told[part]]
+
+        caries = of("caries", "outline", "depth")
         return {
-            "centre": heat_loss(outputs["centre"], batch["heat"]),
-            "box": box_loss(outputs["box"], batch),
-            "tooth": functional.cross_entropy(outputs["tooth"], batch["tooth"], weight),
-            "points": heat_loss(outputs["points"], batch["points"]),
-            "offsets": _offset_loss(outputs["offsets"], batch),
-            "caries": heat_loss(outputs["caries"], batch["caries"]),
-            "outline": _outline_loss(outputs["outline"][:, 0], batch["depth"]),
-            "depth": _depth_loss(outputs["depth"], batch["depth"]),
+            "centre": heat_loss(*of("teeth", "centre", "heat")),
+            "box": box_loss(outputs["box"][told["teeth"]], teeth),
+            "tooth": _class_loss(*of("numbers", "tooth", "tooth"), weight),
+            "points": heat_loss(*of("sites", "points", "points")),
+            "offsets": _offset_loss(outputs["offsets"][told["sites"]], sites),
+            "caries": heat_loss(*of("caries", "caries", "caries")),
+            "outline": _outline_loss(caries[0][:, 0], caries[1]),
+            "depth": _depth_loss(*of("caries", "depth", "depth")),
         }
 
     def finish(self, net: nn.Module) -> dict[str, torch.Tensor]:
@@ -240,6 +251,13 @@ def _spot(heat: np.ndarray, x: float, y: float, sigma: float) -> None:
     blob = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * sigma**2))
     np.maximum(part, blob, out=part, casting="same_kind")
     heat[row, col] = 1.0
+
+
+def _class_loss(logits: torch.Tensor, tooth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Give the cross entropy of tooth classes; nothing to learn costs nothing."""
+    if not len(logits):
+        return logits.sum() * 0.0
+    return functional.cross_entropy(logits, tooth, weight)
 
 
 def _offset_loss(offsets: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -86,8 +86,9 @@ def choose_thresholds(net: DenseNet, films: Sequence[SyntheticFilm]) -> dict[str
     ]
     tooth = _best_f1(scored, sum(len(film.teeth) for film in films))
     tallies = [tally(film, reading) for film, reading in readings]
-    false = sorted((score for t in tallies for score, hit in t.marks if not hit), reverse=True)
-    allowed = int(FALSE_PER_FILM * len(films))
+    told = [t for f, t in zip(films, tallies, strict=True) if "caries" in f.annotated]
+    false = sorted((score for t in told for score, hit in t.marks if not hit), reverse=True)
+    allowed = int(FALSE_PER_FILM * len(told))
     caries = max(LEAST_CARIES, false[allowed] if len(false) > allowed else 0.0)
     healthy = sorted(
         s.found_mm
@@ -178,7 +179,7 @@ def _hit(film: SyntheticFilm, finding: Finding) -> int | None:
     x, y = _middle(finding)
     near = [(_inside(lesion, x, y), index) for index, lesion in enumerate(film.lesions)]
     depth, index = max(near, default=(-1e9, -1))
-    return index if depth * film.spacing_mm >= -_NEAR_MM else None
+    return index if depth >= 0 or depth * film.scale_mm >= -_NEAR_MM else None
 
 
 def _inside(lesion: LesionTruth, x: float, y: float) -> float:
@@ -223,7 +224,7 @@ def _sites(film: SyntheticFilm, reading: Reading, true_of: dict[Tooth, Tooth]) -
             continue
         cej, crest = level_found.finding.geometry.points
         apart = [
-            float(np.hypot(a[0] - b[0], a[1] - b[1])) * film.spacing_mm
+            float(np.hypot(a[0] - b[0], a[1] - b[1])) * film.scale_mm
             for a, b in ((cej, site.cej), (crest, site.crest))
         ]
         sites.append(Site(site.level_mm, level_found.loss_mm, apart[0], apart[1]))

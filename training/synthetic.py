@@ -118,9 +118,9 @@ class SyntheticFilm:
 
     def read(self) -> np.ndarray:
         """Read the pixels as (rows, cols) uint8; raises InvalidInput for a broken file."""
-        pixels = cv2.imread(str(self.path), cv2.IMREAD_UNCHANGED)
-        if pixels is None or pixels.ndim != 2:
-            raise InvalidInput(f"{self.path.name} is not a grey image")
+        pixels = cv2.imread(str(self.path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
+        if pixels is None:
+            raise InvalidInput(f"{self.path.name} is not a readable image")
         scaled = np.round(pixels.astype(np.float32) / (2**self.bits_stored - 1) * 255)
         return np.clip(scaled, 0, 255).astype(np.uint8)
 

