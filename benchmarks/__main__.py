@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("store", "worklist", "journey", "page", "pms_sync")
+NAMES = ("store", "worklist", "journey", "page", "pms_sync", "bridge_writes")
 
 
 def main() -> int:
