@@ -147,6 +147,10 @@ class Pipeline:
             case _:
                 raise ConfigError(f"no network runs the task {choice.task}")
 
+    def version_of(self, task: str) -> ModelVersion | None:
+        """Name the network that is loaded for `task`; None when there is none."""
+        return next((version for version in self.versions if version.name == task), None)
+
     def warm_up(self) -> None:
         """Run every network once on noise, so that the first patient does not wait for it."""
         noise = np.random.default_rng(0)

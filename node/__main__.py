@@ -18,6 +18,7 @@ import typer
 
 from node import __version__
 from node.errors import BitewingError, Unsupported, outcome, place_of
+from node.model_commands import models_cli
 from pms_writeback.bridge.cli import cli as bridge_cli
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ cli = typer.Typer(
 )
 users = typer.Typer(no_args_is_help=True, help="Accounts of the people who work here.")
 cli.add_typer(users, name="user")
+cli.add_typer(models_cli, name="models")
 cli.add_typer(bridge_cli, name="bridge")
 
 ConfigFile = Annotated[

@@ -116,10 +116,15 @@ def _check_weights(config: Config) -> CheckResult:
         words = "torch is not installed: install bitewing[analysis], or run --only without analysis"
         return CheckResult("weights", "warn", words)
     from models.pipeline import Pipeline
+    from node.analysis.shadow import choice_of, shadow_sections
 
     folder = Path(config.analysis.weights_dir) if config.analysis.weights_dir else None
-    pipeline = Pipeline.load(folder, config.analysis.disabled_models)
+    chosen = [choice_of(section) for section in config.analysis.models]
+    pipeline = Pipeline.load(folder, config.analysis.disabled_models, chosen=chosen)
     loaded = ", ".join(str(version) for version in pipeline.versions) or "none"
+    for shadow in shadow_sections(config.analysis):
+        version = pipeline.with_network(choice_of(shadow)).version_of(shadow.task)
+        loaded += f", {version} in the shadow"
     if pipeline.absent:
         words = f"loaded: {loaded}; without weights: {', '.join(pipeline.absent)}"
         return CheckResult("weights", "warn", words)
