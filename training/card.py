@@ -1,7 +1,8 @@
 """Model cards whose tables are made from the figures, so that the two cannot drift apart.
 
 A card holds pairs of markers, ``<!-- figures:NAME -->`` and ``<!-- /figures:NAME -->``; what
-stands between them is replaced. NAME is ``real``, ``synthetic`` or ``gap``.
+stands between them is replaced. NAME is ``real``, ``synthetic`` or ``gap``. The figures themselves
+are kept beside the cards in ``figures/``, and a test holds the two against each other.
 """
 
 from __future__ import annotations
@@ -15,6 +16,24 @@ from models import weights
 from node.errors import InvalidInput
 from training import report
 from training.report import Report, table
+
+
+def keep(path: Path, figures: str) -> None:
+    """Fill the tables of the card `path` and keep the `figures` (JSON) they are made from.
+
+    Raises InvalidInput when there is no such card or `figures` are none.
+    """
+    kept = figures_of(path)
+    kept.parent.mkdir(exist_ok=True)
+    part = kept.with_suffix(".part")
+    part.write_text(figures, encoding="utf-8")
+    fill(path, read_figures(part))
+    part.replace(kept)
+
+
+def figures_of(path: Path) -> Path:
+    """Name the file of figures that belongs to the card `path`."""
+    return path.parent / "figures" / path.with_suffix(".json").name
 
 
 def fill(path: Path, reports: Sequence[Report]) -> None:

@@ -20,9 +20,9 @@ import numpy as np
 
 from models import panoramic, weights
 from models.backbone import DenseNet
-from node.domain.findings import FindingKind, ModelVersion, View
+from node.domain.findings import Finding, FindingKind, ModelVersion, View
 from node.errors import BitewingError, ConfigError, InvalidInput, outcome
-from training import layouts, manifest, metrics, report
+from training import card, layouts, manifest, metrics, report
 from training.datasets import Film, read_views, split
 from training.detection import BoxPx, Found, best_threshold, is_hit, match
 from training.metrics import Array, Figure
@@ -192,7 +192,10 @@ def _by_origin(films: Sequence[Film]) -> list[list[Film]]:
 def _runner(task: str, loaded: weights.Loaded, folder: Path) -> Callable[[Sequence[Film]], Report]:
     if task == "panoramic_teeth":
         model = panoramic.PanoramicTeeth.from_state(*loaded)
-        return lambda films: teeth_report(model, films, replace(model, threshold=0.0))
+        loose = replace(model, threshold=0.0)
+        return lambda films: teeth_report(
+            lambda film: model.find(_image(film)), films, lambda film: loose.find(_image(film))
+        )
     if task == "panoramic_caries":
         return _findings_runner(loaded, folder)
     from models.triage import Triage
@@ -201,18 +204,17 @@ def _runner(task: str, loaded: weights.Loaded, folder: Path) -> Callable[[Sequen
     return lambda films: triage_report(triage.view, films)
 
 
+def _image(film: Film) -> np.ndarray:
+    image: np.ndarray = film.read() / np.float32(255)
+    return image
+
+
 def _findings_runner(loaded: weights.Loaded, folder: Path) -> Callable[[Sequence[Film]], Report]:
     model = panoramic.PanoramicFindings.from_state(*loaded)
-    points: dict[FindingKind, Mapping[str, float]] = {}
+    points = _points(loaded.settings)
     for label, kind in panoramic.KINDS.items():
-        point = loaded.settings.operating_points.get(kind)
-        if point is None:
-            points[kind] = {"review": model.thresholds[panoramic.FINDING_LABELS.index(label)]}
-        else:
-            points[kind] = {
-                "review": point.review,
-                "high_specificity": point.high_specificity,
-            }
+        threshold = model.thresholds[panoramic.FINDING_LABELS.index(label)]
+        points.setdefault(kind, {"review": threshold})
     loose = replace(
         model,
         thresholds=(0.0,) * len(model.thresholds),
@@ -220,13 +222,31 @@ def _findings_runner(loaded: weights.Loaded, folder: Path) -> Callable[[Sequence
     )
     teeth_loaded = weights.load("panoramic_teeth", folder)
     teeth = panoramic.PanoramicTeeth.from_state(*teeth_loaded) if teeth_loaded else None
-    return lambda films: findings_report(loose, films, points, teeth)
+
+    def find(film: Film) -> Sequence[Finding]:
+        image = _image(film)
+        return loose.find(image, teeth.find(image) if teeth else ())
+
+    return lambda films: findings_report(find, films, points)
+
+
+def _points(settings: weights.Settings) -> dict[FindingKind, Mapping[str, float]]:
+    """Name the frozen operating points of each kind."""
+    return {
+        kind: {"review": point.review, "high_specificity": point.high_specificity}
+        for kind, point in settings.operating_points.items()
+    }
 
 
 def _films(task: str, data: Path, part: str) -> tuple[Film, ...]:
     """List the films of one part; a set that is not divided is measured whole when asked for."""
     films = read_views(data) if task == "triage" else layouts.read_panoramics(data, task)
     parts = split(films)
+    if part == "test" and all(film.split == "train" for film in films):
+        sys.stderr.write(
+            f"{data} has films to learn from only: reporting the {len(parts.test)} of "
+            f"{len(films)} that training puts aside (--part all takes every one)\n"
+        )
     chosen = {"test": parts.test, "tune": parts.tune, "all": films}[part]
     if not chosen:
         raise InvalidInput(f"{data} has no films to {'report' if part == 'test' else part}")
@@ -243,10 +263,7 @@ def _intraoral(loaded: weights.Loaded, data: Path, part: str) -> tuple[list[Repo
     from training import readings, readings_report
 
     model = IntraoralModel.from_state(*loaded)
-    points: dict[FindingKind, Mapping[str, float]] = {
-        kind: {"review": point.review, "high_specificity": point.high_specificity}
-        for kind, point in loaded.settings.operating_points.items()
-    }
+    points = _points(loaded.settings)
     points.setdefault(FindingKind.CARIES, {"review": model.thresholds["caries"]})
     loose = replace(
         model,
@@ -284,12 +301,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.task in ("intraoral", "panoramic_teeth", "panoramic_caries"):
             sys.stderr.write(f"{options.data}: {layouts.describe(options.data)}\n")
         found = measure(options.task, options.data, options.weights, options.part)
+        kept = [
+            path for path in (options.out, options.card and card.figures_of(options.card)) if path
+        ]
+        text = as_json(found, [row for path in kept for row in _history(path)])
         if options.out:
-            options.out.write_text(as_json(found, _history(options.out)), encoding="utf-8")
+            options.out.write_text(text, encoding="utf-8")
         if options.card:
-            from training import card
-
-            card.fill(options.card, found.reports)
+            card.keep(options.card, text)
     except BitewingError as error:
         sys.stderr.write(f"{error}\n")
         return outcome(error).exit_code
@@ -318,7 +337,9 @@ def as_json(found: Evaluation, history: Sequence[Mapping[str, object]] = ()) -> 
         "weights_sha256": found.weights_sha256,
         "data_sha256": found.data_sha256,
     }
-    touched = [*(row for row in history if row != note), note]
+    touched: list[Mapping[str, object]] = []
+    for row in (*history, note):
+        touched = [*(one for one in touched if one != row), row]
     before = {
         row["weights_sha256"]
         for row in touched[:-1]

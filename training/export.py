@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         entry = install(options.file, entry, options.weights)
         if options.figures:
-            card.fill(options.cards / entry.card, card.read_figures(options.figures))
+            card.keep(options.cards / entry.card, options.figures.read_text(encoding="utf-8"))
     except BitewingError as error:
         sys.stderr.write(f"{error}\n")
         return outcome(error).exit_code

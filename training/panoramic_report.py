@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -44,18 +43,9 @@ _CALIBRATED_FROM = 0.05
 _TEETH_RULE = "IoU >= 0.5, most probable first, each annotated tooth matched once"
 
 
-class FindsTeeth(Protocol):
-    """A network that gives the teeth of a panoramic, (rows, cols) 0..1."""
-
-    def find(self, image: np.ndarray, /) -> Sequence[ToothMark]:
-        """Give the teeth with their numbers."""
-
-
-class FindsFindings(Protocol):
-    """A network that gives the findings of a panoramic, given its teeth."""
-
-    def find(self, image: np.ndarray, teeth: Sequence[ToothMark], /) -> Sequence[Finding]:
-        """Give the findings with their probabilities."""
+#: What gives the teeth, or the findings, of a film.
+FindsTeeth = Callable[[Film], Sequence[ToothMark]]
+FindsFindings = Callable[[Film], Sequence[Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +64,13 @@ def _case(film: Film) -> Case:
 
 
 def teeth_report(
-    model: FindsTeeth, films: Sequence[Film], loose: FindsTeeth | None = None
+    find: FindsTeeth, films: Sequence[Film], loose: FindsTeeth | None = None
 ) -> Report:
     """Measure tooth detection (F1 at IoU 0.5), numbering (exact ISO 3950 of matched) and masks.
 
-    `loose` is the same network without its threshold, for average precision and calibration.
+    `loose` finds without a threshold, for average precision and calibration.
     """
-    seen = [_teeth(model, loose or model, film) for film in films]
+    seen = [_teeth(find, loose, film) for film in films]
     counts = np.array([one.counts for one in seen], float)
     dice = np.array([value for one in seen for value in one.dice])
     dice_of = np.repeat(np.arange(len(seen)), [len(one.dice) for one in seen])
@@ -123,10 +113,9 @@ def teeth_report(
     )
 
 
-def _teeth(model: FindsTeeth, loose: FindsTeeth, film: Film) -> _Teeth:
-    image = film.read() / np.float32(255)
-    marks = model.find(image)
-    every = marks if loose is model else loose.find(image)
+def _teeth(find: FindsTeeth, loose: FindsTeeth | None, film: Film) -> _Teeth:
+    marks = find(film)
+    every = loose(film) if loose else marks
     boxes = [mark.box for mark in film.marks]
     pairs = match(_found(marks), boxes, iou=0.5)
     both = [(m, film.marks[p]) for m, p in zip(marks, pairs, strict=True) if p is not None]
@@ -185,17 +174,16 @@ def mask_dice(
 
 
 def findings_report(
-    model: FindsFindings,
+    find: FindsFindings,
     films: Sequence[Film],
     points: Mapping[FindingKind, Mapping[str, float]],
-    teeth: FindsTeeth | None = None,
 ) -> Report:
     """Measure findings as lesion hits, per tooth, and by COCO.
 
-    `model` gives findings without its thresholds; `points` names the frozen thresholds of each
-    kind (``review``, ``high_specificity``). `teeth` lends the findings network its teeth.
+    `find` gives findings without thresholds; `points` names the frozen thresholds of each kind
+    (``review``, ``high_specificity``).
     """
-    found = [_findings(model, teeth, film) for film in films]
+    found = [[_as_found(mark) for mark in find(film)] for film in films]
     parts: list[tuple[str, Callable[[Array], dict[str, Array]]]] = []
     plots = {}
     for kind, frozen in points.items():
@@ -223,16 +211,10 @@ def findings_report(
     )
 
 
-def _findings(model: FindsFindings, teeth: FindsTeeth | None, film: Film) -> list[Found]:
-    image = film.read() / np.float32(255)
-    marks = model.find(image, teeth.find(image) if teeth else ())
-    found = []
-    for mark in marks:
-        xs, ys = zip(*mark.geometry.points, strict=True)
-        found.append(
-            Found(mark.kind.value, (min(xs), min(ys), max(xs), max(ys)), mark.probability or 0.0)
-        )
-    return found
+def _as_found(mark: Finding) -> Found:
+    xs, ys = zip(*mark.geometry.points, strict=True)
+    box = (min(xs), min(ys), max(xs), max(ys))
+    return Found(mark.kind.value, box, mark.probability or 0.0)
 
 
 def _kind_figures(

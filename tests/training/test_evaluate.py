@@ -48,22 +48,20 @@ def test_the_threshold_is_where_f1_is_highest():
     assert evaluate.best_threshold(found, [[BOX], [BOX]], iou=0.5) == 0.6
 
 
-class Teeth:
-    """A tooth network that numbers the second tooth one too far."""
-
-    def find(self, image):
-        version = ModelVersion("panoramic_teeth", "1.0.0", "0" * 64)
-        half = ((10.0, 10.0), (20.0, 10.0), (20.0, 20.0), (10.0, 20.0))
-        return (
-            ToothMark(Tooth("11"), Box(*BOX), 0.9, version, half),
-            ToothMark(Tooth("22"), Box(*NEXT), 0.8, version),
-            ToothMark(Tooth("48"), Box(60, 30, 70, 50), 0.7, version),
-        )
+def teeth(film):
+    """Find as a network that numbers the second tooth one too far."""
+    version = ModelVersion("panoramic_teeth", "1.0.0", "0" * 64)
+    half = ((10.0, 10.0), (20.0, 10.0), (20.0, 20.0), (10.0, 20.0))
+    return (
+        ToothMark(Tooth("11"), Box(*BOX), 0.9, version, half),
+        ToothMark(Tooth("22"), Box(*NEXT), 0.8, version),
+        ToothMark(Tooth("48"), Box(60, 30, 70, 50), 0.7, version),
+    )
 
 
 def test_teeth_are_counted_and_numbers_compared(folder):
     films = datasets.read_coco(folder)
-    figures = panoramic_report.teeth_report(Teeth(), films).figures
+    figures = panoramic_report.teeth_report(teeth, films).figures
     assert figures["recall"].value == 1.0
     assert figures["precision"].value == pytest.approx(2 / 3)
     assert figures["f1"].value == pytest.approx(0.8)
@@ -82,19 +80,17 @@ def test_a_mask_of_half_a_tooth_has_a_dice_of_two_thirds(folder):
     content = json.loads(path.read_text())
     content["annotations"][0]["segmentation"] = [[10, 10, 20, 10, 20, 30, 10, 30]]
     path.write_text(json.dumps(content))
-    figures = panoramic_report.teeth_report(Teeth(), datasets.read_coco(folder)).figures
+    figures = panoramic_report.teeth_report(teeth, datasets.read_coco(folder)).figures
     assert figures["mask_dice_of_matched"].value == pytest.approx(2 / 3, abs=0.02)
 
 
-class Findings:
-    """A findings network that sees one lesion and one that is not there."""
-
-    def find(self, image, teeth):
-        version = ModelVersion("panoramic_caries", "1.0.0", "0" * 64)
-        return tuple(
-            Finding(FindingKind.CARIES, Box(*box), probability=p, model=version)
-            for box, p in ((BOX, 0.6), ((60.0, 30.0, 70.0, 50.0), 0.8))
-        )
+def findings(film):
+    """Find as a network that sees one lesion and one that is not there."""
+    version = ModelVersion("panoramic_caries", "1.0.0", "0" * 64)
+    return tuple(
+        Finding(FindingKind.CARIES, Box(*box), probability=p, model=version)
+        for box, p in ((BOX, 0.6), ((60.0, 30.0, 70.0, 50.0), 0.8))
+    )
 
 
 POINTS = {FindingKind.CARIES: {"review": 0.5, "high_specificity": 0.7}}
@@ -107,7 +103,7 @@ def films_of(folder, *marks, count=4):
 
 def test_froc_counts_false_marks_before_hits(folder):
     films = films_of(folder, Mark("caries", BOX))
-    figures = panoramic_report.findings_report(Findings(), films, POINTS).figures
+    figures = panoramic_report.findings_report(findings, films, POINTS).figures
     assert figures["caries_sensitivity_at_0.5_false_per_film"].value == 0.0
     assert figures["caries_sensitivity_at_1_false_per_film"].value == 1.0
     assert figures["caries_sensitivity_at_review"].value == 1.0
@@ -120,14 +116,14 @@ def test_froc_counts_false_marks_before_hits(folder):
 
 def test_lesions_outrank_films_without_one_as_afroc_says(folder):
     films = [*films_of(folder, Mark("caries", BOX)), *films_of(folder)]
-    figures = panoramic_report.findings_report(Findings(), films, POINTS).figures
+    figures = panoramic_report.findings_report(findings, films, POINTS).figures
     assert figures["caries_afroc"].value == 0.0  # every lesion-free film has a mark of 0.8
     assert figures["caries_wafroc"].value == 0.0
 
 
 def test_a_mark_whose_middle_lies_in_the_lesion_hits_it(folder):
     wide = Mark("caries", (0.0, 0.0, 100.0, 60.0))
-    figures = panoramic_report.findings_report(Findings(), films_of(folder, wide), POINTS).figures
+    figures = panoramic_report.findings_report(findings, films_of(folder, wide), POINTS).figures
     assert figures["caries_sensitivity_at_0.125_false_per_film"].value == 1.0
     assert figures["caries_sensitivity_at_1_false_per_film_iou_0.3"].value == 0.0
 
@@ -135,7 +131,7 @@ def test_a_mark_whose_middle_lies_in_the_lesion_hits_it(folder):
 def test_teeth_are_told_apart_where_the_set_names_healthy_ones(folder):
     healthy = Mark("healthy tooth", NEXT)
     films = films_of(folder, Mark("caries", BOX), healthy)
-    figures = panoramic_report.findings_report(Findings(), films, POINTS).figures
+    figures = panoramic_report.findings_report(findings, films, POINTS).figures
     assert figures["caries_tooth_auroc"].value == 1.0
     assert figures["caries_tooth_sensitivity_at_review"].value == 1.0
     assert figures["caries_tooth_specificity_at_review"].value == 1.0
@@ -148,7 +144,7 @@ def test_subgroups_are_measured_apart_and_small_ones_only_counted(folder):
             [("one", (Mark("caries", BOX),))] * 6 + [("two", (Mark("caries", NEXT),))] * 2
         )
     ]
-    found = panoramic_report.findings_report(Findings(), films, POINTS)
+    found = panoramic_report.findings_report(findings, films, POINTS)
     one, two = found.subgroups
     assert (one.by, one.value, one.films) == ("source", "one", 6)
     assert one.figures["caries_sensitivity_at_review"].value == 1.0
@@ -236,6 +232,7 @@ def test_the_command_writes_figures_for_installed_weights(folder, tmp_path, caps
     assert card.section(text, "real") == shown.strip()
     (read,) = card.read_figures(out)
     assert report.table(read) == shown
+    assert card.figures_of(text).exists()
 
 
 def test_a_second_look_at_test_films_with_other_weights_is_noted(folder, tmp_path, capsys):
