@@ -99,6 +99,42 @@ def level_change(
     return LevelChange((by_levels + by_pixels) / 2, SMALLEST_MM, smallest)
 
 
+def changed_strip(
+    one: ToothOnFilm, now: BoneSite, before: BoneSite, spacing: Spacing
+) -> tuple[Point, ...]:
+    """Outline the strip beside the tooth that bone must have left, or filled, on the current film.
+
+    From the crest now to where it was by the two levels, 0.2 to 1.0 mm away from the root. Empty
+    without millimetres or when the levels differ by less than could be called a change.
+    """
+    if now.level_mm is None or before.level_mm is None or not spacing.is_known:
+        return ()
+    step = now.level_mm - before.level_mm
+    if abs(step) < SMALLEST_MM - _MOST_DISAGREEMENT_MM / 2:
+        return ()
+    scale = math.sqrt(spacing.mm_row * spacing.mm_col)
+    ax, ay = tooth_axis(one, now.surface)
+    ox, oy = _outward(one, now.surface, (ax, ay))
+    x, y = now.crest
+    near, far, along = 0.2 / scale, 1.0 / scale, step / scale
+    return (
+        (x + near * ox, y + near * oy),
+        (x + far * ox, y + far * oy),
+        (x + far * ox - along * ax, y + far * oy - along * ay),
+        (x + near * ox - along * ax, y + near * oy - along * ay),
+    )
+
+
+def _outward(one: ToothOnFilm, surface: Surface, axis: Point) -> Point:
+    """Give the direction away from the tooth at one side, at right angles to its axis."""
+    side = (-axis[1], axis[0])
+    middle = ((one.box.x0 + one.box.x1) / 2, (one.box.y0 + one.box.y1) / 2)
+    here = one.cej.get(surface, middle)
+    other = next((p for name, p in one.cej.items() if name is not surface), middle)
+    towards = (here[0] - other[0]) * side[0] + (here[1] - other[1]) * side[1]
+    return side if towards >= 0 else (-side[0], -side[1])
+
+
 def tooth_axis(one: ToothOnFilm, surface: Surface) -> Point:
     """Give the direction from crown to apex on a film, of length 1.
 

@@ -15,7 +15,7 @@ import webbrowser
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,8 @@ PASSWORD = "bitewing-demo"
 ZONE = "America/New_York"
 _SYNC_WAIT_S = 60.0
 _ANALYSIS_WAIT_S = 240.0
+#: The one earlier study of a patient of the cast, the same at every start.
+_EARLIER_UID = "2.25.41027336109148552093158461710285{:04d}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +160,25 @@ def _fill(node: Node, console: Console, stop: threading.Event) -> None:
 
 
 def _send_once(sample: SampleStudy, db: sa.Engine, peer: Peer, config: Config) -> None:
-    """Ask the worklist as a sensor does, take the patient's item, send the images under it."""
-    today = datetime.now(config.zone).date()
-    item = _item_for(sample, query_worklist(peer, patient_id=sample.patient.id), sample.modality)
-    if item is None or _count(db, study, study.c.study_instance_uid == item.study_instance_uid):
+    """Ask the worklist as a sensor does, take the patient's item, send the images under it.
+
+    An earlier study is on no schedule: it comes as an archive would send it.
+    """
+    day = datetime.now(config.zone).date() - timedelta(days=sample.days_ago)
+    if sample.days_ago:
+        accession, uid = "", _EARLIER_UID.format(int(sample.patient.id))
+    else:
+        item = _item_for(
+            sample, query_worklist(peer, patient_id=sample.patient.id), sample.modality
+        )
+        if item is None:
+            return
+        accession, uid = item.accession_number, item.study_instance_uid
+    if _count(db, study, study.c.study_instance_uid == uid):
         return
     with tempfile.TemporaryDirectory() as folder:
         paths = sample.write(
-            Path(folder),
-            accession=item.accession_number,
-            study_instance_uid=item.study_instance_uid,
-            study_date=today,
+            Path(folder), accession=accession, study_instance_uid=uid, study_date=day
         )
         report = send_paths(paths, peer, calling_ae="DEMO-SENSOR")
     if report.failed:

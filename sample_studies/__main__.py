@@ -18,10 +18,25 @@ import numpy as np
 
 from node.errors import BitewingError, InvalidInput, outcome
 from sample_studies import phantoms
+from sample_studies.progression import (
+    Capture,
+    Grey,
+    LowerCrest,
+    NewLesion,
+    Truth,
+    capture,
+    progress,
+)
 
 #: Seeds of the shipped studies, chosen by eye so that there is something to review on each.
-_SHIPPED = {"bitewings-4": 11, "bitewing-1": 5, "periapicals-2": 16}
+_SHIPPED = {"bitewings-4": 11, "bitewing-1": 5, "periapicals-2": 16, "bitewings-2": 107}
 _SHIPPED_MM = 0.04
+#: What happened between the two studies of one patient: bone lost by this much on the right film, a
+#: lesion so deep on the left one, mm; at the first of these lower teeth that takes it.
+_LOST_MM, _LESION_MM = 2.4, 1.8
+_LOST_AT = ("6D", "6M", "5D", "7M")
+_LESION_AT = ("6M", "5D", "7M", "6D")
+_PAIR_MM, _PAIR_SIZE, _PAIR_MARGIN = 0.05, (600, 800), 1.16
 #: Where the shipped films lie.
 SHIPPED_DIR = Path(__file__).parent / "films"
 _VIEWS = ("bitewing", "periapical", "mixed")
@@ -46,13 +61,46 @@ def film(view: str, seed: int, index: int, pixel_mm: float = 0.078) -> phantoms.
 
 def write(film: phantoms.Film, folder: Path, name: str) -> None:
     """Write `film` as ``name.png`` and ``name.truth.json`` into `folder`, made if missing."""
+    stored = film.pixels if film.bits_stored > 8 else film.pixels.astype(np.uint8)
+    _write(stored, film.truth(), folder, name)
+
+
+def _write(stored: np.ndarray, truth: dict[str, object], folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.png"
-    stored = film.pixels if film.bits_stored > 8 else film.pixels.astype(np.uint8)
     if not cv2.imwrite(str(path), stored, [cv2.IMWRITE_PNG_COMPRESSION, 6]):
         raise InvalidInput(f"cannot write {path}")
-    truth = json.dumps(film.truth(), separators=(",", ":"))
-    (folder / f"{name}.truth.json").write_text(truth + "\n", encoding="utf-8")
+    text = json.dumps(truth, separators=(",", ":"))
+    (folder / f"{name}.truth.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_pair(folder: Path) -> None:
+    """Make the two studies of one patient, 14 months apart, whose change is known."""
+    rng = np.random.default_rng(_SHIPPED["bitewings-2"])
+    rows, cols = (round(_PAIR_MARGIN * side) for side in _PAIR_SIZE)
+    right, _, left, _ = phantoms.bitewing_series(rng, cols=cols, rows=rows, pixel_mm=_PAIR_MM)
+    lost = [LowerCrest(f"4{at[0]}", at[1], _LOST_MM) for at in _LOST_AT]
+    decayed = [NewLesion(f"3{at[0]}", at[1], _LESION_MM) for at in _LESION_AT]
+    for number, (large, changes) in enumerate(((right, lost), (left, decayed)), 1):
+        pixels = (large.pixels / (2**large.bits_stored - 1)).astype(np.float32)
+        earlier = (pixels, large.truth())
+        later = _aged(*earlier, changes)
+        for name, (grey, truth) in (("bitewings-2-prior", earlier), ("bitewings-2", later)):
+            film, seen = capture(grey, truth, Capture.random(rng), _PAIR_SIZE, rng)
+            stored = np.round(film * 255).astype(np.uint8)
+            _write(stored, {**seen, "bits_stored": 8}, folder / name, str(number))
+
+
+def _aged(
+    pixels: Grey, truth: Truth, changes: Sequence[LowerCrest | NewLesion]
+) -> tuple[Grey, Truth]:
+    """Let the first change happen that the mouth has room for."""
+    for change in changes:
+        try:
+            return progress(pixels, truth, [change])
+        except InvalidInput:
+            continue
+    raise InvalidInput("this mouth shows none of the teeth that are to change")
 
 
 def write_shipped(folder: Path) -> None:
@@ -66,6 +114,7 @@ def write_shipped(folder: Path) -> None:
     for number in (1, 2):
         one = film("periapical", _SHIPPED["periapicals-2"], number, _SHIPPED_MM)
         write(phantoms.in_8_bits(one), folder / "periapicals-2", str(number))
+    write_pair(folder)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

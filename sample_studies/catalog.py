@@ -51,7 +51,10 @@ class SampleImage:
 
 @dataclass(frozen=True, slots=True)
 class SampleStudy:
-    """One study of one invented patient; ``source`` is synthetic, real or ai-generated."""
+    """One study of one invented patient; ``source`` is synthetic, real or ai-generated.
+
+    ``days_ago`` above 0 is an earlier study, taken so long before today and not on any schedule.
+    """
 
     key: str
     patient: SamplePatient
@@ -60,6 +63,7 @@ class SampleStudy:
     cdt_codes: tuple[str, ...]
     source: str
     images: tuple[SampleImage, ...]
+    days_ago: int = 0
 
     def write(
         self,
@@ -121,6 +125,7 @@ def catalog() -> tuple[SampleStudy, ...]:
                 )
                 for image in row["images"]
             ),
+            days_ago=row.get("days_ago", 0),
         )
         for row in cast["studies"]
     )

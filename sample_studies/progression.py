@@ -2,9 +2,9 @@
 
 From one large phantom two films are cut that differ as two captures do: position, angle, scale,
 exposure, curve, noise. On the later one crests may be lower by a known length and a proximal
-lesion may have appeared; the truth moves along. Tissue between the teeth is moved bodily, which is
-less than physics would do (the plates over the roots stay), and is why figures from such pairs are
-labelled synthetic. Frame and truth are those of :mod:`sample_studies.phantoms`.
+lesion may have appeared; the truth moves along. Bone is taken between the teeth only (the plates
+over the roots stay), which is less than physics would do: figures from such pairs are synthetic
+twice over. Frame and truth are those of :mod:`sample_studies.phantoms`.
 """
 
 from __future__ import annotations
@@ -116,35 +116,37 @@ def capture(
 
 
 def _lower(pixels: Grey, truth: Truth, change: LowerCrest, teeth: Grey) -> Grey:
-    """Move what lies between two teeth towards the apex, most at the crest, fading below it."""
+    """Replace the bone between two teeth by what lies above it, down to the new crest."""
     site = _site(truth, change.tooth, change.surface)
     spacing = _spacing(truth)
-    cej, crest = np.array(site["cej"]), np.array(site["crest"])
     facing = _facing(truth, site)
     sites = [site] + ([facing] if facing else [])
-    axis = crest - cej
+    axis = np.array(site["crest"]) - np.array(site["cej"])
     axis = axis / max(float(np.linalg.norm(axis)), 1e-6)
+    side = np.array([-axis[1], axis[0]])
     far = change.by_mm / spacing
     rows, cols = pixels.shape
     ys, xs = np.mgrid[0:rows, 0:cols].astype(np.float32)
-    middle = np.mean([np.array(each["crest"]) for each in sites], axis=0)
+    crests = np.array([each["crest"] for each in sites], float)
+    middle = crests.mean(axis=0)
+    across = (xs - middle[0]) * side[0] + (ys - middle[1]) * side[1]
     along = (xs - middle[0]) * axis[0] + (ys - middle[1]) * axis[1]
-    across = np.abs((xs - middle[0]) * -axis[1] + (ys - middle[1]) * axis[0])
-    reach = max((abs(float(np.dot(np.array(e["crest"]) - middle, (-axis[1], axis[0]))))
-                 for e in sites), default=0.0) + 0.9 / spacing  # fmt: skip
-    sideways = np.clip(1.6 - across / reach, 0, 1)
-    fade = 5.0 / spacing + far
-    below = np.clip(1 - np.maximum(along - far, 0) / fade, 0, 1)
-    above = np.clip(1 + along / (2.0 / spacing + far), 0, 1)
-    amount = far * sideways * below * np.where(along < 0, above, 1) * (1 - teeth)
-    amount = cv2.GaussianBlur(amount.astype(np.float32), (0, 0), max(1.0, 0.12 / spacing))
-    lowered: Grey = cv2.remap(
-        pixels,
-        (xs - amount * axis[0]).astype(np.float32),
-        (ys - amount * axis[1]).astype(np.float32),
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    if len(sites) == 2:  # the crest runs from one tooth's to the other's
+        ends = (crests - middle) @ np.column_stack([side, axis])
+        run = float(ends[1, 0] - ends[0, 0])
+        along = along - across * (float(ends[1, 1] - ends[0, 1]) / run if abs(run) > 1 else 0.0)
+    reach = float(np.abs((crests - middle) @ side).max()) + 0.9 / spacing
+    gap = (np.abs(across) < reach) & (teeth < 0.5)
+    above = gap & (along < -0.3 / spacing) & (along > -2.0 / spacing)
+    if above.sum() < 20:
+        raise InvalidInput("the film shows no soft tissue above that crest")
+    soft = float(np.median(pixels[above]))
+    grain = pixels - cv2.GaussianBlur(pixels, (0, 0), max(1.0, 0.1 / spacing))
+    edge = 0.25 / spacing  # a crest is not sharp
+    gone = np.clip((far - along) / edge + 0.5, 0, 1) * np.clip(along / edge + 1.5, 0, 1)
+    gone = gone * np.clip((reach - np.abs(across)) / (0.3 / spacing), 0, 1) * (1 - teeth)
+    gone = np.asarray(gone, np.float32)
+    lowered: Grey = pixels * (1 - gone) + np.minimum(pixels, soft + grain) * gone
     for each in sites:
         x, y = cast("Sequence[float]", each["crest"])
         each["crest"] = [x + float(axis[0]) * far, y + float(axis[1]) * far]
@@ -222,8 +224,16 @@ def _moved(truth: Truth, linear: Matrix, shift: Matrix, rows: int, cols: int) ->
         ring = [move(p) for p in cast("list[list[float]]", row["polygon"])]
         if row["tooth"] in shown and all(is_seen(point) for point in ring):
             lesions.append({**row, "polygon": ring})
+    marks = []
+    for row in cast("list[dict[str, object]]", moved.get("marks", [])):
+        x0, y0, x1, y1 = cast("list[float]", row["box"])
+        corners = np.array([move(p) for p in ((x0, y0), (x1, y0), (x0, y1), (x1, y1))])
+        low, high = np.clip(corners.min(axis=0), 0, None), corners.max(axis=0)
+        high = np.minimum(high, [cols, rows])
+        if row.get("tooth") in shown and (high - low).min() > 2:
+            marks.append({**row, "box": [*low.tolist(), *high.tolist()]})
     kept = {name: truth[name] for name in ("view", "side", "spacing_mm", "bits_stored")}
-    return {**kept, "teeth": teeth, "sites": sites, "lesions": lesions}
+    return {**kept, "teeth": teeth, "sites": sites, "lesions": lesions, "marks": marks}
 
 
 def _facing(truth: Truth, site: Mapping[str, object]) -> dict[str, object] | None:
@@ -254,7 +264,10 @@ def _tooth_mask(shape: tuple[int, ...], truth: Truth) -> Grey:
     for row in _rows(truth, "teeth"):
         polygon = np.array(row["polygon"], np.float32)
         cv2.fillPoly(mask, [np.round(polygon).astype(np.int32)], 1)
-    return mask.astype(np.float32)
+    around = max(1, round(0.12 / _spacing(truth)))  # the ligament space belongs to the tooth
+    mask = cv2.dilate(mask, np.ones((2 * around + 1, 2 * around + 1), np.uint8))
+    soft: Grey = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.5 * around)
+    return soft
 
 
 def _rows(truth: Truth, name: str) -> list[dict[str, object]]:

@@ -8,7 +8,7 @@ Panoramics are not compared: they are magnified and distorted differently every 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from models.bone_change import (
     Alignment,
     LevelChange,
     ToothOnFilm,
+    changed_strip,
     level_change,
     tooth_axis,
 )
@@ -41,7 +42,8 @@ from node.domain.study import MatchState, StudyState
 from node.domain.teeth import Surface, Tooth
 from node.errors import ConfigError, InvalidInput, Rejected
 
-#: An area must have darkened by this many robust spreads to count as new or deeper.
+#: An area must have darkened by this many robust spreads to count as new, deeper or lost; a level
+#: that rose must have got lighter by as much. Chosen on phantom pairs: docs/benchmarks.md.
 LEAST_DARKENING = 2.0
 _COMPARED = (View.BITEWING, View.PERIAPICAL)
 _MOST_PRIORS = 6
@@ -147,21 +149,39 @@ def compare_with(
                 for each in image.findings
                 if each.finding.kind.is_caries and each.finding.tooth in teeth
             ]
+            strips = _strips(image, prior, teeth)
             answer = _asked(
                 compare,
                 FilmTeeth(path_of(image.storage_key), _on_film(image, teeth)),
                 FilmTeeth(path_of(prior.image.storage_key), _on_film(prior.image, teeth)),
-                [Area(m.tooth, _outline(m)) for m in marks if m.tooth is not None],
+                [Area(m.tooth, _outline(m)) for m in marks if m.tooth is not None]
+                + [Area(tooth, outline) for (tooth, _), outline in strips.items()],
             )
-            darker = dict(zip(map(id, marks), answer.darkening, strict=True))
+            darker = dict(zip(map(id, marks), answer.darkening, strict=False))
+            moved = dict(zip(strips, answer.darkening[len(marks) :], strict=True))
             for alignment in answer.alignments:
                 place = len(registrations)
                 registrations.append(_registration(alignment, image, prior))
                 pair = _Pair(image, prior, alignment, place)
-                changes += pair.bone()
+                changes += pair.bone(moved)
                 of_tooth = [m for m in marks if m.tooth == alignment.tooth]
                 changes += pair.caries([(mark, darker[id(mark)]) for mark in of_tooth])
     return Compared(tuple(registrations), tuple(changes))
+
+
+def _strips(
+    image: ImageRead, prior: Prior, teeth: frozenset[Tooth]
+) -> dict[tuple[Tooth, Surface], tuple[Point, ...]]:
+    """Outline where bone would have gone, for each site whose levels differ."""
+    found = {}
+    for now in image.sites:
+        before = prior.site(now.tooth, now.surface) if now.tooth in teeth else None
+        if before is not None:
+            film = _one_on_film(image, now.tooth)
+            outline = changed_strip(film, now, before[0], image.spacing)
+            if outline:
+                found[(now.tooth, now.surface)] = outline
+    return found
 
 
 def _asked(
@@ -192,8 +212,8 @@ class _Pair:
     alignment: Alignment
     place: int
 
-    def bone(self) -> Iterator[Change]:
-        """Compare the bone level at both sides."""
+    def bone(self, darker: Mapping[tuple[Tooth, Surface], float | None]) -> Iterator[Change]:
+        """Compare the bone level at both sides; `darker` says what the films show there."""
         tooth = self.alignment.tooth
         now_film = _one_on_film(self.image, tooth)
         for surface in (Surface.MESIAL, Surface.DISTAL):
@@ -219,7 +239,7 @@ class _Pair:
             if isinstance(found, str):
                 yield replace(change, words=f"{name} not comparable: {found}")
             else:
-                verdict, words = _bone_words(name, site, now, found)
+                verdict, words = _bone_words(name, site, now, found, darker.get((tooth, surface)))
                 yield replace(
                     change,
                     verdict=verdict,
@@ -394,11 +414,16 @@ def _registration(alignment: Alignment, image: ImageRead, prior: Prior) -> Regis
 
 
 def _bone_words(
-    name: str, before: BoneSite, now: BoneSite, found: LevelChange
+    name: str, before: BoneSite, now: BoneSite, found: LevelChange, darker: float | None
 ) -> tuple[Verdict, str]:
+    """Say what became of a level; a change must be measured and be seen in the films' greys."""
     levels = f"{before.level_mm:.1f} mm before, {now.level_mm:.1f} mm now"
     if not found.is_measurable:
         words = f"{name} {levels}: no measurable change (less than {found.smallest_mm:.1f} mm)"
+        return Verdict.NO_MEASURABLE_CHANGE, words
+    seen = (darker or 0.0) * (1 if found.delta_mm > 0 else -1)
+    if seen < LEAST_DARKENING:
+        words = f"{name} {levels}, but the films do not differ there; look at both"
         return Verdict.NO_MEASURABLE_CHANGE, words
     size = f"{abs(found.delta_mm):.1f} ± {found.uncertainty_mm:.1f} mm"
     if found.delta_mm > 0:

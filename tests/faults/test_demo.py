@@ -60,8 +60,8 @@ class Demo:
 def test_the_demo_fills_itself_and_goes_on(tmp_path: Path) -> None:
     first = Demo(tmp_path, "first")
     rows = first.wait_ready().get("/api/worklist?filter=all").json()["rows"]
-    assert len(rows) == 6
-    assert sum(row["images"] for row in rows) == 23
+    assert len(rows) == 8
+    assert sum(row["images"] for row in rows) == 27
     assert {row["state"] for row in rows} <= {"ready", "ai_off"}
     first.end()
     assert "Traceback" not in first.text

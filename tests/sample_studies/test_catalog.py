@@ -61,7 +61,7 @@ def test_images_have_their_own_uids(tmp_path: Path) -> None:
             tmp_path / study.key, accession="A", study_instance_uid=None, study_date=DAY
         )
     ]
-    assert len(uids) == len(set(uids)) == 23
+    assert len(uids) == len(set(uids)) == 27
 
 
 def test_truth_lies_inside_its_image() -> None:

@@ -129,7 +129,7 @@ def test_the_command_refuses_what_makes_no_film(tmp_path, capsys, wrong):
 def test_the_shipped_films_are_what_the_command_makes(tmp_path):
     assert command.main(["films", "--out", str(tmp_path)]) == 0
     made = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*.png"))
-    assert len(made) == 7
+    assert len(made) == 11
     shipped = command.SHIPPED_DIR
     for name in made:
         ours = cv2.imread(str(shipped / name), cv2.IMREAD_UNCHANGED).astype(int)
