@@ -55,6 +55,10 @@ class Authority:
         return self.folder / "server.pem", self.folder / "server.key"
 
     @property
+    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+
+    @property
     def sha256(self) -> bytes:
         """The digest by which a bridge knows this authority."""
         der = self.certificate.public_bytes(serialization.Encoding.DER)
@@ -77,6 +81,7 @@ class Authority:
         built = (
             _builder(subject, key, now, expires_at)
             .issuer_name(self.certificate.subject)
+            .add_extension(self._key_identifier, critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
             .sign(self.key, hashes.SHA256())
         )
@@ -96,6 +101,7 @@ class Authority:
         built = (
             _builder(_name("node"), key.public_key(), now, now + timedelta(days=SERVER_DAYS))
             .issuer_name(self.certificate.subject)
+            .add_extension(self._key_identifier, critical=False)
             .add_extension(names, critical=False)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=True)
             .sign(self.key, hashes.SHA256())
@@ -146,7 +152,17 @@ def _make(key_path: Path, certificate_path: Path, now: datetime) -> None:
         _builder(name, key.public_key(), now, expires_at, is_authority=True)
         .issuer_name(name)
         .add_extension(
-            x509.KeyUsage(False, False, False, False, False, True, True, False, False),
+            x509.KeyUsage(
+                digital_signature=False,
+                content_commitment=False,
+                key_encipherment=False,
+                data_encipherment=False,
+                key_agreement=False,
+                key_cert_sign=True,
+                crl_sign=True,
+                encipher_only=False,
+                decipher_only=False,
+            ),
             critical=True,
         )
         .sign(key, hashes.SHA256())
@@ -172,6 +188,7 @@ def _builder(
         .add_extension(
             x509.BasicConstraints(is_authority, 0 if is_authority else None), critical=True
         )
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

@@ -38,7 +38,7 @@ from pms_writeback.bridge.protocol import (
 )
 from pms_writeback.bridge.settings import BridgeSettings
 from pms_writeback.bridge.snapshots import Snapshots
-from pms_writeback.bridge.updates import Updates
+from pms_writeback.bridge.updates import Package, Updates
 from pms_writeback.bridge.vault import Vault
 from pms_writeback.bridge.warehouse import Warehouse
 from pms_writeback.bridge.wire import decode_command, receipt_to_json
@@ -86,6 +86,7 @@ class Bridge:
     _threads: list[threading.Thread] = field(default_factory=list)
     _link: Link | None = None
     _line: str = "not dialled yet"
+    _refused_offer: str = ""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -218,12 +219,22 @@ class Bridge:
         for request in news.requests:
             is_write = request.method in (Method.WRITE, Method.FIND)
             (self._writes if is_write else self._reads).put((session, request))
-        if news.offer is not None and self._updates.is_wanted(news.offer):
-            try:
-                self._updates.stage(news.offer, link.fetch)
-                self._journal.note(self.clock(), "update_staged", news.offer.version)
-            except BitewingError as error:
-                self._journal.note(self.clock(), "update_refused", str(error))
+        if news.offer is not None and news.offer.signature != self._refused_offer:
+            self._consider(news.offer, link)
+
+    def _consider(self, offer: Package, link: Link) -> None:
+        """Stage an offered package, or say once why not."""
+        if not self._updates.is_wanted(offer):
+            return
+        try:
+            self._updates.stage(offer, link.fetch)
+        except Retryable:
+            raise
+        except BitewingError as error:
+            self._refused_offer = offer.signature
+            self._journal.note(self.clock(), "update_refused", str(error))
+            return
+        self._journal.note(self.clock(), "update_staged", offer.version)
 
     def _serve(self, requests: queue.Queue[tuple[Session, Request]]) -> None:
         """Answer questions one after the other; an answer that cannot be brought is asked again."""

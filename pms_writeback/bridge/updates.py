@@ -227,6 +227,8 @@ def _number(version: str) -> tuple[int, ...]:
 
 
 def offer_from(data: Json) -> Package | None:
-    """Read the node's offer, if it makes one; raises InvalidInput."""
-    offer = data.get("offer")
-    return None if offer is None else Package.from_json(offer)
+    """Read the node's offer; one of a form that we do not know counts as none."""
+    try:
+        return Package.from_json(data.get("offer"))
+    except InvalidInput:
+        return None
