@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +29,10 @@ from training.detection import BoxPx, Found, best_threshold, is_hit, match
 from training.metrics import Array, Figure
 from training.panoramic_report import findings_report, teeth_report
 from training.report import Case, Report, table
+from training.synthetic import SyntheticFilm
+
+if TYPE_CHECKING:
+    from training import predictions
 
 __all__ = [
     "BoxPx",
@@ -112,11 +117,11 @@ def bootstrap(
 
 
 def triage_report(
-    view_of: Callable[[np.ndarray], tuple[View | None, float]], films: Sequence[Film]
+    view_of: Callable[[Film], tuple[View | None, float]], films: Sequence[Film]
 ) -> Report:
     """Measure the view: accuracy over all and per view; an abstention counts as wrong."""
     truth = np.array([film.marks[0].label for film in films])
-    answers = [view_of(film.read() / np.float32(255)) for film in films]
+    answers = [view_of(film) for film in films]
     said = np.array([view.value if view else "abstained" for view, _ in answers])
     sure = np.array([probability for _, probability in answers], float)
     right, abstained = said == truth, said == "abstained"
@@ -168,28 +173,43 @@ def measure_file(task: str, data: Path, file: Path, part: str = "tune") -> Evalu
     return _measure(task, data, loaded, part, weights.DEFAULT_DIR)
 
 
+def measure_said(task: str, data: Path, file: Path, part: str = "test") -> Evaluation:
+    """Measure what a node said of the films under `data` (see :mod:`training.predictions`).
+
+    Raises InvalidInput when a film is missing from `file` or there are none.
+    """
+    from training import predictions
+
+    said = predictions.read(file)
+    runner = _said_runner(task, said)
+    return _evaluate(task, data, part, runner, weights.digest(file))
+
+
 def _measure(task: str, data: Path, loaded: weights.Loaded, part: str, folder: Path) -> Evaluation:
+    return _evaluate(task, data, part, _runner(task, loaded, folder), loaded.version.digest)
+
+
+def _evaluate(
+    task: str, data: Path, part: str, run: Callable[[Sequence[Any]], Report], digest: str
+) -> Evaluation:
     if part not in PARTS:
         raise InvalidInput(f"no part {part!r}; known: {', '.join(PARTS)}")
-    if task == "intraoral":
-        reports, paths = _intraoral(loaded, data, part)
-    else:
-        films = _films(task, data, part)
-        paths = [film.path for film in films]
-        run = _runner(task, loaded, folder)
-        reports = [run(own) for own in _by_origin(films)]
-    return Evaluation(
-        task, part, tuple(reports), loaded.version.digest, manifest.data_digest(paths)
-    )
+    films: Sequence[Film | SyntheticFilm]
+    films = _intraoral_films(data, part) if task == "intraoral" else _films(task, data, part)
+    reports = tuple(run(own) for own in _by_origin(films))
+    return Evaluation(task, part, reports, digest, manifest.data_digest(f.path for f in films))
 
 
-def _by_origin(films: Sequence[Film]) -> list[list[Film]]:
+def _by_origin(films: Sequence[Film | SyntheticFilm]) -> list[list[Film | SyntheticFilm]]:
     """Keep real and synthetic films apart, real ones first."""
     parts = [[f for f in films if f.origin == origin] for origin in ("real", "synthetic")]
     return [part for part in parts if part]
 
 
-def _runner(task: str, loaded: weights.Loaded, folder: Path) -> Callable[[Sequence[Film]], Report]:
+def _runner(task: str, loaded: weights.Loaded, folder: Path) -> Callable[[Sequence[Any]], Report]:
+    """Prepare the measuring of films by the network of `task`."""
+    if task == "intraoral":
+        return _intraoral_runner(loaded)
     if task == "panoramic_teeth":
         model = panoramic.PanoramicTeeth.from_state(*loaded)
         loose = replace(model, threshold=0.0)
@@ -201,7 +221,40 @@ def _runner(task: str, loaded: weights.Loaded, folder: Path) -> Callable[[Sequen
     from models.triage import Triage
 
     triage = Triage.from_state(*loaded)
-    return lambda films: triage_report(triage.view, films)
+    return lambda films: triage_report(lambda film: triage.view(_image(film)), films)
+
+
+def _said_runner(
+    task: str, said: Mapping[str, predictions.Said]
+) -> Callable[[Sequence[Any]], Report]:
+    """Prepare the measuring of films by what a node said of them."""
+    from training import predictions, readings, readings_report
+
+    def of(film: Film | SyntheticFilm) -> predictions.Said:
+        return predictions.said_of(said, film.path)
+
+    def size(film: Film) -> tuple[int, int]:
+        rows, cols = film.read().shape
+        return cols, rows
+
+    def intraoral(films: Sequence[SyntheticFilm]) -> Report:
+        scored = [readings.score(f, of(f).reading, f.read().shape) for f in films]
+        return readings_report.compose(scored, predictions.frozen_points(said), _SAID_LEVEL_MM)
+
+    match task:
+        case "intraoral":
+            return intraoral
+        case "panoramic_teeth":
+            return lambda films: teeth_report(lambda film: of(film).teeth(*size(film)), films)
+        case "panoramic_caries":
+            points = predictions.frozen_points(said)
+            return lambda films: findings_report(
+                lambda film: of(film).findings(*size(film)), films, points
+            )
+        case _:
+            return lambda films: triage_report(
+                lambda film: (of(film).view, of(film).view_probability), films
+            )
 
 
 def _image(film: Film) -> np.ndarray:
@@ -255,9 +308,16 @@ def _films(task: str, data: Path, part: str) -> tuple[Film, ...]:
 
 #: Thresholds that belong to the reading itself; the others decide what is suggested.
 _OF_READING = ("tooth", "point", "level_mm")
+#: The bone level from which what a node said counts as reported, mm.
+_SAID_LEVEL_MM = 3.0
 
 
-def _intraoral(loaded: weights.Loaded, data: Path, part: str) -> tuple[list[Report], list[Path]]:
+def _intraoral_films(data: Path, part: str) -> tuple[SyntheticFilm, ...]:
+    parts = ("train", "tune", "test") if part == "all" else (part,)
+    return tuple(film for name in parts for film in layouts.read_part(data, name))
+
+
+def _intraoral_runner(loaded: weights.Loaded) -> Callable[[Sequence[SyntheticFilm]], Report]:
     """Read every film as the product does, thresholds off, and score it by the frozen ones."""
     from models.intraoral import IntraoralModel
     from training import readings, readings_report
@@ -272,19 +332,16 @@ def _intraoral(loaded: weights.Loaded, data: Path, part: str) -> tuple[list[Repo
         },
         settings=weights.Settings(calibration=loaded.settings.calibration),
     )
-    parts = ("train", "tune", "test") if part == "all" else (part,)
-    films = [film for name in parts for film in layouts.read_part(data, name)]
-    reports = []
-    for origin in ("real", "synthetic"):
-        own = [film for film in films if film.origin == origin]
+
+    def run(films: Sequence[SyntheticFilm]) -> Report:
         scored = []
-        for film in own:
+        for film in films:
             pixels = film.read()
             reading = loose.analyse(pixels / np.float32(255), film.view, film.spacing)
             scored.append(readings.score(film, reading, pixels.shape))
-        if scored:
-            reports.append(readings_report.compose(scored, points, model.thresholds["level_mm"]))
-    return reports, [film.path for film in films]
+        return readings_report.compose(scored, points, model.thresholds["level_mm"])
+
+    return run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -295,12 +352,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--weights", type=Path, default=weights.DEFAULT_DIR)
     parser.add_argument("--part", choices=PARTS, default="test", help="which films to measure")
+    parser.add_argument(
+        "--predictions", type=Path, help="measure what a node said, instead of weights"
+    )
     parser.add_argument("--card", type=Path, help="model card whose figures to replace")
     options = parser.parse_args(arguments)
     try:
         if options.task in ("intraoral", "panoramic_teeth", "panoramic_caries"):
             sys.stderr.write(f"{options.data}: {layouts.describe(options.data)}\n")
-        found = measure(options.task, options.data, options.weights, options.part)
+        if options.predictions:
+            found = measure_said(options.task, options.data, options.predictions, options.part)
+        else:
+            found = measure(options.task, options.data, options.weights, options.part)
         kept = [
             path for path in (options.out, options.card and card.figures_of(options.card)) if path
         ]

@@ -258,3 +258,63 @@ def test_the_command_says_when_weights_are_missing(folder, tmp_path, capsys):
     arguments = ["--task", "panoramic_teeth", "--data", str(folder), "--weights", str(empty)]
     assert evaluate.main(arguments) == 2
     assert "no weights" in capsys.readouterr().err
+
+
+def said(**values):
+    """What `bitewing export-findings --json` has of an image, twice as large as the film."""
+    return {
+        "rows": 120,
+        "columns": 200,
+        "view": "panoramic",
+        "view_probability": 0.9,
+        "teeth": [
+            {"tooth": "11", "box": [20, 20, 40, 60], "outline": None, "probability": 0.9},
+            {"tooth": "22", "box": [44, 20, 64, 60], "outline": None, "probability": 0.8},
+        ],
+        "sites": [],
+        "operating_points": {},
+        "findings": [
+            {
+                "kind": "caries",
+                "geometry": {"type": "box", "points": [[20, 20], [40, 60]]},
+                "tooth": "11",
+                "surfaces": "",
+                "depth": None,
+                "value_mm": None,
+                "value_percent": None,
+                "probability": 0.7,
+                "model": None,
+                "origin": "ai",
+            }
+        ],
+        **values,
+    }
+
+
+def test_what_a_node_said_is_measured_as_a_network_is(folder, tmp_path):
+    file, out = tmp_path / "said.json", tmp_path / "figures.json"
+    file.write_text(json.dumps({"a.png": said()}))
+    arguments = ["--data", str(folder), "--predictions", str(file), "--out", str(out)]
+    assert evaluate.main(["--task", "panoramic_teeth", *arguments]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    assert figures["f1"]["value"] == 1.0
+    assert figures["fdi_exact_of_matched"]["value"] == 0.5
+    path = folder / "annotations.coco.json"
+    content = json.loads(path.read_text())
+    content["categories"][0]["name"] = "cavity"
+    path.write_text(json.dumps(content))
+    assert evaluate.main(["--task", "panoramic_caries", *arguments]) == 0
+    figures = json.loads(out.read_text())["figures"]
+    assert figures["caries_sensitivity_at_review"]["value"] == 1.0
+    assert figures["caries_false_per_film_at_review"]["value"] == 0.0
+
+
+def test_predictions_that_are_none_or_lack_a_film_are_refused(folder, tmp_path, capsys):
+    file = tmp_path / "said.json"
+    arguments = ["--task", "panoramic_teeth", "--data", str(folder), "--predictions", str(file)]
+    for text in ("{", "[]", json.dumps({"a.png": {}}), json.dumps({"a.png": said(teeth=[{}])})):
+        file.write_text(text)
+        assert evaluate.main(arguments) == 2
+    file.write_text(json.dumps({"b.png": said()}))
+    assert evaluate.main(arguments) == 2
+    assert "say nothing of a.png" in capsys.readouterr().err
