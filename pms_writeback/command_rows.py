@@ -17,7 +17,10 @@ from pms_writeback.pms import Receipt
 
 
 class CommandState(StrEnum):
-    """Where a command stands; the first three are open, a person may retry the last two."""
+    """Where a command stands; the first three are open, a person may retry the last three.
+
+    DECLINED is no fault: this practice's system, its version or its licence cannot take it.
+    """
 
     QUEUED = "queued"
     SENDING = "sending"
@@ -25,6 +28,7 @@ class CommandState(StrEnum):
     DONE = "done"
     FAILED = "failed"
     HELD = "held"
+    DECLINED = "declined"
 
 
 OPEN = (CommandState.QUEUED, CommandState.SENDING, CommandState.UNKNOWN)

@@ -20,7 +20,7 @@ from node.db.tables import patient, study
 from node.domain.events import EventKind
 from node.domain.study import MatchState
 from node.engine import DurableEngine
-from node.errors import BitewingError, Retryable
+from node.errors import BitewingError, Retryable, Unsupported
 from pms_writeback.command_rows import (
     OPEN,
     CommandRow,
@@ -31,7 +31,7 @@ from pms_writeback.command_rows import (
     store_state,
 )
 from pms_writeback.payload import DocumentStore, Json, command_from_json
-from pms_writeback.pms import CloseTask, OutcomeUnknown, Pms, Receipt
+from pms_writeback.pms import CannotSearch, CloseTask, OutcomeUnknown, Pms, Receipt
 
 log = logging.getLogger(__name__)
 
@@ -132,10 +132,11 @@ class Delivery:
             found = self.pms.find(command)
             if found is not None:
                 return _Landed(found)
-            if row.sent_at and not self.pms.capabilities().of(type(command)).is_searchable:
-                return _Ended(CommandState.FAILED, CANNOT_SEARCH, row.sent_at)
             if (verdict := self._still_missing(row)) is not None:
                 return verdict
+        except CannotSearch:
+            if row.sent_at is not None:
+                return _Ended(CommandState.FAILED, CANNOT_SEARCH, row.sent_at)
         except Exception as error:  # noqa: BLE001 - an edge: one bad command holds up no other
             return self._judge(row, error, row.sent_at)
         sent_at = self.clock()
@@ -173,6 +174,8 @@ class Delivery:
             wait_s = self.patience.before_try(row.attempts, error.retry_after_s)
             state = CommandState.QUEUED if sent_at is None else CommandState.UNKNOWN
             return _Later(state, wait_s, str(error), sent_at, row.unknown_answers)
+        if isinstance(error, Unsupported):
+            return _Ended(CommandState.DECLINED, str(error), sent_at)
         if isinstance(error, BitewingError):
             return _Ended(CommandState.FAILED, str(error), sent_at)
         error_id = new_id()[:8]

@@ -115,7 +115,7 @@ def register(
 
 
 def retry(db: sa.Engine, engine: DurableEngine, actor: Actor, command_id: str) -> None:
-    """Try a failed or held command again because a person asks for it.
+    """Try a failed, held or declined command again because a person asks for it.
 
     What may have landed is searched for first.
 
@@ -130,7 +130,7 @@ def retry(db: sa.Engine, engine: DurableEngine, actor: Actor, command_id: str) -
         row = load_command(tx.conn, command_id)
         if row is None or row.location_id != actor.location_id:
             raise NotFound("no such command")
-        if row.state not in (CommandState.FAILED, CommandState.HELD):
+        if row.state in (*OPEN, CommandState.DONE):
             raise Conflict(f"this command is {row.state.value}; there is nothing to retry")
         # Where the PMS cannot be searched, the person has looked in the chart and says: not there.
         sent_at = None if _error(tx.conn, command_id) == CANNOT_SEARCH else row.sent_at

@@ -53,6 +53,7 @@ __all__ = [
     "AppointmentStatus",
     "BookAppointment",
     "CancelAppointment",
+    "CannotSearch",
     "Capabilities",
     "Capability",
     "ChangeRecall",
@@ -95,6 +96,10 @@ class OutcomeUnknown(Retryable):
 
 class NotLicensed(Unsupported):
     """The vendor offers this only under a licence that this office has not shown."""
+
+
+class CannotSearch(Unsupported):
+    """`Pms.find` can never find this kind: once an answer is lost, only a person can tell."""
 
 
 class PatientStatus(Enum):
@@ -247,16 +252,11 @@ class Support(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """One operation and whether this office can do it; ``reason`` is for people.
-
-    ``is_searchable`` False says that `Pms.find` can never find it: once a write's answer is lost,
-    only a person can tell whether it landed.
-    """
+    """One operation and whether this office can do it; ``reason`` is for people."""
 
     operation: str
     support: Support
     reason: str = ""
-    is_searchable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,7 +329,7 @@ class Pms(Protocol):
         ...
 
     def find(self, command: Command) -> Receipt | None:
-        """Search the PMS for what an earlier attempt at `command` wrote."""
+        """Search the PMS for what an earlier attempt at `command` wrote; may raise CannotSearch."""
         ...
 
 

@@ -25,6 +25,7 @@ from pms_writeback.commands import (
 from pms_writeback.curve import reading
 from pms_writeback.curve.connection import Connection, NexHealthSettings, Row
 from pms_writeback.pms import (
+    CannotSearch,
     Capabilities,
     Capability,
     OfficeTime,
@@ -129,10 +130,10 @@ class Curve:
                 raise _unsupported(type(command))
 
     def find(self, command: Command) -> Receipt | None:
-        """Search for a command's effect; documents cannot be listed and are never found."""
+        """Search for a command's effect; raises CannotSearch for documents."""
         match command:
             case UploadDocument():
-                return None
+                raise CannotSearch("NexHealth does not list documents")
             case BookAppointment():
                 return self._booked(command)
             case MoveAppointment():
@@ -259,17 +260,15 @@ class Curve:
         return self._connection.rows("/appointments", {**window, **(query or {})})
 
 
-def _capability(
-    command: type[Command], reason: str = "", *, is_searchable: bool = True
-) -> Capability:
-    return Capability(command.__name__, Support.SUPPORTED, reason, is_searchable)
+def _capability(command: type[Command], reason: str) -> Capability:
+    return Capability(command.__name__, Support.SUPPORTED, reason)
 
 
 CAPABILITIES = Capabilities(
     product=PRODUCT,
     version="",
     operations=(
-        _capability(UploadDocument, f"PDF only; {_LANDING}", is_searchable=False),
+        _capability(UploadDocument, f"PDF only; {_LANDING}"),
         _capability(BookAppointment, _LANDING),
         _capability(MoveAppointment, _LANDING),
         _capability(ConfirmAppointment, f"{CONFIRMED!r} only; {_LANDING}"),

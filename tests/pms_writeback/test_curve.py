@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from node.config import read_config
 from node.db.session import Actor, begin, read
-from node.db.tables import patient, worklist_item
+from node.db.tables import patient, pms_command, worklist_item
 from node.errors import (
     ConfigError,
     Conflict,
@@ -31,7 +31,7 @@ from pms_writeback.commands import (
 from pms_writeback.curve import Curve, NexHealthSettings
 from pms_writeback.curve.sandbox import API_KEY, LOCATION, SUBDOMAIN, Fault, running
 from pms_writeback.delivery import CANNOT_SEARCH, Delivery, Patience
-from pms_writeback.outbox import queue, ref_for
+from pms_writeback.outbox import queue, ref_for, retry
 from pms_writeback.pms import OutcomeUnknown, Support
 from pms_writeback.practice import open_pms
 from pms_writeback.sync import ScheduleSync
@@ -289,11 +289,7 @@ def test_a_document_whose_answer_was_lost_is_never_sent_twice(curve, partner, da
     assert delivery.run(command_id, 1) == "failed"
     assert len(partner.store.rows("documents")) == 1
     with read(database) as conn:
-        from node.db.tables import pms_command
-
         assert conn.execute(sa.select(pms_command.c.error)).scalar_one() == CANNOT_SEARCH
-    from pms_writeback.outbox import retry
-
     retry(database, engine, actor, command_id)
     assert delivery.run(command_id, 2) == "done"
     assert len(partner.store.rows("documents")) == 2
@@ -321,3 +317,21 @@ def test_settings_that_cannot_be_right_are_refused():
         NexHealthSettings("key", "", "1", "UTC")
     with pytest.raises(ConfigError, match="https"):
         NexHealthSettings("key", "s", "1", "UTC", "http://nexhealth.example")
+
+
+def test_what_the_system_cannot_take_is_declined_not_failed(curve, database):
+    actor, engine, files = Actor("test", "main"), _Engine(), _Files()
+    person = curve.patients()[0]
+    row = {"id": "p" * 32, "location_id": "main", "pms_key": person.key, "synced_at": soon()}
+    command = AppendCommlog(person.key, "text", datetime.now(UTC), ref_for("main", "note"))
+    with begin(database, actor, "test") as tx:
+        tx.conn.execute(patient.insert().values(row))
+        command_id = queue(tx, engine, files, key="note", command=command, patient_id="p" * 32)
+    delivery = Delivery(
+        database, engine, files, curve, "main", Patience(), lambda: datetime.now(UTC)
+    )
+    assert delivery.run(command_id, 0) == "declined"
+    with read(database) as conn:
+        assert "Curve" in conn.execute(sa.select(pms_command.c.error)).scalar_one()
+    retry(database, engine, actor, command_id)
+    assert delivery.run(command_id, 1) == "declined"

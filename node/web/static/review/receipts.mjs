@@ -8,6 +8,7 @@ import { settle } from "./changes.mjs";
 const STATES = {
 	queued: ["waiting", "muted"], sending: ["sending", "muted"], unknown: ["checking what arrived", "warning"],
 	done: ["done", "ok"], failed: ["refused", "danger"], held: ["held, a person must look", "warning"],
+	declined: ["not possible there", "muted"], withdrawn: ["withdrawn", "muted"],
 };
 
 const KINDS = {
@@ -48,7 +49,7 @@ export function Receipts() {
 function Line({ item, words, keys }) {
 	const [state, colour] = STATES[item.state] ?? [item.state, "muted"];
 	return html`<li class="receipt"><span class=${`dot ${item.state === "done" ? "ready" : item.state === "failed" ? "bad" : "warn"}`}></span>
-		<span class="grow">${words}${keys && html`<small>${keys}</small>`}${item.error && html`<small class="danger">${item.error}</small>`}</span>
+		<span class="grow">${words}${keys && html`<small>${keys}</small>`}${item.error && html`<small class=${item.state === "declined" ? "muted" : "danger"}>${item.error}</small>`}</span>
 		<span class=${colour}>${state}${item.attempts > 1 && item.state !== "done" ? `, try ${item.attempts}` : ""}</span></li>`;
 }
 
