@@ -237,7 +237,7 @@ class SandboxDriver:
 
     def find(self, command: Command) -> Receipt | None:
         """Search this patient's entries for the command's token."""
-        kind = _KINDS.get(type(command))
+        kind = KINDS.get(type(command))
         if kind is None:
             raise Unsupported(f"the sandbox has no table for {type(command).__name__}")
         try:
@@ -361,17 +361,18 @@ class SandboxDriver:
             return 0.0
 
 
-_KINDS: Mapping[type[Command], EntryKind] = {
+KINDS: Mapping[type[Command], EntryKind] = {
     AppendProcedureNote: "note",
     AppendCommlog: "contact",
     UploadDocument: "document",
     CreateTask: "task",
     CloseTask: "task",
 }
+"""The commands that the sandbox takes, and the kind of entry that each leaves."""
 
 
 def _capability(command: type[Command]) -> Capability:
-    if command in _KINDS:
+    if command in KINDS:
         return Capability(command.__name__, Support.SUPPORTED, "in the sandbox only")
     return Capability(command.__name__, Support.UNSUPPORTED, "the sandbox has no table for it")
 
