@@ -179,6 +179,14 @@ def test_an_abstention_is_a_wrong_view(folder):
     assert figures["accuracy_bitewing"].value == 0.0
 
 
+def test_a_bitewing_taken_for_a_periapical_is_still_intraoral(folder):
+    films = films_of(folder, Mark("bitewing", BOX), count=40)
+    figures = evaluate.triage_report(lambda film: (View.PERIAPICAL, 0.9), films).figures
+    assert figures["accuracy"].value == 0.0
+    grouped = figures["accuracy_panoramic_intraoral_other"]
+    assert (grouped.value, grouped.low) == (1.0, pytest.approx(1 - 3 / 40))
+
+
 def test_films_a_program_made_are_labelled_and_kept_apart(folder):
     films = films_of(folder, Mark("bitewing", BOX))
     found = evaluate.triage_report(lambda image: (View.BITEWING, 0.9), films)
