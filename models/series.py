@@ -102,17 +102,19 @@ def _contradiction(image: SeriesImage) -> Renumbering | None:
 
 
 def _best_shifts(images: Sequence[SeriesImage]) -> dict[int, int]:
-    """Improve one image at a time until nothing gains; at most a few rounds over ≤ 21 images."""
+    """Move one image at a time, the one that gains most first, until nothing gains."""
     shifts = dict.fromkeys(range(len(images)), 0)
-    for _ in range(5):
-        before = dict(shifts)
-        for index, image in enumerate(images):
-            if image.is_decided or not image.teeth:
-                continue
-            scored = [(_local(images, {**shifts, index: s}, index), s) for s in _possible(image)]
-            shifts[index] = max(scored, key=lambda each: each[0])[1]
-        if shifts == before:
+    movable = [i for i, image in enumerate(images) if image.teeth and not image.is_decided]
+    for _ in range(2 * len(images)):
+        gains = [
+            (_local(images, {**shifts, i: s}, i) - _local(images, shifts, i), i, s)
+            for i in movable
+            for s in _possible(images[i])
+        ]
+        gain, index, shift = max(gains, default=(0.0, 0, 0), key=lambda each: each[0])
+        if gain <= 1e-9:
             break
+        shifts[index] = shift
     return shifts
 
 
