@@ -50,6 +50,9 @@ _VIEW_LABELS = {
     View.BITEWING.value: "BW",
     View.PERIAPICAL.value: "PA",
     View.PANORAMIC.value: "PAN",
+    View.OCCLUSAL.value: "OCC",
+    View.CEPHALOMETRIC.value: "CEPH",
+    View.PHOTO.value: "PHOTO",
 }
 
 

@@ -14,9 +14,20 @@ export function Mount() {
 			<span class="muted">seen ${seen}/${images.length}</span></div>
 		<ol class=${`thumbs ${images.length > 4 ? "many" : ""}`}>
 			${images.map((image) => html`<${Thumb} key=${image.id} image=${image} />`)}</ol>
+		<${Flaws} image=${at.current.value} />
 		${total > 0 && html`<p class="railfoot muted">decided ${total - open}/${total}
 			${open > 0 && html` · next <kbd>Shift+J</kbd>`}</p>`}
 	</nav>`;
+}
+
+/** What is wrong with the image shown, the worst first, and what a retake would change. */
+function Flaws({ image }) {
+	if (!image?.region && !image?.flaws.length) return null;
+	return html`<section class="flaws" aria-label="Image quality">
+		${image.region && html`<p class="muted">${image.region}</p>`}
+		<ul>${image.flaws.map((flaw) => html`<li key=${flaw.words} class=${flaw.is_disqualifying ? "warning" : ""}>
+			${flaw.teeth.map(at.toothWords).join(", ")} ${flaw.words}
+			${flaw.hint && html` <span class="muted">If you retake it: ${flaw.hint}.</span>`}</li>`)}</ul></section>`;
 }
 
 function Thumb({ image }) {
@@ -24,9 +35,10 @@ function Thumb({ image }) {
 	const isSeen = at.seen.value.has(image.id);
 	const isCurrent = image.id === at.currentId.value;
 	const isBroken = image.state === "unreadable" || !image.grey;
+	const isPoor = image.flaws.some((flaw) => flaw.is_disqualifying);
 	const words = [
 		at.imageWords(image), open ? `${open} to decide` : "nothing to decide", isSeen ? "seen" : "not seen yet",
-		isBroken ? "cannot be read" : "", image.state === "failed" ? "AI failed" : "",
+		isBroken ? "cannot be read" : "", image.state === "failed" ? "AI failed" : "", isPoor ? "poor quality" : "",
 	].filter(Boolean).join(", ");
 	const click = () => {
 		showImage(image.id);
@@ -41,6 +53,7 @@ function Thumb({ image }) {
 			${image.state === "received" && html`<span class="muted">analysing</span>`}
 			${image.state === "failed" && html`<span class="danger">AI failed</span>`}
 			${image.duplicates > 0 && html`<span class="warning" title="Other bytes came under the same identifier; both are kept.">2×</span>`}
+			${isPoor && html`<span class="warning" aria-hidden="true">⚠</span>`}
 			${isSeen && html`<span class="ok" aria-hidden="true">✓</span>`}</span>
 	</button></li>`;
 }
