@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,7 +60,7 @@ class Film:
 
     def read(self) -> np.ndarray:
         """Read the pixels as (rows, cols) uint8 grey; raises InvalidInput for a broken file."""
-        pixels = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE)
+        pixels: np.ndarray | None = cv2.imread(str(self.path), cv2.IMREAD_GRAYSCALE)
         if pixels is None:
             raise InvalidInput(f"{self.path.name} is not a readable image")
         return pixels
@@ -131,7 +132,7 @@ def _mark(item: Mapping[str, object], names: Mapping[object, str]) -> Mark:
 def outline_of(segmentation: object) -> tuple[tuple[float, float], ...]:
     """Read the longest ring of a COCO segmentation, flat or as pairs; none gives no points."""
     rings = segmentation if isinstance(segmentation, list) else []
-    ring = max(rings, key=len, default=[])
+    ring: list[Any] = max(rings, key=len, default=[])
     pairs = ring if ring and isinstance(ring[0], list) else zip(ring[::2], ring[1::2], strict=True)
     return tuple((float(x), float(y)) for x, y in pairs)
 

@@ -243,7 +243,8 @@ def _overlaps(found: Sequence[Found], truth: Sequence[BoxPx]) -> Array:
     height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1])
     both = np.maximum(width, 0) * np.maximum(height, 0)
     areas = [(x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (a, b)]
-    return both / np.maximum(areas[0] + areas[1] - both, 1e-9)
+    overlaps: Array = both / np.maximum(areas[0] + areas[1] - both, 1e-9)
+    return overlaps
 
 
 def _greedy(overlaps: Array, iou: float) -> np.ndarray:

@@ -122,7 +122,8 @@ class SyntheticFilm:
         if pixels is None:
             raise InvalidInput(f"{self.path.name} is not a readable image")
         scaled = np.round(pixels.astype(np.float32) / (2**self.bits_stored - 1) * 255)
-        return np.clip(scaled, 0, 255).astype(np.uint8)
+        grey: np.ndarray = np.clip(scaled, 0, 255).astype(np.uint8)
+        return grey
 
 
 def read_part(folder: Path, part: str) -> tuple[SyntheticFilm, ...]:

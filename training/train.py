@@ -185,8 +185,8 @@ def _step(task: Task, run: _Run, settings: Settings, progress: float) -> dict[st
 def _follow(average: nn.Module, net: nn.Module, keep: float) -> None:
     for mine, other in zip(average.parameters(), net.parameters(), strict=True):
         mine.lerp_(other, 1.0 - keep)
-    for mine, other in zip(average.buffers(), net.buffers(), strict=True):
-        mine.copy_(other)
+    for kept, seen in zip(average.buffers(), net.buffers(), strict=True):
+        kept.copy_(seen)
 
 
 def checkpoint(out: Path) -> Path:
