@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from node.errors import Conflict, Retryable
@@ -36,6 +36,7 @@ class Guest:
 @dataclass(slots=True)
 class _Asked:
     request: Request
+    at: float
     handed_to: str = ""
     answer: Answer | None = None
 
@@ -73,7 +74,7 @@ class Desk:
             What the bridge answered with.
         """
         _ = self.guest
-        asked = _Asked(Request(secrets.token_hex(8), str(method), params))
+        asked = _Asked(Request(secrets.token_hex(8), str(method), params), self.monotonic())
         limit = self.monotonic() + timeout_s
         with self._changed:
             self._open[asked.request.id] = asked
@@ -110,9 +111,10 @@ class Desk:
                 if unseen or self._is_closed or self.monotonic() >= limit:
                     break
                 self._changed.wait(max(min(limit - self.monotonic(), 1.0), 0.01))
+            now = self.monotonic()
             for each in unseen[:_MAX_BATCH]:
                 each.handed_to = session
-            return tuple(each.request for each in unseen[:_MAX_BATCH])
+            return tuple(replace(each.request, age_s=now - each.at) for each in unseen[:_MAX_BATCH])
 
     def note_clock(self, session: str, offset: timedelta) -> None:
         """Keep a newer measurement of the bridge's clock; raises Conflict."""

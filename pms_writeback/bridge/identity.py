@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from node.errors import ConfigError, Rejected, Retryable
+from node.errors import BitewingError, ConfigError, Rejected, Retryable
 from pms_writeback.bridge.protocol import Json, as_object, text
 from pms_writeback.bridge.token import EnrolmentToken
 from pms_writeback.bridge.vault import write_private
@@ -59,6 +59,15 @@ class Identity:
     def certificate(self) -> x509.Certificate:
         """Our certificate; raises ConfigError."""
         return read_certificate(self.folder / _CERTIFICATE)
+
+    def check_alive(self, now: datetime) -> None:
+        """Raise ConfigError when the certificate has expired: only a new enrolment helps."""
+        end = self.certificate.not_valid_after_utc
+        if now >= end:
+            raise ConfigError(
+                f"the bridge's certificate expired on {end:%Y-%m-%d}: run `bitewing bridge enrol`"
+                " again with a new token"
+            )
 
     def wants_renewal(self, now: datetime) -> bool:
         """Tell whether little of the certificate's life is left."""
@@ -164,12 +173,22 @@ def _ask(url: str, context: ssl.SSLContext, body: Json) -> Json:
             answer = client.post(url, json=dict(body))
             data = as_object(answer.json())
     except httpx2.RequestError as error:
-        raise Retryable(f"the node does not answer ({type(error).__name__})") from None
+        raise away(error) from None
     except ValueError:
         raise Rejected("what answers at this address is not a node's bridge listener") from None
     if not answer.is_success:
         raise Rejected(str(data.get("message", f"the node refused ({answer.status_code})"))[:300])
     return data
+
+
+def away(error: httpx2.RequestError) -> BitewingError:
+    """Say why the node could not be reached: silence, or a certificate that is not its own."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return ConfigError(
+            "what answers at this address has no certificate of our node for this name: on the"
+            " node set [bridge] public_name to the name that the bridge dials"
+        )
+    return Retryable(f"the node does not answer ({type(error).__name__})", retry_after_s=5.0)
 
 
 def _new_key() -> bytes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import httpx2
 
 from node.errors import ConfigError, InvalidInput, Rejected, Retryable
+from pms_writeback.bridge.identity import away
 from pms_writeback.bridge.protocol import (
     VERSIONS,
     Answer,
@@ -122,7 +123,7 @@ class Link:
                         raise Rejected("the package is larger than was signed")
                     parts.append(part)
         except httpx2.RequestError as error:
-            raise _away(error) from None
+            raise away(error) from None
         return b"".join(parts)
 
     def _post(self, path: str, body: Json) -> Json:
@@ -130,7 +131,7 @@ class Link:
             answer = self._client.post(path, json=dict(body))
             data = as_object(answer.json())
         except httpx2.RequestError as error:
-            raise _away(error) from None
+            raise away(error) from None
         except (ValueError, InvalidInput):
             raise Retryable("the node's answer cannot be read", 15.0) from None
         if answer.is_success:
@@ -143,7 +144,3 @@ class Link:
         if answer.status_code >= 500:
             raise Retryable(f"the node failed ({answer.status_code}): {said}", 15.0)
         raise Rejected(f"the node refused ({answer.status_code}): {said}")
-
-
-def _away(error: Exception) -> Retryable:
-    return Retryable(f"the node does not answer ({type(error).__name__})", retry_after_s=5.0)

@@ -46,21 +46,35 @@ class Method(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question of the node; the same `id` may arrive again after a broken line."""
+    """One question of the node; the same `id` may arrive again after a broken line.
+
+    ``age_s`` is how long ago the node asked it, in seconds.
+    """
 
     id: str
     method: str
     params: Json
+    age_s: float = 0.0
 
     def to_json(self) -> dict[str, object]:
         """Encode it."""
-        return {"id": self.id, "method": self.method, "params": dict(self.params)}
+        return {
+            "id": self.id,
+            "method": self.method,
+            "params": dict(self.params),
+            "age_s": self.age_s,
+        }
 
     @classmethod
     def from_json(cls, data: object) -> Request:
         """Decode it; raises InvalidInput."""
         fields = as_object(data)
-        return cls(text(fields, "id"), text(fields, "method"), as_object(fields.get("params", {})))
+        return cls(
+            text(fields, "id"),
+            text(fields, "method"),
+            as_object(fields.get("params", {})),
+            max(number(fields, "age_s", 0.0), 0.0),
+        )
 
 
 _STATUSES: tuple[tuple[str, type[BitewingError]], ...] = (

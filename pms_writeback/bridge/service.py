@@ -11,8 +11,9 @@ import platform
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,7 +40,7 @@ from pms_writeback.bridge.protocol import (
 from pms_writeback.bridge.settings import BridgeSettings
 from pms_writeback.bridge.snapshots import Snapshots
 from pms_writeback.bridge.updates import Package, Updates
-from pms_writeback.bridge.vault import Vault
+from pms_writeback.bridge.vault import Vault, lock_folder
 from pms_writeback.bridge.warehouse import Warehouse
 from pms_writeback.bridge.wire import decode_command, receipt_to_json
 from pms_writeback.pms import OutcomeUnknown
@@ -64,6 +65,15 @@ class Timing:
     longest_redial_s: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A question in this process's queue since a moment of its steady clock."""
+
+    session: Session
+    request: Request
+    since: float
+
+
 @dataclass(slots=True)
 class Bridge:
     """One clinic's bridge; `start` returns at once, and it may be killed anywhere."""
@@ -80,13 +90,14 @@ class Bridge:
     _commands: Commands = field(init=False)
     _snapshots: Snapshots = field(init=False)
     _updates: Updates = field(init=False)
-    _writes: queue.Queue[tuple[Session, Request]] = field(default_factory=queue.Queue)
-    _reads: queue.Queue[tuple[Session, Request]] = field(default_factory=queue.Queue)
+    _writes: queue.Queue[_Waiting] = field(default_factory=queue.Queue)
+    _reads: queue.Queue[_Waiting] = field(default_factory=queue.Queue)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
     _link: Link | None = None
     _line: str = "not dialled yet"
     _refused_offer: str = ""
+    _unlock: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -130,7 +141,11 @@ class Bridge:
         return self._line
 
     def start(self) -> None:
-        """Start every thread; raises ConfigError when this bridge is not enrolled."""
+        """Start every thread.
+
+        Raises ConfigError when this bridge is not enrolled, or another one runs in its folder.
+        """
+        self._unlock = lock_folder(self.folder)
         identity = Identity(self.folder)
         identity.repair()
         identity.context()
@@ -157,6 +172,7 @@ class Bridge:
         self.driver.close()
         self._journal.close()
         self._warehouse.close()
+        self._unlock()
 
     def wait(self) -> None:
         """Block until `stop_soon` is called."""
@@ -188,6 +204,7 @@ class Bridge:
 
     def _hold_line(self) -> None:
         identity = Identity(self.folder)
+        identity.check_alive(self.clock())
         link = Link(self.settings.node_url, identity.context(), self.versions)
         self._link = link
         try:
@@ -218,7 +235,8 @@ class Bridge:
         self._journal.forget_notices(news.notices_seen)
         for request in news.requests:
             is_write = request.method in (Method.WRITE, Method.FIND)
-            (self._writes if is_write else self._reads).put((session, request))
+            waiting = _Waiting(session, request, time.monotonic())
+            (self._writes if is_write else self._reads).put(waiting)
         if news.offer is not None and news.offer.signature != self._refused_offer:
             self._consider(news.offer, link)
 
@@ -236,13 +254,15 @@ class Bridge:
             return
         self._journal.note(self.clock(), "update_staged", offer.version)
 
-    def _serve(self, requests: queue.Queue[tuple[Session, Request]]) -> None:
+    def _serve(self, requests: queue.Queue[_Waiting]) -> None:
         """Answer questions one after the other; an answer that cannot be brought is asked again."""
         while not self._stopping.is_set():
             try:
-                session, request = requests.get(timeout=self.timing.tick_s)
+                waiting = requests.get(timeout=self.timing.tick_s)
             except queue.Empty:
                 continue
+            session, waited_s = waiting.session, time.monotonic() - waiting.since
+            request = replace(waiting.request, age_s=waiting.request.age_s + waited_s)
             answer = self._answer(session, request)
             link = self._link
             if link is None:
@@ -275,7 +295,8 @@ class Bridge:
                 return rows_to_json(_listed(row), session.version)
             case Method.WRITE:
                 command = decode_command(as_object(params.get("command")))
-                receipt = self._commands.write(command, number(params, "valid_for_s", 60.0))
+                valid_for_s = number(params, "valid_for_s", 60.0) - request.age_s
+                receipt = self._commands.write(command, valid_for_s)
                 return {"receipt": receipt_to_json(receipt)}
             case Method.FIND:
                 found = self._commands.find(decode_command(as_object(params.get("command"))))

@@ -1,12 +1,13 @@
-"""Sealing what the bridge keeps on the clinic's disk: AES-256-GCM under a key of its own."""
+"""The bridge's folder: sealed values (AES-256-GCM), private files, one process at a time."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -53,6 +54,32 @@ def write_private(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def lock_folder(folder: Path) -> Callable[[], None]:
+    """Hold a folder for this process alone; gives what lets it go again.
+
+    Raises ConfigError when another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "bridge.lock").open("a+")
+    try:
+        _lock(file)
+    except OSError:
+        file.close()
+        raise ConfigError(f"another bridge already runs in the folder {folder}") from None
+    return file.close
+
+
+def _lock(file: IO[str]) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _read_key(path: Path) -> bytes:

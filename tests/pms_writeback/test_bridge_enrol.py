@@ -15,7 +15,7 @@ from pms_writeback.bridge.authority import location_of, open_authority, serial_o
 from pms_writeback.bridge.identity import Identity
 from pms_writeback.bridge.link import Link
 from pms_writeback.bridge.token import EnrolmentToken
-from tests.pms_writeback.bridge_world import clinic, until, utc_now
+from tests.pms_writeback.bridge_world import clinic, node_config, until, utc_now
 
 
 class Clock:
@@ -205,6 +205,35 @@ def test_an_expired_certificate_is_refused(world, clock):
     clock.ahead = timedelta(days=91)
     with pytest.raises(ConfigError, match="expired"):
         hello(world)
+
+
+def test_an_expired_bridge_says_that_it_must_enrol_again(world, clock):
+    world.enrol()
+    clock.ahead = timedelta(days=91)
+    bridge = world.start_bridge()
+    until(lambda: "enrol` again" in bridge.line)
+
+
+def test_a_node_under_another_name_is_not_trusted(tmp_path, sqlite_database):
+    with clinic(tmp_path, sqlite_database) as world:
+        world.config = node_config(tmp_path, "dentrix", host="0.0.0.0")
+        world.listen()
+        with pytest.raises(ConfigError, match="public_name"):
+            identity.enrol(world.clinic, f"https://127.0.0.2:{world.port}", world.token())
+        world.stop_listening()
+        world.config = node_config(tmp_path, "dentrix", host="0.0.0.0", public_name="127.0.0.2")
+        world.listen()
+        identity.enrol(world.clinic, f"https://127.0.0.2:{world.port}", world.token())
+
+
+def test_one_bridge_a_folder(world):
+    world.enrol()
+    first = world.start_bridge()
+    with pytest.raises(ConfigError, match="already runs"):
+        world.start_bridge()
+    world.stop_bridge()
+    first.stop()
+    world.start_bridge()
 
 
 def test_a_bridge_that_was_never_enrolled_says_so(world):

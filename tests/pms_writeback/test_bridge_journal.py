@@ -203,6 +203,15 @@ def test_what_was_only_taken_is_carried_out_after_a_restart_while_it_may(
     assert journal.entry(late).state is EntryState.RELEASED
 
 
+def test_a_command_that_came_too_late_is_handed_back(commands, practice, journal):
+    with pytest.raises(Retryable, match="waited too long"):
+        commands.write(COMMAND, -5)
+    assert journal.entry(COMMAND).state is EntryState.RELEASED
+    assert practice.landed == []
+    commands.write(COMMAND, 60)
+    assert commands.write(COMMAND, -5).key == "1", "what is done is answered at any age"
+
+
 def test_the_kill_switch_by_file_and_by_node(tmp_path, commands, practice, journal):
     switch = KillSwitch(tmp_path, journal)
     (tmp_path / "STOP").touch()

@@ -18,6 +18,7 @@ from pms_writeback.bridge.link import Link, SessionEnded
 from pms_writeback.bridge.protocol import (
     Answer,
     Method,
+    Request,
     TableRow,
     choose_version,
     decode,
@@ -188,6 +189,22 @@ def test_what_was_handed_out_and_lost_is_handed_out_again():
     desk.put_answer(Answer(again.id, "ok", {"n": 2}))
     asker.join()
     assert results == [{"n": 1}]
+
+
+def test_a_question_tells_its_age_when_it_is_handed_out_again():
+    now = [0.0]
+    desk = Desk(monotonic=lambda: now[0])
+    guest = Guest({}, 2, timedelta())
+    first = desk.greet(guest)
+    asker = threading.Thread(target=lambda: desk.ask(Method.WRITE, {}, 50))
+    asker.start()
+    (fresh,) = desk.take(first, 5)
+    now[0] = 20.0
+    (again,) = desk.take(desk.greet(guest), 5)
+    assert (fresh.age_s, again.age_s) == (0.0, 20.0)
+    assert Request.from_json(json.loads(json.dumps(again.to_json()))) == again
+    desk.put_answer(Answer(again.id, "ok", {}))
+    asker.join()
 
 
 def test_an_answer_that_never_comes_leaves_the_outcome_unknown():
