@@ -55,6 +55,9 @@ from pms_writeback import outbox
 from pms_writeback.bridge.listener import BridgeListener
 from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.waking import wake
+from pms_writeback.hints import Turns
+from pms_writeback.opendental import OpenDental
+from pms_writeback.opendental.events import make_router as make_events_router
 from pms_writeback.pms import Pms
 from pms_writeback.practice import open_pms
 from pms_writeback.records import RecordSource
@@ -66,6 +69,7 @@ log = logging.getLogger("bitewing")
 _TICK_S = 1.0
 _FLAG_EVERY_S = 3.0
 _HEAL_EVERY_S = 60.0
+_HOUR_S = 3_600.0
 _DAY_S = 86_400.0
 _FORGOTTEN_S = 600.0
 _SHADOW_EVERY_S = 2.0
@@ -255,13 +259,15 @@ class Node:
             self._start_bridge(db, engine, pms, actor, status)
         sync = ScheduleSync(db, pms, config)
 
+        turns = Turns(db, config.node.location_id, timedelta(seconds=config.pms.poll_s))
+
         def pull() -> None:
-            if sync.run_once(datetime.now(UTC)).changed:
+            if turns.take(datetime.now(UTC)) and sync.run_once(datetime.now(UTC)).changed:
                 self._rematch(db)
 
-        status.threads["schedule sync"] = self._every(
-            config.pms.poll_s, "pms-sync", pull, at_once=True
-        )
+        status.threads["schedule sync"] = self._every(_TICK_S, "pms-sync", pull, at_once=True)
+        if isinstance(pms, OpenDental) and config.pms.events_url:
+            self._subscribe(pms)
         if isinstance(pms, RecordSource):
             warehouse = Warehouse(db, pms, config)
 
@@ -287,6 +293,15 @@ class Node:
         self._closers.append(listener.stop)
         status.threads["bridge listener"] = listener.thread
         self._every(_DAY_S, "bridge-certificate", listener.renew_server_certificate)
+
+    def _subscribe(self, pms: OpenDental) -> None:
+        """Ask the office for events, and again every hour: somebody may have deleted them there."""
+        section = self.config.pms
+
+        def ask() -> None:
+            pms.subscribe(section.events_url, section.events_workstation, section.events_poll_s)
+
+        self._every(_HOUR_S, "pms-events", ask, at_once=True)
 
     def _rematch(self, db: sa.Engine) -> None:
         """Try again to place recent studies whose patient was not known when they came."""
@@ -316,6 +331,8 @@ class Node:
         app = create_web(
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
+        if self.config.pms.kind == "open_dental":
+            app.include_router(make_events_router(self.config, db))
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -120,6 +120,9 @@ class PmsSection(_Section):
     task_list: str = "AI Imaging Review"
     task_user: str = "bitewing"
     min_interval_s: float = Field(0.0, ge=0)
+    events_url: str = ""
+    events_workstation: str = ""
+    events_poll_s: int = Field(3, ge=1, le=3600)
     subdomain: str = ""
     partner_location: str = ""
     page_size: int = Field(100, ge=1, le=10_000)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
 from node.errors import NotFound, Rejected, Retryable, Unsupported
-from pms_writeback.opendental import reading
+from pms_writeback.opendental import events, reading
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
 from pms_writeback.opendental.record_reading import RecordReader
 from pms_writeback.opendental.rows import Fields
@@ -193,6 +193,11 @@ class OpenDental:
         self._check_update()
         self._current_offset()
         return self._records.of_patient(kind, patient_key)
+
+    def subscribe(self, url: str, workstation: str, polling_s: int) -> int:
+        """Subscribe to the events that touch the worklist; returns how many were changed."""
+        self._check_update()
+        return events.subscribe(self._connection, url, workstation, polling_s)
 
     def _planned_for(self, command: Command) -> Version:
         """Give the office's version; raises Unsupported when it cannot take this command."""

@@ -211,3 +211,23 @@ def _add(chart: Chart, call: Call, defaults: Row, fixed: Row | None = None) -> A
     refuse_deleted(chart, call.number("PatNum"))
     values = {**defaults, **stored(call), **(fixed or {})}
     return created(chart, call, chart.add(call.operation.resource, values))
+
+
+def subscribe(chart: Chart, call: Call) -> Answer:
+    """Subscribe to the changes of a table or to an event of the program's windows."""
+    if bool(call.text("WatchTable")) == bool(call.text("UiEventType")):
+        raise Refusal(400, "Exactly one of WatchTable or UiEventType is required")
+    if call.text("WatchTable") and call.text("WatchTable") not in WATCH_TABLES:
+        raise Refusal(400, "WatchTable is invalid.")
+    defaults: Row = {"DateTimeStart": chart.stamp, "PollingSeconds": 30}
+    row = chart.add("subscriptions", {**defaults, **stored(call)})
+    return created(chart, call, row)
+
+
+WATCH_TABLES = frozenset(
+    {
+        *("Appointment", "AppointmentDeleted", "Patient", "PatField", "Operatory", "Provider"),
+        *("Schedule", "ToothInitial"),
+    }
+)
+"""Tables whose changes can be subscribed to."""

@@ -20,6 +20,7 @@ from pms_writeback.sandbox.faults import Fault, FaultKind, LogEntry
 from pms_writeback.sandbox.seed import seed
 from pms_writeback.sandbox.service import ALL_PERMISSIONS
 from pms_writeback.sandbox.store import Clock, Row, Value, utc_now
+from pms_writeback.sandbox.subscriptions import polling
 
 START_DEADLINE_S = 20.0
 
@@ -135,7 +136,10 @@ def running(
     if seed_patients:
         seed(sandbox.store, patients=seed_patients, years=seed_years)
     try:
-        with serving(sandbox, host=host, port=port) as page_url:
+        with (
+            polling(sandbox.store, customer_key),
+            serving(sandbox, host=host, port=port) as page_url,
+        ):
             yield SandboxHandle(
                 url=page_url + API_PREFIX,
                 page_url=page_url,
@@ -190,7 +194,8 @@ def serve(
         seed(sandbox.store, patients=patients, years=years)
     listener = _listen(host, port)
     try:
-        with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has shut down
+        # uvicorn raises the interrupt again after it has shut down.
+        with polling(sandbox.store, customer_key), suppress(KeyboardInterrupt):
             uvicorn.Server(_config(sandbox)).run(sockets=[listener])
     finally:
         listener.close()

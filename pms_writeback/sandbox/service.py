@@ -25,6 +25,7 @@ from pms_writeback.sandbox.care import (
     change_lab_case,
     set_patient_field,
     set_recall_status,
+    subscribe,
 )
 from pms_writeback.sandbox.catalog import Match, Operation, Version, match
 from pms_writeback.sandbox.claims import (
@@ -107,6 +108,7 @@ _WRITES: Mapping[str, Handler] = {
     "POST /claimtrackings": add_tracking,
     "POST /patplans": add_patient_plan,
     "PUT /insverifies": verify_insurance,
+    "POST /subscriptions": subscribe,
 }
 #: Writes whose rules are the catalogue's alone: the documented fields, kept as they come.
 _PLAIN = frozenset(
