@@ -75,7 +75,8 @@ a system cannot take is refused before anything is sent, and waits for a person.
 
 _FOOT = """- *from 24.2.29*: the first version of the office's program that can.
 - *not licensed*: the vendor keeps this interface for licensed partners. [The bridge](bridge.md)
-  refuses the command until a licensed driver is put in.
+  refuses the command until a licensed driver is put in. Documents can go to a folder at the
+  clinic instead, for staff to file.
 - *licensed column*: read once the site has named it from its licensed documentation.
 - *sandbox*: the invented practice of the bridge's own driver.
 - *taken*: the partner confirms that it has it, not that it landed: [Curve](curve.md).

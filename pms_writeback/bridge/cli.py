@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
     from node.config import Config
     from node.db.session import Actor
+    from pms_writeback.bridge.driver import Driver
     from pms_writeback.bridge.service import Bridge
+    from pms_writeback.bridge.settings import BridgeSettings
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -177,7 +179,6 @@ def run(folder: Folder = DEFAULT_FOLDER) -> None:
 @cli.command()
 def check(folder: Folder = DEFAULT_FOLDER) -> None:
     """At the clinic: say in plain words whether this bridge can run."""
-    from pms_writeback.bridge.driver import open_driver
     from pms_writeback.bridge.identity import Identity
     from pms_writeback.bridge.settings import read_settings
 
@@ -187,7 +188,7 @@ def check(folder: Folder = DEFAULT_FOLDER) -> None:
     identity.context()
     until = identity.certificate.not_valid_after_utc
     typer.echo(f"ok    identity   certificate until {until:%Y-%m-%d}")
-    driver = open_driver(settings.pms, settings.driver, settings.driver_options, folder)
+    driver = _open_driver(settings, folder)
     about = driver.about()
     typer.echo(f"ok    driver     {about.product} {about.version}, {about.driver}")
     for each in driver.operations():
@@ -273,13 +274,19 @@ def service(
 
 def open_bridge(folder: Path) -> Bridge:
     """Open the bridge of a folder; raises ConfigError when an operator must act first."""
-    from pms_writeback.bridge.driver import open_driver
     from pms_writeback.bridge.service import Bridge
     from pms_writeback.bridge.settings import read_settings
 
     settings = read_settings(folder)
+    return Bridge(folder, settings, _open_driver(settings, folder))
+
+
+def _open_driver(settings: BridgeSettings, folder: Path) -> Driver:
+    from pms_writeback.bridge.driver import open_driver
+    from pms_writeback.bridge.export import with_export
+
     driver = open_driver(settings.pms, settings.driver, settings.driver_options, folder)
-    return Bridge(folder, settings, driver)
+    return with_export(driver, settings.export_folder)
 
 
 def _set_stopped(config: Path | None, data_dir: Path | None, is_stopped: bool, reason: str) -> None:

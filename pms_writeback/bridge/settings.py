@@ -37,6 +37,7 @@ class BridgeSettings(BaseModel):
     days_before: int = Field(30, ge=1)
     days_after: int = Field(180, ge=1)
     lock_patience_s: float = Field(30.0, ge=0)
+    export_folder: str = ""
     update_key: str = ""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 
 from node.errors import ConfigError, InvalidInput, NotFound, Retryable, Unsupported
 from node.windows_service import BRIDGE, NODE, Keeper, control
+from pms_writeback.bridge.cli import cli as bridge_cli
 from pms_writeback.bridge.driver import Locked, open_driver
+from pms_writeback.bridge.export import with_export
 from pms_writeback.bridge.odbc import ReadOnlyOdbc
 from pms_writeback.bridge.protocol import TableRow
 from pms_writeback.bridge.sandbox import SandboxDriver, SandboxOffice
-from pms_writeback.bridge.settings import read_settings
+from pms_writeback.bridge.settings import BridgeSettings, read_settings
 from pms_writeback.dentrix import sandbox as dentrix
 from pms_writeback.dentrix import views
 from pms_writeback.dentrix.shapes import DentrixShapes
@@ -30,6 +34,7 @@ from pms_writeback.pms import (
     OutcomeUnknown,
     PatientStatus,
     Support,
+    UploadDocument,
 )
 from tests.pms_writeback.bridge_world import until
 
@@ -120,6 +125,43 @@ def test_odbc_never_writes(vendor):
         with pytest.raises(NotLicensed, match="licensed interface"):
             refused(COMMAND)
     assert issubclass(NotLicensed, Unsupported)
+
+
+REPORT = UploadDocument(
+    "1", "r.pdf", ".pdf", b"%PDF", "Report", "AI", "Document", (), NOW, "ref:BW-0123456789"
+)
+
+
+def test_documents_may_go_to_a_folder_for_staff(vendor, tmp_path):
+    folder = tmp_path / "inbox"
+    with pytest.raises(ConfigError, match="not a folder"):
+        with_export(odbc(vendor), str(folder))
+    folder.mkdir()
+    driver = with_export(odbc(vendor), str(folder))
+    support = {each.operation: each.support for each in driver.operations()}
+    assert support["UploadDocument"] is Support.SUPPORTED
+    assert support["AppendCommlog"] is Support.NOT_LICENSED
+    assert driver.find(REPORT) is None
+    receipt = driver.execute(REPORT)
+    assert (receipt.resource, receipt.key) == ("exported_file", "1-BW-0123456789.pdf")
+    assert (folder / receipt.key).read_bytes() == b"%PDF"
+    assert driver.find(REPORT).already_there
+    assert [path.name for path in folder.iterdir()] == [receipt.key]
+    with pytest.raises(NotLicensed):
+        driver.execute(COMMAND)
+    assert list(driver.rows(driver.tables[0], WINDOW))
+    with pytest.raises(InvalidInput, match="file's name"):
+        driver.execute(replace(REPORT, patient_key="../../1"))
+    folder.rename(tmp_path / "gone")
+    with pytest.raises(Retryable, match="takes no file"):
+        driver.execute(REPORT)
+
+
+def test_a_driver_that_takes_documents_is_not_wrapped(vendor, tmp_path):
+    driver = SandboxDriver(vendor[2])
+    assert with_export(driver, str(tmp_path)) is driver
+    reader = odbc(vendor)
+    assert with_export(reader, "") is reader
 
 
 class OdbcError(Exception):
@@ -294,6 +336,19 @@ def test_settings_name_what_is_wrong(tmp_path):
         read_settings(tmp_path)
     path.write_text(good)
     assert read_settings(tmp_path).driver == "odbc"
+
+
+def test_every_setting_is_in_the_manual():
+    manual = (Path(__file__).parents[2] / "docs" / "bridge.md").read_text()
+    for name in BridgeSettings.model_fields:
+        assert f"`{name}`" in manual, name
+
+
+def test_every_command_is_in_the_manual():
+    manual = (Path(__file__).parents[2] / "docs" / "bridge.md").read_text()
+    for command in bridge_cli.registered_commands:
+        name = command.name or command.callback.__name__
+        assert f"bitewing bridge {name}" in manual, name
 
 
 def test_a_bridge_imports_no_networks_images_or_engine():
