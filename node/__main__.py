@@ -252,6 +252,8 @@ def export_training_command(
     """Write signed reviews as training data that name nobody; off unless the practice opted in."""
     from datetime import date
 
+    from rich.progress import Progress
+
     from node.dicom.instances import FolderStore
     from node.errors import InvalidInput
     from node.training_export import Wish, export_training
@@ -261,12 +263,15 @@ def export_training_command(
         day = date.fromisoformat(since) if since else None
     except ValueError:
         raise InvalidInput("--since takes a day like 2026-01-31") from None
-    done = export_training(
-        _open(settings),
-        FolderStore(settings.node.data_dir / "images"),
-        settings,
-        Wish(out, day, task, include_burned_in),
-    )
+    with Progress(transient=not sys.stderr.isatty()) as bar:
+        line = bar.add_task("exporting", total=None)
+        done = export_training(
+            _open(settings),
+            FolderStore(settings.node.data_dir / "images"),
+            settings,
+            Wish(out, day, task, include_burned_in),
+            lambda count, total: bar.update(line, completed=count, total=total),
+        )
     typer.echo(
         f"{done.images} images of {done.patients} patients, {done.findings} findings, "
         f"{done.hard_negatives} rejected suggestions in {out}; left out: "

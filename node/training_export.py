@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from pathlib import Path
@@ -80,8 +80,16 @@ class _Film:
     review: SignedReview
 
 
-def export_training(db: sa.Engine, store: InstanceStore, config: Config, wish: Wish) -> Exported:
+def export_training(
+    db: sa.Engine,
+    store: InstanceStore,
+    config: Config,
+    wish: Wish,
+    progress: Callable[[int, int], None] | None = None,
+) -> Exported:
     """Write the signed reviews of this location to a new folder, and say so in the audit.
+
+    `progress` hears how many images are done, of how many.
 
     Raises
     ------
@@ -105,7 +113,7 @@ def export_training(db: sa.Engine, store: InstanceStore, config: Config, wish: W
     shutil.rmtree(part, ignore_errors=True)
     (part / "images").mkdir(parents=True)
     try:
-        done = _fill(db, store, config, wish, key, part)
+        done = _fill(db, store, config, wish, key, part, progress or (lambda done, total: None))
         with begin(db, Actor("cli", location), "training.exported") as tx:
             tx.record(
                 f"training:{_name(key, 'export', secrets.token_hex(8))}",
@@ -172,13 +180,21 @@ class _Contents:
 
 
 def _fill(
-    db: sa.Engine, store: InstanceStore, config: Config, wish: Wish, key: bytes, part: Path
+    db: sa.Engine,
+    store: InstanceStore,
+    config: Config,
+    wish: Wish,
+    key: bytes,
+    part: Path,
+    progress: Callable[[int, int], None],
 ) -> Exported:
     contents = _Contents()
     views = TASK_VIEWS.get(wish.task, tuple(View))
     with read(db) as conn:
         # sorted by what means nothing, so that the order tells no time
-        for film in sorted(_films(conn, config, wish), key=lambda f: _name(key, "image", f.row.id)):
+        films = sorted(_films(conn, config, wish), key=lambda f: _name(key, "image", f.row.id))
+        for number, film in enumerate(films):
+            progress(number, len(films))
             run = _latest_run(conn, film.row.id)
             path = store.path(film.row.storage_key)
             if run is None or run.view is None or View(run.view) not in views:

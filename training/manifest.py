@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,17 +13,23 @@ from training.datasets import Film
 
 
 def rows(films: Iterable[Film]) -> list[dict[str, str]]:
-    """List files with their SHA-256, part and patient, each once, in the order of their names."""
-    found = {
-        film.path: {
-            "file": film.path.name,
-            "split": film.split,
-            "group": film.group,
-            "sha256": hashlib.sha256(film.path.read_bytes()).hexdigest(),
+    """List files with their SHA-256, part and patient, each once, in the order of their names.
+
+    Names are relative to the folder that holds them all.
+    """
+    found = {film.path.absolute(): film for film in films}
+    if not found:
+        return []
+    root = Path(os.path.commonpath([path.parent for path in found]))
+    return [
+        {
+            "file": path.relative_to(root).as_posix(),
+            "split": found[path].split,
+            "group": found[path].group,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         }
-        for film in films
-    }
-    return [found[path] for path in sorted(found)]
+        for path in sorted(found)
+    ]
 
 
 def write(path: Path, films: Iterable[Film]) -> None:

@@ -1,6 +1,7 @@
 """Annotated films: read from COCO folders, divided by patient."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -132,4 +133,9 @@ def test_the_manifest_names_each_file_once_by_hash(tmp_path):
     assert [row["file"] for row in body["films"]] == ["0001_0002.png", "0001_0003.png"]
     assert body["films"][0]["group"] == "0001"
     assert len(body["films"][0]["sha256"]) == 64
+    far = replace(films[0], path=tmp_path / "m.json")
+    assert [row["file"] for row in manifest.rows([films[0], far])] == [
+        "images/0001_0002.png",
+        "m.json",
+    ]
     assert body["digest"] == manifest.data_digest(film.path for film in reversed(films))
