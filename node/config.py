@@ -11,6 +11,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
+from datetime import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal
@@ -106,6 +107,23 @@ class WebSection(_Section):
     secure_cookies: bool = False
 
 
+class WindowSection(_Section):
+    """``[[pms.windows]]``: when, and how often a day, a type of visit may be booked."""
+
+    appointment_type: str
+    provider: str = ""
+    weekdays: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = (
+        "mon",
+        "tue",
+        "wed",
+        "thu",
+        "fri",
+    )
+    start: time
+    stop: time
+    at_most: int = Field(100, ge=0)
+
+
 class PmsSection(_Section):
     """``[pms]``: the practice management system; ``kind = "none"`` switches it off."""
 
@@ -128,6 +146,7 @@ class PmsSection(_Section):
     page_size: int = Field(100, ge=1, le=10_000)
     records_s: float = Field(300.0, ge=10)
     reconcile_hour: int = Field(2, ge=0, le=23)
+    windows: tuple[WindowSection, ...] = ()
 
 
 class BridgeSection(_Section):
@@ -229,7 +248,7 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
         f"BITEWING_{section.upper()}_{key.upper()}": (section, key)
         for section, field in Config.model_fields.items()
         for key in _section_model(section).model_fields
-        if field.annotation is not None and key not in ("stations", "peers", "models")
+        if field.annotation is not None and key not in ("stations", "peers", "models", "windows")
     }
     for name in sorted(environment):
         if not name.startswith("BITEWING_"):

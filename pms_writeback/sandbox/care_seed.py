@@ -64,6 +64,40 @@ def _seed_reference(chart: Chart) -> None:
         )
 
 
+def seed_hours(chart: Chart, first: date, last: date) -> None:
+    """Give every weekday without a schedule its hours: 8 to 17, lunch from 12 to 13."""
+    columns = TABLES["schedules"].c
+    known = {
+        str(row["SchedDate"])
+        for row in chart.select("schedules", columns.SchedDate >= first.isoformat())
+    }
+    blocks: list[Row] = []
+    rooms: list[Row] = []
+    number = chart.highest("schedules")
+    for offset in range((last - first).days + 1):
+        day = first + timedelta(days=offset)
+        if day.weekday() > 4 or day.isoformat() in known:
+            continue
+        for provider, operatory in ((1, 1), (2, 2), (3, 3)):
+            number += 1
+            blocks.append(
+                {
+                    "ScheduleNum": number, "SchedDate": day.isoformat(), "SchedType": "Provider",
+                    "StartTime": "08:00:00", "StopTime": "17:00:00", "ProvNum": provider,
+                }
+            )  # fmt: skip
+            rooms.append({"ScheduleNum": number, "OperatoryNum": operatory})
+        number += 1
+        blocks.append(
+            {
+                "ScheduleNum": number, "SchedDate": day.isoformat(), "SchedType": "Blockout",
+                "StartTime": "12:00:00", "StopTime": "13:00:00", "BlockoutType": 371,
+            }
+        )  # fmt: skip
+    chart.add_many("schedules", blocks)
+    chart.add_many("scheduleops", rooms)
+
+
 def _care_of(rows: _Rows, key: int, chance: random.Random, today: date) -> None:
     is_perio = chance.random() < 0.2
     due = today + timedelta(days=chance.randint(-200, 180))

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import TypedDict
 
 from pms_writeback.sandbox.appointments import NOT_CONFIRMED, record_history
-from pms_writeback.sandbox.care_seed import seed_care
+from pms_writeback.sandbox.care_seed import seed_care, seed_hours
 from pms_writeback.sandbox.practice_data import (
     DEFINITIONS,
     FAMILY_NAMES,
@@ -32,7 +32,10 @@ from pms_writeback.sandbox.store import Chart, Row, Store, stamp
 from pms_writeback.sandbox.tables import TABLES
 
 DAYS_AROUND = 7
-"""How many days before and after today have a schedule."""
+"""How many days before and after today have visits."""
+
+HOURS_AHEAD = 60
+"""How many days ahead the providers' hours are set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ def seed(store: Store, *, patients: int = 40, years: int = 0, number: int = 1) -
         for offset in range(-DAYS_AROUND, DAYS_AROUND + 1):
             _schedule_day(chart, cast, today + timedelta(days=offset), number)
         seed_care(chart, number, years)
+        seed_hours(chart, today, today + timedelta(days=HOURS_AHEAD))
 
 
 def _add_reference(chart: Chart) -> None:
