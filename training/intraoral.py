@@ -65,7 +65,7 @@ class IntraoralTask:
         """List the films learnt from and tuned on."""
         parts = [(part, read_part(self._data, part)) for part in ("train", "tune")]
         return [
-            Film(film.path, 0, 0, part, film.path.stem, ())
+            Film(film.path, 0, 0, part, film.group or film.path.stem, (), film.origin, film.source)
             for part, films in parts
             for film in films
         ]

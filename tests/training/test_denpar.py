@@ -168,3 +168,49 @@ def test_a_network_learns_from_it_what_is_annotated_and_nothing_else(folder):
     assert all(float(parts[name].detach()) > 0 for name in ("centre", "tooth", "points"))
     torch.stack([parts[name] for name in ("caries", "depth")]).sum().backward()
     assert not net.heads["caries"].weight.grad.any()
+
+
+def test_real_figures_come_with_one_command(folder, tmp_path):
+    from training import evaluate
+
+    write_workbook(
+        folder / "Characteristics of radiographs included.xlsx",
+        [("158", "Lower", "Right", "46,45")],
+    )
+    (film,) = layouts.read_part(folder, "test")
+    said = {
+        "rows": 200,
+        "columns": 160,
+        "view": "periapical",
+        "view_probability": 0.9,
+        "findings": [],
+        "teeth": [
+            {"tooth": t.tooth.code, "box": t.box, "outline": None, "probability": 0.9}
+            for t in film.teeth
+        ],
+        "sites": [
+            {
+                "tooth": s.tooth.code,
+                "surface": s.surface.value,
+                "cej": s.cej,
+                "crest": (s.crest[0], s.crest[1] + 4.0),
+                "apex": s.apex,
+                "level_mm": None,
+                "percent": None,
+                "probability": 0.9,
+            }
+            for s in film.sites
+        ],
+    }
+    file, out = tmp_path / "said.json", tmp_path / "figures.json"
+    file.write_text(json.dumps({"158.jpg": said}))
+    arguments = ["--task", "intraoral", "--data", str(folder), "--predictions", str(file)]
+    assert evaluate.main([*arguments, "--out", str(out)]) == 0
+    body = json.loads(out.read_text())
+    assert (body["origin"], body["films"]) == ("real", 1)
+    figures = {name: row["value"] for name, row in body["figures"].items()}
+    assert figures["tooth_f1"] == figures["fdi_exact_of_matched"] == 1.0
+    assert figures["bone_sites_measured"] == 1.0
+    assert figures["bone_mae_mm"] == pytest.approx(4.0 * film.scale_mm, rel=0.05)
+    assert figures["apex_pck_0.5mm"] == 1.0
+    assert not any(name.startswith("caries") for name in figures)

