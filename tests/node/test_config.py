@@ -71,7 +71,7 @@ def test_example_file_shows_every_key_with_its_default() -> None:
     stated = tomllib.loads(text)
     for section, field in Config.model_fields.items():
         for key in field.annotation.model_fields:
-            assert key in stated[section] or key in ("stations", "peers", "models"), (
+            assert key in stated[section] or key in ("stations", "peers", "models", "windows"), (
                 f"{section}.{key}"
             )
     for model in (StationSection, PeerSection):
