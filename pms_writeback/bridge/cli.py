@@ -213,7 +213,8 @@ def sandbox(
     else:
         raise InvalidInput("--pms is dentrix or eaglesoft")
     path = folder / f"{pms}.sqlite"
-    make_practice(path, OfficeTime(time_zone).today(datetime.now(UTC)), patients)
+    today = OfficeTime(time_zone).today(datetime.now(UTC))
+    make_practice(path, today, patients, time_zone=time_zone)
     typer.echo(f"an invented practice of {patients} patients in {path}")
 
 

@@ -17,6 +17,7 @@ from typing import cast
 from node.errors import (
     BitewingError,
     ConfigError,
+    Conflict,
     InvalidInput,
     NotFound,
     Rejected,
@@ -83,6 +84,7 @@ _STATUSES: tuple[tuple[str, type[BitewingError]], ...] = (
     ("not_licensed", NotLicensed),
     ("unsupported", Unsupported),
     ("not_found", NotFound),
+    ("conflict", Conflict),
     ("refused", Rejected),
     ("invalid", InvalidInput),
     ("config", ConfigError),

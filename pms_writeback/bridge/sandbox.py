@@ -20,15 +20,21 @@ from typing import Literal, cast
 
 from node.errors import ConfigError, NotFound, Rejected, Retryable, Unsupported
 from pms_writeback.bridge.driver import About, Table, Values, Window
+from pms_writeback.bridge.sandbox_visits import Booking, VisitTable, apply_booking
 from pms_writeback.bridge.sql import DbConnection, SqlReader
 from pms_writeback.bridge.wire import COMMANDS
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
+    BookAppointment,
+    CancelAppointment,
     Capability,
     CloseTask,
     Command,
+    ConfirmAppointment,
     CreateTask,
+    MoveAppointment,
+    OfficeTime,
     OutcomeUnknown,
     Receipt,
     Support,
@@ -51,7 +57,7 @@ CREATE TABLE x_sandbox_setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 _LOCK_WAIT_S = 0.2
 _VERIFY_S = 1.0
 
-EntryKind = Literal["note", "contact", "document", "task"]
+EntryKind = Literal["note", "contact", "document", "task", "booking"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class SandboxLayout:
     tables: tuple[Table, ...]
     patients: tuple[str, str]
     procedures: tuple[str, str, str]
+    visits: VisitTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,7 @@ class SandboxOffice:
         self.path = path
         self.layout = layout
 
-    def create(self, statements: str) -> None:
+    def create(self, statements: str, time_zone: str) -> None:
         """Make the file with the vendor's views as `statements` say; refuses one that is there."""
         if self.path.exists():
             raise ConfigError(f"{self.path} is there already; remove it to start afresh")
@@ -98,6 +105,7 @@ class SandboxOffice:
         with closing(sqlite3.connect(self.path)) as db:
             db.executescript(statements + _SCHEMA)
         self.set("version", "sandbox")
+        self.set("time_zone", OfficeTime(time_zone).zone_name)
 
     def connect(self, wait_s: float = _LOCK_WAIT_S) -> sqlite3.Connection:
         """Open the file as the vendor's client would see it; raises ConfigError when it is gone."""
@@ -215,25 +223,29 @@ class SandboxDriver:
         if isinstance(command, CloseTask):
             return self._close_task(command)
         kind, fields, content = self._entry(command)
-        posting_s = self._number("posting_s")
+        posting_s = 0.0 if isinstance(command, Booking) else self._number("posting_s")
         try:
             with self._office.writing(_LOCK_WAIT_S) as db:
                 self._check_patient(db, command)
-                if posting_s:
+                if isinstance(command, Booking):
+                    zone = OfficeTime(self._setting("time_zone") or "UTC")
+                    key = apply_booking(db, self._layout.visits, command, zone)
+                    _insert(db, {**fields, "procedure_id": key}, None)
+                elif posting_s:
                     due = time.time() + posting_s
                     db.execute(
                         "INSERT INTO x_sandbox_posting (due_at, entry, content) VALUES (?, ?, ?)",
                         (due, json.dumps(fields), content),
                     )
-                    key = 0
+                    key = ""
                 else:
-                    key = _insert(db, fields, content)
+                    key = str(_insert(db, fields, content))
         except sqlite3.Error as error:
             raise self._reader.explain(error) from None
         self._trouble_after_commit()
         if posting_s:
             return self._wait_for(command)
-        return Receipt(f"sandbox_{kind}", str(key))
+        return Receipt(f"sandbox_{kind}", key)
 
     def find(self, command: Command) -> Receipt | None:
         """Search this patient's entries for the command's token."""
@@ -244,15 +256,16 @@ class SandboxDriver:
             self._office.post_due(_LOCK_WAIT_S)
             with closing(self._office.connect()) as db:
                 rows = db.execute(
-                    "SELECT id, text, is_done FROM x_sandbox_entry"
+                    "SELECT id, text, is_done, procedure_id FROM x_sandbox_entry"
                     " WHERE kind = ? AND patient_id = ? ORDER BY id",
                     (kind, command.patient_key),
                 ).fetchall()
         except sqlite3.Error as error:
             raise self._reader.explain(error) from None
-        for key, text, is_done in rows:
+        for key, text, is_done, visit in rows:
             if carries(text, command.ref) and (is_done or not isinstance(command, CloseTask)):
-                return Receipt(f"sandbox_{kind}", str(key), already_there=True)
+                landed = visit if kind == "booking" else str(key)
+                return Receipt(f"sandbox_{kind}", landed, already_there=True)
         return None
 
     def close(self) -> None:
@@ -286,6 +299,12 @@ class SandboxDriver:
                     "sha256": hashlib.sha256(command.content).hexdigest(),
                 }
                 fields |= {"text": command.description, "detail": json.dumps(detail)}
+            case BookAppointment():
+                kind = "booking"
+                fields |= {"text": command.text}
+            case MoveAppointment() | ConfirmAppointment() | CancelAppointment():
+                kind = "booking"
+                fields |= {"text": type(command).__name__}
             case _:
                 raise Unsupported(f"the sandbox has no table for {type(command).__name__}")
         fields |= {"kind": kind, "text": with_ref(str(fields["text"]), command.ref)}
@@ -367,6 +386,10 @@ KINDS: Mapping[type[Command], EntryKind] = {
     UploadDocument: "document",
     CreateTask: "task",
     CloseTask: "task",
+    BookAppointment: "booking",
+    MoveAppointment: "booking",
+    ConfirmAppointment: "booking",
+    CancelAppointment: "booking",
 }
 """The commands that the sandbox takes, and the kind of entry that each leaves."""
 

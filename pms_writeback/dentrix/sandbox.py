@@ -2,13 +2,87 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 from node.errors import ConfigError
 from pms_writeback.bridge.sandbox import SandboxDriver, SandboxLayout, SandboxOffice
+from pms_writeback.bridge.sandbox_visits import WallVisit
 from pms_writeback.dentrix import views
+
+_SANDBOX_SCHEDULED = 0
+"""The sandbox's own word for a visit that is not finished; the vendor's is not public."""
+
+
+class _Visits:
+    """Visits in ``v_appt`` and the sandbox's own columns."""
+
+    def add(self, db: sqlite3.Connection, visit: WallVisit) -> str:
+        """Insert a visit; gives its key."""
+        day, clock = _day_first(visit.starts_at)
+        cursor = db.execute(
+            "INSERT INTO v_appt (patient_id, patient_name, appointment_date, provider_id,"
+            " status_id, x_sandbox_start_time, x_sandbox_minutes, x_sandbox_operatory_id)"
+            " VALUES (?, '', ?, ?, ?, ?, ?, ?)",
+            (
+                visit.patient_key,
+                day,
+                visit.provider,
+                _SANDBOX_SCHEDULED,
+                clock,
+                visit.minutes,
+                visit.room,
+            ),
+        )
+        return str(cursor.lastrowid)
+
+    def visits(
+        self, db: sqlite3.Connection, *, key: str | None = None, room: str | None = None
+    ) -> list[WallVisit]:
+        """Read one visit, or those of a room."""
+        rows = db.execute(
+            "SELECT appointment_id, patient_id, appointment_date, x_sandbox_start_time,"
+            " x_sandbox_minutes, x_sandbox_operatory_id, provider_id, status_id FROM v_appt"
+            " WHERE appointment_id = ? OR x_sandbox_operatory_id = ?",
+            (key, room),
+        ).fetchall()
+        return [
+            WallVisit(
+                str(row[0]),
+                str(row[1]),
+                datetime.fromisoformat(f"{row[2]}T{row[3]}") if row[2] else None,
+                int(row[4]),
+                str(row[5]),
+                str(row[6]),
+                row[7] in views.COMPLETED,
+            )
+            for row in rows
+        ]
+
+    def place(
+        self, db: sqlite3.Connection, key: str, starts_at: datetime | None, room: str
+    ) -> None:
+        """Put a visit at a time and into a room; without a day it is on no list."""
+        db.execute(
+            "UPDATE v_appt SET appointment_date = ?, x_sandbox_start_time = ?,"
+            " x_sandbox_operatory_id = ? WHERE appointment_id = ?",
+            (*_day_first(starts_at), room, key),
+        )
+
+    def confirm(self, db: sqlite3.Connection, key: str, words: str) -> None:
+        """Set a visit's confirmation."""
+        db.execute(
+            "UPDATE v_appt SET x_sandbox_confirmation = ? WHERE appointment_id = ?", (words, key)
+        )
+
+
+def _day_first(moment: datetime | None) -> tuple[str, str]:
+    if moment is None:
+        return "", ""
+    return moment.date().isoformat(), moment.strftime("%H:%M")
+
 
 LAYOUT = SandboxLayout(
     product="Dentrix",
@@ -16,6 +90,7 @@ LAYOUT = SandboxLayout(
     tables=views.SANDBOX,
     patients=("v_patient", "patient_id"),
     procedures=("x_sandbox_procedure", "procedure_id", "patient_id"),
+    visits=_Visits(),
 )
 _SCHEMA = """
 CREATE TABLE v_patient (
@@ -26,7 +101,7 @@ CREATE TABLE v_appt (
     appointment_id INTEGER PRIMARY KEY, patient_id INTEGER NOT NULL, patient_name TEXT,
     appointment_date TEXT NOT NULL, provider_id TEXT, status_id INTEGER NOT NULL,
     x_sandbox_start_time TEXT, x_sandbox_minutes INTEGER, x_sandbox_operatory_id INTEGER,
-    x_sandbox_procedures TEXT
+    x_sandbox_procedures TEXT, x_sandbox_confirmation TEXT
 );
 CREATE TABLE v_provider (
     provider_id TEXT PRIMARY KEY, npi TEXT, x_sandbox_first_name TEXT, x_sandbox_last_name TEXT
@@ -38,16 +113,16 @@ CREATE TABLE x_sandbox_procedure (
     day TEXT NOT NULL, provider_id TEXT
 );
 """
-_SANDBOX_SCHEDULED = 0
-"""The sandbox's own word for a visit that is not finished; the vendor's is not public."""
 
 
-def make_practice(path: Path, today: date, patients: int = 40, days_around: int = 7) -> None:
+def make_practice(
+    path: Path, today: date, patients: int = 40, days_around: int = 7, time_zone: str = "UTC"
+) -> None:
     """Make the practice; raises ConfigError when the file is there already."""
     from pms_writeback.bridge import invented
 
     office = SandboxOffice(path, LAYOUT)
-    office.create(_SCHEMA)
+    office.create(_SCHEMA, time_zone)
     with office.writing() as db:
         db.executemany(
             "INSERT INTO v_patient VALUES (?, ?, ?, ?, ?, ?)",
@@ -70,7 +145,7 @@ def make_practice(path: Path, today: date, patients: int = 40, days_around: int 
         db.executemany("INSERT INTO x_sandbox_operatory VALUES (?, ?)", invented.ROOMS)
         for visit in invented.visits(patients, today, days_around):
             db.execute(
-                "INSERT INTO v_appt VALUES (?, ?, '', ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO v_appt VALUES (?, ?, '', ?, ?, ?, ?, ?, ?, ?, '')",
                 (
                     visit.key,
                     visit.patient_key,

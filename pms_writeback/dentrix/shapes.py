@@ -79,7 +79,7 @@ class DentrixShapes:
             is_new_patient=False,
             procedures_text=extra(row, "procedures"),
             note="",
-            confirmation="",
+            confirmation=extra(row, "confirmation"),
             arrived_at=None,
             changed_at=row.changed_at,
         )

@@ -61,6 +61,7 @@ _EXTRAS = {
         "x_sandbox_minutes",
         "x_sandbox_operatory_id",
         "x_sandbox_procedures",
+        "x_sandbox_confirmation",
     ),
     PROVIDER: ("x_sandbox_first_name", "x_sandbox_last_name"),
 }

@@ -2,12 +2,79 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 from pms_writeback.bridge.sandbox import SandboxDriver, SandboxLayout, SandboxOffice
+from pms_writeback.bridge.sandbox_visits import WallVisit
 from pms_writeback.eaglesoft import tables
+
+
+class _Visits:
+    """Visits in ``appointment`` and the sandbox's own columns."""
+
+    def add(self, db: sqlite3.Connection, visit: WallVisit) -> str:
+        """Insert a visit; gives its key."""
+        cursor = db.execute(
+            "INSERT INTO appointment (start_time, patient_id, date_appointed, x_sandbox_minutes,"
+            " x_sandbox_operatory_id, x_sandbox_provider_id) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                _text(visit.starts_at),
+                visit.patient_key,
+                _text(visit.starts_at)[:10],
+                visit.minutes,
+                visit.room,
+                visit.provider,
+            ),
+        )
+        return str(cursor.lastrowid)
+
+    def visits(
+        self, db: sqlite3.Connection, *, key: str | None = None, room: str | None = None
+    ) -> list[WallVisit]:
+        """Read one visit, or those of a room."""
+        rows = db.execute(
+            "SELECT appointment_id, patient_id, start_time, x_sandbox_minutes,"
+            " x_sandbox_operatory_id, x_sandbox_provider_id, walkout_time FROM appointment"
+            " WHERE appointment_id = ? OR x_sandbox_operatory_id = ?",
+            (key, room),
+        ).fetchall()
+        return [
+            WallVisit(
+                str(row[0]),
+                str(row[1]),
+                datetime.fromisoformat(row[2]) if row[2] else None,
+                int(row[3]),
+                str(row[4]),
+                str(row[5]),
+                bool(row[6]),
+            )
+            for row in rows
+        ]
+
+    def place(
+        self, db: sqlite3.Connection, key: str, starts_at: datetime | None, room: str
+    ) -> None:
+        """Put a visit at a time and into a room; without a time it is on no list."""
+        db.execute(
+            "UPDATE appointment SET start_time = ?, x_sandbox_operatory_id = ?"
+            " WHERE appointment_id = ?",
+            (_text(starts_at), room, key),
+        )
+
+    def confirm(self, db: sqlite3.Connection, key: str, words: str) -> None:
+        """Set a visit's confirmation."""
+        db.execute(
+            "UPDATE appointment SET x_sandbox_confirmation = ? WHERE appointment_id = ?",
+            (words, key),
+        )
+
+
+def _text(moment: datetime | None) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else ""
+
 
 LAYOUT = SandboxLayout(
     product="Eaglesoft",
@@ -15,6 +82,7 @@ LAYOUT = SandboxLayout(
     tables=tables.SANDBOX,
     patients=("patient", "patient_id"),
     procedures=("appointment", "appointment_id", "patient_id"),
+    visits=_Visits(),
 )
 _SCHEMA = """
 CREATE TABLE patient (
@@ -24,7 +92,7 @@ CREATE TABLE patient (
 CREATE TABLE appointment (
     appointment_id INTEGER PRIMARY KEY, start_time TEXT NOT NULL, patient_id INTEGER,
     date_appointed TEXT, walkout_time TEXT, x_sandbox_minutes INTEGER,
-    x_sandbox_operatory_id INTEGER, x_sandbox_provider_id TEXT
+    x_sandbox_operatory_id INTEGER, x_sandbox_provider_id TEXT, x_sandbox_confirmation TEXT
 );
 CREATE TABLE planned_services (
     appt_id INTEGER NOT NULL, service_code TEXT NOT NULL, date_planned TEXT NOT NULL,
@@ -40,12 +108,14 @@ CREATE TABLE x_sandbox_operatory (operatory_id INTEGER PRIMARY KEY, name TEXT NO
 """
 
 
-def make_practice(path: Path, today: date, patients: int = 40, days_around: int = 7) -> None:
+def make_practice(
+    path: Path, today: date, patients: int = 40, days_around: int = 7, time_zone: str = "UTC"
+) -> None:
     """Make the practice; raises ConfigError when the file is there already."""
     from pms_writeback.bridge import invented
 
     office = SandboxOffice(path, LAYOUT)
-    office.create(_SCHEMA)
+    office.create(_SCHEMA, time_zone)
     with office.writing() as db:
         db.executemany(
             "INSERT INTO patient VALUES (?, ?, ?, ?, ?)",
@@ -68,7 +138,7 @@ def make_practice(path: Path, today: date, patients: int = 40, days_around: int 
         for visit in invented.visits(patients, today, days_around):
             end = visit.starts_at + timedelta(minutes=visit.minutes)
             db.execute(
-                "INSERT INTO appointment VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO appointment VALUES (?, ?, ?, ?, ?, ?, ?, ?, '')",
                 (
                     visit.key,
                     visit.starts_at.strftime("%Y-%m-%d %H:%M:%S"),

@@ -75,7 +75,7 @@ class EaglesoftShapes:
             is_new_patient=False,
             procedures_text="",
             note="",
-            confirmation="",
+            confirmation=extra(row, "confirmation"),
             arrived_at=None,
             changed_at=row.changed_at,
         )

@@ -46,7 +46,12 @@ OPERATORY = Table(
 )
 _EXTRAS = {
     PATIENT: ("x_sandbox_sex",),
-    APPOINTMENT: ("x_sandbox_minutes", "x_sandbox_operatory_id", "x_sandbox_provider_id"),
+    APPOINTMENT: (
+        "x_sandbox_minutes",
+        "x_sandbox_operatory_id",
+        "x_sandbox_provider_id",
+        "x_sandbox_confirmation",
+    ),
     PLANNED_SERVICE: ("x_sandbox_description", "x_sandbox_tooth"),
     PROVIDER: ("x_sandbox_first_name", "x_sandbox_last_name"),
 }

@@ -79,7 +79,7 @@ class World:
         path = self.clinic / f"{self.pms_kind}.sqlite"
         self.clinic.mkdir(parents=True, exist_ok=True)
         today = self.office_today()
-        vendor.make_practice(path, today, patients=self.patients, days_around=1)
+        vendor.make_practice(path, today, patients=self.patients, days_around=1, time_zone=ZONE)
         self.office = SandboxOffice(path, vendor.LAYOUT)
         opened = open_pms(self.config)
         assert isinstance(opened, BridgedPms)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from node.db.session import read
-from node.errors import ConfigError, InvalidInput, Rejected, Retryable, Unsupported
+from node.errors import ConfigError, Conflict, InvalidInput, Rejected, Retryable, Unsupported
 from pms_writeback.bridge import registry
 from pms_writeback.bridge.desk import Desk, Guest
 from pms_writeback.bridge.identity import Identity
@@ -109,6 +109,7 @@ def test_every_error_keeps_its_family_on_the_way():
         NotLicensed("a"),
         Unsupported("b"),
         Rejected("c"),
+        Conflict("c2"),
         InvalidInput("d"),
         ConfigError("e"),
         Retryable("f", 7.0),

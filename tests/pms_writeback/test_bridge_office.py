@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
-from node.errors import NotFound, Rejected, Retryable, Unsupported
+from node.errors import Conflict, NotFound, Rejected, Retryable, Unsupported
 from pms_writeback.outbox import ref_for
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
     AppointmentStatus,
+    BookAppointment,
+    CancelAppointment,
     CloseTask,
+    ConfirmAppointment,
     CreateTask,
+    MoveAppointment,
     PatientStatus,
     ProcedureStatus,
     Support,
@@ -136,6 +141,48 @@ def test_every_command_lands_and_is_found(world):
         if each.support is Support.SUPPORTED
     }
     assert {type(command).__name__ for command in commands} <= supported
+
+
+def test_visits_are_booked_moved_confirmed_and_cancelled(world):
+    pms = world.pms
+    day = world.office_today() + timedelta(days=1)
+
+    def at(hour, minute=0):
+        return pms.office.to_utc(datetime.combine(day, time(hour, minute)))
+
+    def seen(key):
+        return next((each for each in pms.appointments(day, day) if each.key == key), None)
+
+    book = BookAppointment("1", at(18), 30, "1", "DDS1", "Control.", ref_for("main", "book"))
+    booked = pms.execute(book)
+    assert pms.execute(book) == booked == pms.find(book)
+    until(lambda: seen(booked.key), what="the booked visit")
+    visit = seen(booked.key)
+    assert (visit.patient_key, visit.minutes, visit.starts_at) == ("1", 30, at(18))
+    assert (visit.operatory_key, visit.provider_key) == ("1", "DDS1")
+    taken = BookAppointment("2", at(18, 15), 30, "1", "DDS1", "Other.", ref_for("main", "taken"))
+    with pytest.raises(Conflict, match="room is taken"):
+        pms.execute(taken)
+    move = MoveAppointment("1", booked.key, at(18), at(19), "2", ref_for("main", "move"))
+    pms.execute(move)
+    until(lambda: seen(booked.key).starts_at == at(19), what="the moved visit")
+    late = MoveAppointment("1", booked.key, at(18), at(20), "2", ref_for("main", "late"))
+    with pytest.raises(Conflict, match="moved"):
+        pms.execute(late)
+    confirm = ConfirmAppointment("1", booked.key, "confirmed", ref_for("main", "confirm"))
+    pms.execute(confirm)
+    until(lambda: seen(booked.key).confirmation == "confirmed", what="the confirmation")
+    with pytest.raises(Rejected, match="no confirmation"):
+        pms.execute(replace(confirm, confirmation="perhaps", ref=ref_for("main", "perhaps")))
+    with pytest.raises(NotFound, match="not this patient's"):
+        pms.execute(CancelAppointment("2", booked.key, ref_for("main", "wrong")))
+    cancel = CancelAppointment("1", booked.key, ref_for("main", "cancel"))
+    pms.execute(cancel)
+    until(lambda: seen(booked.key) is None, what="the cancelled visit")
+    assert pms.execute(cancel).key == booked.key
+    with pytest.raises(Conflict, match="only a scheduled"):
+        pms.execute(CancelAppointment("1", booked.key, ref_for("main", "again")))
+    assert [each.kind for each in world.office.entries()] == ["booking"] * 4
 
 
 def test_nothing_is_written_for_a_stranger_or_to_another_patients_procedure(world):
