@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,14 +26,14 @@ from node.domain.findings import Finding, FindingKind, ModelVersion, View
 from node.errors import BitewingError, ConfigError, InvalidInput, outcome
 from training import card, layouts, manifest, metrics, report
 from training.datasets import Film, read_views, split
-from training.detection import BoxPx, Found, best_threshold, is_hit, match
+from training.detection import BoxPx, Found, Marks, best_threshold, is_hit, match
 from training.metrics import Array, Figure
-from training.panoramic_report import findings_report, teeth_report
+from training.panoramic_report import findings_report, marks_by_kind, teeth_report
 from training.report import Case, Report, table
 from training.synthetic import SyntheticFilm
 
 if TYPE_CHECKING:
-    from training import predictions
+    from training import predictions, readings
 
 __all__ = [
     "BoxPx",
@@ -189,13 +190,20 @@ def measure_file(task: str, data: Path, file: Path, part: str = "tune") -> Evalu
 
     Raises InvalidInput when there are no films, ConfigError when the file is no state dict.
     """
+    return _measure(task, data, _load_file(task, file), part, weights.DEFAULT_DIR)
+
+
+def _load_file(task: str, file: Path) -> weights.Loaded:
+    """Load weights that no manifest names yet; raises ConfigError when they are none."""
     import torch
 
     version = ModelVersion(task, "0.0.0", weights.digest(file))
-    state = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ConfigError(f"{file} is not a plain state dict") from error
     floats = {name: t.float() if t.is_floating_point() else t for name, t in state.items()}
-    loaded = weights.Loaded(floats, version, weights.NO_SETTINGS)
-    return _measure(task, data, loaded, part, weights.DEFAULT_DIR)
+    return weights.Loaded(floats, version, weights.NO_SETTINGS)
 
 
 def measure_said(task: str, data: Path, file: Path, part: str = "test") -> Evaluation:
@@ -288,11 +296,17 @@ def _image(film: Film) -> np.ndarray:
 
 
 def _findings_runner(loaded: weights.Loaded, folder: Path) -> Callable[[Sequence[Film]], Report]:
-    model = panoramic.PanoramicFindings.from_state(*loaded)
+    thresholds = panoramic.PanoramicFindings.from_state(*loaded).thresholds
     points = _points(loaded.settings)
     for label, kind in panoramic.KINDS.items():
-        threshold = model.thresholds[panoramic.FINDING_LABELS.index(label)]
-        points.setdefault(kind, {"review": threshold})
+        points.setdefault(kind, {"review": thresholds[panoramic.FINDING_LABELS.index(label)]})
+    find = _loose_findings(loaded, folder)
+    return lambda films: findings_report(find, films, points)
+
+
+def _loose_findings(loaded: weights.Loaded, folder: Path) -> Callable[[Film], Sequence[Finding]]:
+    """Find with the calibration of `loaded` and without its thresholds."""
+    model = panoramic.PanoramicFindings.from_state(*loaded)
     loose = replace(
         model,
         thresholds=(0.0,) * len(model.thresholds),
@@ -305,7 +319,7 @@ def _findings_runner(loaded: weights.Loaded, folder: Path) -> Callable[[Sequence
         image = _image(film)
         return loose.find(image, teeth.find(image) if teeth else ())
 
-    return lambda films: findings_report(find, films, points)
+    return find
 
 
 def _points(settings: weights.Settings) -> dict[FindingKind, Mapping[str, float]]:
@@ -345,11 +359,23 @@ def _intraoral_films(data: Path, part: str) -> tuple[SyntheticFilm, ...]:
 def _intraoral_runner(loaded: weights.Loaded) -> Callable[[Sequence[SyntheticFilm]], Report]:
     """Read every film as the product does, thresholds off, and score it by the frozen ones."""
     from models.intraoral import IntraoralModel
-    from training import readings, readings_report
+    from training import readings_report
+
+    thresholds = IntraoralModel.from_state(*loaded).thresholds
+    points = _points(loaded.settings)
+    points.setdefault(FindingKind.CARIES, {"review": thresholds["caries"]})
+    score = _loose_scorer(loaded)
+    return lambda films: readings_report.compose(
+        [score(film) for film in films], points, thresholds["level_mm"]
+    )
+
+
+def _loose_scorer(loaded: weights.Loaded) -> Callable[[SyntheticFilm], readings.Scored]:
+    """Read with the calibration of `loaded` and without the thresholds of what is suggested."""
+    from models.intraoral import IntraoralModel
+    from training import readings
 
     model = IntraoralModel.from_state(*loaded)
-    points = _points(loaded.settings)
-    points.setdefault(FindingKind.CARIES, {"review": model.thresholds["caries"]})
     loose = replace(
         model,
         thresholds={
@@ -358,15 +384,31 @@ def _intraoral_runner(loaded: weights.Loaded) -> Callable[[Sequence[SyntheticFil
         settings=weights.Settings(calibration=loaded.settings.calibration),
     )
 
-    def run(films: Sequence[SyntheticFilm]) -> Report:
-        scored = []
-        for film in films:
-            pixels = film.read()
-            reading = loose.analyse(pixels / np.float32(255), film.view, film.spacing)
-            scored.append(readings.score(film, reading, pixels.shape))
-        return readings_report.compose(scored, points, model.thresholds["level_mm"])
+    def score(film: SyntheticFilm) -> readings.Scored:
+        pixels = film.read()
+        reading = loose.analyse(pixels / np.float32(255), film.view, film.spacing)
+        return readings.score(film, reading, pixels.shape)
 
-    return run
+    return score
+
+
+def raw_marks(task: str, data: Path, file: Path) -> tuple[dict[FindingKind, Marks], str]:
+    """Give the uncalibrated marks of new weights on the tuning films, and the films' digest.
+
+    Raises InvalidInput when there are no tuning films.
+    """
+    loaded = _load_file(task, file)
+    if task == "intraoral":
+        from training import readings_report
+
+        films = _intraoral_films(data, "tune")
+        scorer = _loose_scorer(loaded)
+        marks = readings_report.marks_by_kind([scorer(film) for film in films])
+        return marks, manifest.data_digest(film.path for film in films)
+    panoramics = _films(task, data, "tune")
+    find = _loose_findings(loaded, weights.DEFAULT_DIR)
+    digest = manifest.data_digest(film.path for film in panoramics)
+    return marks_by_kind(find, panoramics, panoramic.KINDS.values()), digest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -209,6 +209,22 @@ def findings_report(
         films[0].origin,
         plots,
     )
+
+
+def marks_by_kind(
+    find: FindsFindings, films: Sequence[Film], kinds: Iterable[FindingKind]
+) -> dict[FindingKind, Marks]:
+    """Pair the marks of each kind with what is annotated, for those that are at all."""
+    found = [[_as_found(mark) for mark in find(film)] for film in films]
+    marks = {}
+    for kind in kinds:
+        truth = [
+            [m.box for m in film.marks if m.label in TRUTH_WORDS.get(kind, ())] for film in films
+        ]
+        if any(truth):
+            own = [[mark for mark in film if mark.label == kind.value] for film in found]
+            marks[kind] = Marks.of(own, truth, match_lesions)
+    return marks
 
 
 def _as_found(mark: Finding) -> Found:

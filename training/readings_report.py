@@ -186,17 +186,23 @@ def _surfaces(films: Sequence[Scored], points: Mapping[FindingKind, Mapping[str,
 # --- marks of every kind -------------------------------------------------------------------------
 
 
-def _kind(films: Sequence[Scored], kind: FindingKind, frozen: Mapping[str, float]) -> Part:
-    """Prepare the figures of the marks of one kind; films that do not annotate it count nothing."""
-    known = np.array([kind in annotated_kinds(one.film) for one in films])
+def marks_by_kind(films: Sequence[Scored]) -> dict[FindingKind, Marks]:
+    """Give the marks of each kind over the films on which it is annotated."""
+    return {
+        kind: _marks([one for one in films if kind in annotated_kinds(one.film)], kind)
+        for kind in _kinds(films)
+    }
+
+
+def _marks(films: Sequence[Scored], kind: FindingKind) -> Marks:
     marks = [(m, n) for n, one in enumerate(films) for m in one.marks.get(kind, ())]
-    wanted = np.array([one.wanted.get(kind, 0) for one in films])
+    wanted = np.array([one.wanted.get(kind, 0) for one in films], int)
     first = np.cumsum(wanted) - wanted
     lesion_score = np.full(int(wanted.sum()), -np.inf)
     for mark, number in marks:
         if mark.hit is not None:
             lesion_score[first[number] + mark.hit] = mark.probability
-    all_marks = Marks(
+    return Marks(
         np.array([m.probability for m, _ in marks], float),
         np.array([m.hit is not None for m, _ in marks], bool),
         np.array([n for _, n in marks], int),
@@ -204,6 +210,12 @@ def _kind(films: Sequence[Scored], kind: FindingKind, frozen: Mapping[str, float
         lesion_score,
         np.repeat(np.arange(len(films)), wanted),
     )
+
+
+def _kind(films: Sequence[Scored], kind: FindingKind, frozen: Mapping[str, float]) -> Part:
+    """Prepare the figures of the marks of one kind; films that do not annotate it count nothing."""
+    known = np.array([kind in annotated_kinds(one.film) for one in films])
+    all_marks = _marks(films, kind)
 
     def figures(weight: Array) -> dict[str, Array]:
         w = weight * known

@@ -193,7 +193,7 @@ def test_a_mark_beside_the_lesion_hits_within_half_a_millimetre(films):
     film = next(f for f in films if f.lesions)
     lesion = film.lesions[0]
     ring = np.asarray(lesion.outline)
-    right, middle = float(ring[:, 0].max()), float(ring[:, 1].mean())
+    right, middle = (float(v) for v in ring[ring[:, 0].argmax()])
 
     def hits(gap_mm):
         x = right + gap_mm / film.spacing_mm
