@@ -20,7 +20,7 @@ from node.errors import BitewingError, Retryable
 from pms_writeback.bridge.driver import Driver, Locked
 from pms_writeback.bridge.journal import Entry, EntryState, Journal
 from pms_writeback.bridge.limits import WINDOW_WAIT_S, Hours, KillSwitch
-from pms_writeback.pms import Command, OutcomeUnknown, Receipt
+from pms_writeback.pms import CannotSearch, Command, OutcomeUnknown, Receipt
 
 Clock = Callable[[], datetime]
 _T = TypeVar("_T")
@@ -73,8 +73,11 @@ class Commands:
         self._one_at_a_time = threading.Lock()
         self.stop = threading.Event()
 
-    def write(self, command: Command, valid_for_s: float) -> Receipt:
+    def write(self, command: Command, valid_for_s: float, asked: str = "") -> Receipt:
         """Carry out a command once; the same one again gives the first receipt.
+
+        ``asked`` is the id of the node's request. Where the practice's system cannot be searched,
+        the node asks anew only after a person has looked in the chart.
 
         Raises
         ------
@@ -89,11 +92,11 @@ class Commands:
             if entry is not None and entry.receipt is not None:
                 return entry.receipt
             if entry is not None and entry.state is EntryState.BEGUN:
-                receipt = self._settle(entry, command)
+                receipt = self._settle_or_trust(entry, command, asked)
                 if receipt is not None:
                     return receipt
             self._check_may_write()
-            return self._carry_out(self._journal.accept(command, until), command)
+            return self._carry_out(self._journal.accept(command, until, asked), command)
 
     def find(self, command: Command) -> Receipt | None:
         """Say where a command landed, from the journal or else from the practice's system.
@@ -108,6 +111,15 @@ class Commands:
                 return self._settle(entry, command)
             self._switch.check()
             return self._search(command)
+
+    def _settle_or_trust(self, entry: Entry, command: Command, asked: str) -> Receipt | None:
+        """Settle a begun command; where nothing can be searched, a new request is a person's."""
+        try:
+            return self._settle(entry, command)
+        except CannotSearch:
+            if asked == entry.asked:  # the same request over a mended line
+                raise OutcomeUnknown("begun before, and this system cannot be searched") from None
+        return None
 
     def recover(self) -> int:
         """Go on after a restart: settle what was begun, carry out what still may be.
@@ -145,7 +157,7 @@ class Commands:
     def _carry_out(self, entry: Entry, command: Command) -> Receipt:
         """Search, then write; the entry is closed unless the outcome is unknown."""
         try:
-            found = self._search(command)
+            found = self._look_first(command)
             if found is not None:
                 self._journal.finish(entry.key, found)
                 return found
@@ -174,6 +186,13 @@ class Commands:
             raise OutcomeUnknown(
                 f"the driver failed while writing ({type(error).__name__})", 15.0
             ) from error
+
+    def _look_first(self, command: Command) -> Receipt | None:
+        """Look for a trace before the first write; none where nothing can be searched."""
+        try:
+            return self._search(command)
+        except CannotSearch:
+            return None
 
     def _search(self, command: Command) -> Receipt | None:
         return self._patience.outlast(lambda: self._driver.find(command), self.stop)

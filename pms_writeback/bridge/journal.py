@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS command (
     payload BLOB,
     valid_until TEXT NOT NULL,
     begun_at TEXT,
+    asked TEXT NOT NULL DEFAULT '',
     resource TEXT NOT NULL DEFAULT '',
     receipt TEXT NOT NULL DEFAULT '',
     already_there INTEGER NOT NULL DEFAULT 0
@@ -66,13 +67,17 @@ class EntryState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One command of the journal; `valid_until` is the last moment at which it may be begun."""
+    """One command of the journal; `valid_until` is the last moment at which it may be begun.
+
+    ``asked`` is the id of the node's request that it was last taken with.
+    """
 
     key: str
     state: EntryState
     valid_until: datetime
     begun_at: datetime | None
     receipt: Receipt | None
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,25 +138,25 @@ class Journal:
             raise Conflict("another command was sent under the same key before; nothing is written")
         return _entry(row)
 
-    def accept(self, command: Command, valid_until: datetime) -> Entry:
+    def accept(self, command: Command, valid_until: datetime, asked: str = "") -> Entry:
         """Take a command that may be begun until then, durably; one that is done stays done.
 
         Raises Conflict when another command was sent under its key.
         """
         known = self.entry(command)
-        if known is not None and known.state in (EntryState.DONE, EntryState.BEGUN):
+        if known is not None and known.state is EntryState.DONE:
             return known
         key = command_key(command)
         sealed = self._vault.seal(encode_command(command), key)
         with self._transaction() as db:
             db.execute(
-                "INSERT INTO command (key, fingerprint, state, payload, valid_until)"
-                " VALUES (?, ?, 'waiting', ?, ?) ON CONFLICT (key) DO UPDATE SET"
-                " state = 'waiting', payload = excluded.payload,"
+                "INSERT INTO command (key, fingerprint, state, payload, valid_until, asked)"
+                " VALUES (?, ?, 'waiting', ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
+                " state = 'waiting', payload = excluded.payload, asked = excluded.asked,"
                 " valid_until = excluded.valid_until, begun_at = NULL",
-                (key, fingerprint(command), sealed, valid_until.isoformat()),
+                (key, fingerprint(command), sealed, valid_until.isoformat(), asked),
             )
-        return Entry(key, EntryState.WAITING, valid_until, None, None)
+        return Entry(key, EntryState.WAITING, valid_until, None, None, asked)
 
     def begin(self, key: str, now: datetime) -> None:
         """Say that the practice's system is about to be touched."""
@@ -280,4 +285,5 @@ def _entry(row: Mapping[str, object]) -> Entry:
         datetime.fromisoformat(str(row["valid_until"])),
         datetime.fromisoformat(str(begun)) if begun else None,
         receipt,
+        str(row["asked"]),
     )

@@ -24,7 +24,7 @@ from node.errors import (
     Retryable,
     Unsupported,
 )
-from pms_writeback.pms import NotLicensed, OutcomeUnknown
+from pms_writeback.pms import CannotSearch, NotLicensed, OutcomeUnknown
 
 Json = Mapping[str, object]
 Scalar = str | int | float | bool | None
@@ -82,6 +82,7 @@ _STATUSES: tuple[tuple[str, type[BitewingError]], ...] = (
     ("unknown", OutcomeUnknown),
     ("later", Retryable),
     ("not_licensed", NotLicensed),
+    ("cannot_search", CannotSearch),
     ("unsupported", Unsupported),
     ("not_found", NotFound),
     ("conflict", Conflict),

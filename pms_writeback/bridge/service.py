@@ -296,7 +296,7 @@ class Bridge:
             case Method.WRITE:
                 command = decode_command(as_object(params.get("command")))
                 valid_for_s = number(params, "valid_for_s", 60.0) - request.age_s
-                receipt = self._commands.write(command, valid_for_s)
+                receipt = self._commands.write(command, valid_for_s, request.id)
                 return {"receipt": receipt_to_json(receipt)}
             case Method.FIND:
                 found = self._commands.find(decode_command(as_object(params.get("command"))))

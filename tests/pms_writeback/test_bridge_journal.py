@@ -18,6 +18,7 @@ from pms_writeback.bridge.warehouse import Warehouse
 from pms_writeback.bridge.wire import command_key, decode_command, encode_command
 from pms_writeback.pms import (
     AppendCommlog,
+    CannotSearch,
     CloseTask,
     CreateTask,
     OfficeTime,
@@ -50,6 +51,7 @@ class Practice:
         self.hidden = []
         self.trouble = []
         self.posting_s = 0.0
+        self.is_blind = False
 
     def execute(self, command):
         trouble = self.trouble.pop(0) if self.trouble else None
@@ -61,6 +63,8 @@ class Practice:
         return Receipt("list", str(len(self.landed)))
 
     def find(self, command):
+        if self.is_blind:
+            raise CannotSearch("nothing can be listed here")
         if command.ref in self.landed:
             return Receipt("list", str(self.landed.index(command.ref) + 1), already_there=True)
         return None
@@ -160,6 +164,24 @@ def test_a_driver_that_breaks_leaves_the_outcome_unknown(commands, practice, jou
     assert "patient" not in str(caught.value)
     assert commands.recover() == 0
     assert journal.entry(COMMAND).state is EntryState.DONE
+    assert practice.landed == [COMMAND.ref]
+
+
+def test_where_nothing_can_be_searched_a_person_is_asked_before_a_second_write(
+    commands, practice, journal
+):
+    practice.is_blind = True
+    practice.trouble = [OutcomeUnknown("lost")]
+    with pytest.raises(OutcomeUnknown):
+        commands.write(COMMAND, 60, "request-1")
+    with pytest.raises(OutcomeUnknown, match="cannot be searched"):
+        commands.write(COMMAND, 60, "request-1")
+    with pytest.raises(CannotSearch):
+        commands.find(COMMAND)
+    assert commands.recover() == 0
+    assert practice.landed == [COMMAND.ref]
+    practice.landed.clear()  # the person looked, and it is not there
+    commands.write(COMMAND, 60, "request-2")
     assert practice.landed == [COMMAND.ref]
 
 

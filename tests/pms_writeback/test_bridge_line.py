@@ -27,7 +27,7 @@ from pms_writeback.bridge.protocol import (
 )
 from pms_writeback.bridge.updates import Package, Updates, new_signing_key, sign_package, verify
 from pms_writeback.outbox import ref_for
-from pms_writeback.pms import AppendCommlog, NotLicensed, OutcomeUnknown
+from pms_writeback.pms import AppendCommlog, CannotSearch, NotLicensed, OutcomeUnknown
 from tests.pms_writeback.bridge_world import clinic, until
 
 WHEN = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
@@ -107,6 +107,7 @@ def test_messages_that_cannot_be_read(body):
 def test_every_error_keeps_its_family_on_the_way():
     for error in (
         NotLicensed("a"),
+        CannotSearch("a2"),
         Unsupported("b"),
         Rejected("c"),
         Conflict("c2"),
