@@ -1,6 +1,8 @@
 """Scoring of intraoral readings: a perfect one is perfect, a blind one blind, a shifted one off."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ pytest.importorskip("torch")
 
 import numpy as np
 
+import sample_studies
 from models.intraoral_reading import IntraoralReading, SurfaceCaries
 from node.domain.findings import (
     BoneSite,
@@ -20,7 +23,6 @@ from node.domain.findings import (
     View,
 )
 from node.domain.teeth import Surface, Tooth
-from sample_studies import __main__ as command
 from training import readings, readings_report
 from training.synthetic import MarkTruth, OverlapTruth, read_part
 
@@ -31,9 +33,7 @@ POINTS = {FindingKind.CARIES: {"review": 0.5, "high_specificity": 0.95}}
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
     root = tmp_path_factory.mktemp("films")
-    for index in range(8):
-        film = command.film("mixed", 43, index, 0.12)
-        command.write(film, root / "test", str(index + 1))
+    shutil.copytree(Path(sample_studies.__file__).parent / "films", root / "test")
     return read_part(root, "test")
 
 
