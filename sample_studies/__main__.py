@@ -1,19 +1,18 @@
 """Make synthetic films: ``python -m sample_studies generate --seed N --count K --out DIR``.
 
 Each film is a grey PNG of 16 bits (``bits_stored`` of them used) with its exact truth beside it as
-``N.truth.json``. The same seed gives the same pixels. ``python -m sample_studies films`` makes the
-films again that are shipped in ``sample_studies/films``.
+``N.truth.json``. The same seed gives the same pixels. ``--attenuation`` keeps what was in the beam
+as well (:mod:`sample_studies.synthesis`). ``python -m sample_studies films`` makes the films again
+that are shipped in ``sample_studies/films``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from node.errors import BitewingError, InvalidInput, outcome
@@ -27,6 +26,7 @@ from sample_studies.progression import (
     capture,
     progress,
 )
+from sample_studies.synthesis import VIEWS, Order, film, generate, read_odds, write, write_pixels
 
 #: Seeds of the shipped studies, chosen by eye so that there is something to review on each.
 _SHIPPED = {"bitewings-4": 11, "bitewing-1": 5, "periapicals-2": 16, "bitewings-2": 107}
@@ -39,39 +39,6 @@ _LESION_AT = ("6M", "5D", "7M", "6D")
 _PAIR_MM, _PAIR_SIZE, _PAIR_MARGIN = 0.05, (600, 800), 1.16
 #: Where the shipped films lie.
 SHIPPED_DIR = Path(__file__).parent / "films"
-_VIEWS = ("bitewing", "periapical", "mixed")
-
-
-def film(view: str, seed: int, index: int, pixel_mm: float = 0.078) -> phantoms.Film:
-    """Make film number `index` of the set with `seed`; "mixed" alternates both views.
-
-    The film is 40 × 30 mm at `pixel_mm`. Raises InvalidInput for an unknown view or a pixel size
-    outside 0.02 to 0.2 mm.
-    """
-    if view not in _VIEWS:
-        raise InvalidInput(f"no such view: {view!r}; there are {', '.join(_VIEWS)}")
-    if not 0.02 <= pixel_mm <= 0.2:
-        raise InvalidInput("a pixel is 0.02 to 0.2 mm wide")
-    long_px, short_px = round(40 / pixel_mm), round(30 / pixel_mm)
-    rng = np.random.default_rng((seed, index))
-    if view == "bitewing" or (view == "mixed" and index % 2 == 0):
-        return phantoms.bitewing(rng, cols=long_px, rows=short_px, pixel_mm=pixel_mm)
-    return phantoms.periapical(rng, long_px=long_px, short_px=short_px, pixel_mm=pixel_mm)
-
-
-def write(film: phantoms.Film, folder: Path, name: str) -> None:
-    """Write `film` as ``name.png`` and ``name.truth.json`` into `folder`, made if missing."""
-    stored = film.pixels if film.bits_stored > 8 else film.pixels.astype(np.uint8)
-    _write(stored, film.truth(), folder, name)
-
-
-def _write(stored: np.ndarray, truth: dict[str, object], folder: Path, name: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.png"
-    if not cv2.imwrite(str(path), stored, [cv2.IMWRITE_PNG_COMPRESSION, 6]):
-        raise InvalidInput(f"cannot write {path}")
-    text = json.dumps(truth, separators=(",", ":"))
-    (folder / f"{name}.truth.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_pair(folder: Path) -> None:
@@ -79,8 +46,12 @@ def write_pair(folder: Path) -> None:
     rng = np.random.default_rng(_SHIPPED["bitewings-2"])
     rows, cols = (round(_PAIR_MARGIN * side) for side in _PAIR_SIZE)
     right, _, left, _ = phantoms.bitewing_series(rng, cols=cols, rows=rows, pixel_mm=_PAIR_MM)
-    lost = [LowerCrest(f"4{at[0]}", at[1], _LOST_MM) for at in _LOST_AT]
-    decayed = [NewLesion(f"3{at[0]}", at[1], _LESION_MM) for at in _LESION_AT]
+    lost: list[LowerCrest | NewLesion] = [
+        LowerCrest(f"4{at[0]}", at[1], _LOST_MM) for at in _LOST_AT
+    ]
+    decayed: list[LowerCrest | NewLesion] = [
+        NewLesion(f"3{at[0]}", at[1], _LESION_MM) for at in _LESION_AT
+    ]
     for number, (large, changes) in enumerate(((right, lost), (left, decayed)), 1):
         pixels = (large.pixels / (2**large.bits_stored - 1)).astype(np.float32)
         earlier = (pixels, large.truth())
@@ -88,7 +59,7 @@ def write_pair(folder: Path) -> None:
         for name, (grey, truth) in (("bitewings-2-prior", earlier), ("bitewings-2", later)):
             film, seen = capture(grey, truth, Capture.random(rng), _PAIR_SIZE, rng)
             stored = np.round(film * 255).astype(np.uint8)
-            _write(stored, {**seen, "bits_stored": 8}, folder / name, str(number))
+            write_pixels(stored, {**seen, "bits_stored": 8}, folder / name, str(number))
 
 
 def _aged(
@@ -117,28 +88,49 @@ def write_shipped(folder: Path) -> None:
     write_pair(folder)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Read the command line and make the films; returns the exit status."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sample_studies", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    generate = commands.add_parser("generate", help="make synthetic films with their truth")
-    generate.add_argument("--seed", type=int, required=True, help="0 or more")
-    generate.add_argument("--count", type=int, required=True, help="how many films")
-    generate.add_argument("--out", type=Path, required=True, help="folder to write to")
-    generate.add_argument("--view", choices=_VIEWS, default="mixed")
-    generate.add_argument("--pixel-mm", type=float, default=0.078, help="pixel size in mm")
+    making = commands.add_parser("generate", help="make synthetic films with their truth")
+    making.add_argument("--seed", type=int, required=True, help="0 or more")
+    making.add_argument("--count", type=int, required=True, help="how many films")
+    making.add_argument("--out", type=Path, required=True, help="folder to write to")
+    making.add_argument("--view", choices=VIEWS, default="mixed")
+    making.add_argument("--pixel-mm", type=float, default=0.078, help="pixel size in mm")
+    making.add_argument("--jobs", type=int, default=1, help="processes, one core each")
+    making.add_argument(
+        "--attenuation", action="store_true", help="also write each attenuation map (N.att.npz)"
+    )
+    making.add_argument(
+        "--odds", action="append", default=[], metavar="NAME=CHANCE", help="change a prevalence"
+    )
     films = commands.add_parser("films", help="make the shipped synthetic films again")
     films.add_argument("--out", type=Path, default=SHIPPED_DIR)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and make the films; returns the exit status."""
+    options = _parser().parse_args(arguments)
     try:
         if options.command == "films":
             write_shipped(options.out)
             return 0
-        if options.seed < 0 or options.count < 1:
-            raise InvalidInput("the seed is 0 or more and the count 1 or more")
-        for index in range(options.count):
-            made = film(options.view, options.seed, index, options.pixel_mm)
-            write(made, options.out, str(index + 1))
+        order = Order(options.view, options.seed, options.pixel_mm, read_odds(options.odds))
+        step = max(1, options.count // 20)
+
+        def report(done: int) -> None:
+            if done % step == 0 or done == options.count:
+                sys.stderr.write(f"{done} of {options.count} films\n")
+
+        generate(
+            order,
+            options.count,
+            options.out,
+            jobs=options.jobs,
+            keep_attenuation=options.attenuation,
+            report=report if options.count >= 20 else None,
+        )
     except BitewingError as error:
         sys.stderr.write(f"{error}\n")
         return outcome(error).exit_code

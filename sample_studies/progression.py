@@ -231,7 +231,8 @@ def _moved(truth: Truth, linear: Matrix, shift: Matrix, rows: int, cols: int) ->
         low, high = np.clip(corners.min(axis=0), 0, None), corners.max(axis=0)
         high = np.minimum(high, [cols, rows])
         if row.get("tooth") in shown and (high - low).min() > 2:
-            marks.append({**row, "box": [*low.tolist(), *high.tolist()]})
+            ring = [move(p) for p in cast("list[list[float]]", row.get("polygon", []))]
+            marks.append({**row, "box": [*low.tolist(), *high.tolist()], "polygon": ring})
     kept = {name: truth[name] for name in ("view", "side", "spacing_mm", "bits_stored")}
     return {**kept, "teeth": teeth, "sites": sites, "lesions": lesions, "marks": marks}
 
