@@ -102,16 +102,18 @@ ANCHORS: tuple[Anchor, ...] = (
     Anchor(
         "intraoral",
         r"(bitewing_)?caries_surface_sensitivity.*",
-        "0.72–0.87",
-        "0.24–0.42; students 0.47",
-        "Bayraktar 2021, Chen 2022, Ammar 2024; Schwendicke 2015",
+        "0.72–0.94; assisted readers 0.81–0.86",
+        "0.24–0.42; students 0.47; 0.61–0.72",
+        "Bayraktar 2021, Chen 2022, Ammar 2024, Carvalho 2024, Mertens 2021, Envista 2024; "
+        "Schwendicke 2015, Chen 2022, Envista 2024, Mertens 2021",
     ),
     Anchor(
         "intraoral",
         r"(bitewing_)?caries_surface_specificity.*",
-        "0.89–0.98",
+        "0.83–0.98",
         "0.70–0.97",
-        "Bayraktar 2021, Chen 2022, Ammar 2024; Schwendicke 2015",
+        "Cantu 2020 (per tooth), Bayraktar 2021, Chen 2022, Ammar 2024, Carvalho 2024; "
+        "Schwendicke 2015",
     ),
     Anchor(
         "intraoral",
@@ -122,10 +124,25 @@ ANCHORS: tuple[Anchor, ...] = (
     ),
     Anchor(
         "intraoral",
-        r"(bitewing_)?recurrent_caries.*sensitivity.*",
-        "0.33–0.49",
+        r"(bitewing_)?recurrent_caries_sensitivity_at_(review|high_specificity)",
+        "0.33–0.49, specificity 0.96–0.99; 0.81",
         "",
-        "eight products and research programs, 885 surfaces",
+        "eight products and research programs, 885 surfaces; Mask R-CNN Swin",
+    ),
+    Anchor(
+        "intraoral",
+        r"periapical_radiolucency_sensitivity_at_(review|high_specificity)",
+        "0.68",
+        "",
+        "K221921",
+    ),
+    Anchor("intraoral", r"caries_sensitivity_at_(review|high_specificity)", "0.70", "", "K221921"),
+    Anchor(
+        "intraoral",
+        r"angular_defect_sensitivity_at_(review|high_specificity)",
+        "0.87 (accuracy, horizontal against angular)",
+        "",
+        "1,000 periapicals, 2025",
     ),
     Anchor(
         "intraoral", r".*caries_f1_iou_0\.1", "", "0.75", "experts among themselves, 100 bitewings"
