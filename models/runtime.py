@@ -44,7 +44,7 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 class Options:
     """How networks run: ``cache`` keeps exported networks between starts, None for this one only.
 
-    ``runtime`` auto takes whichever of the installed ones is fastest here, measured at the first
+    ``runtime`` auto takes the installed one where it is faster than PyTorch, measured at the first
     run; a name takes that one. It plays no part on a GPU.
     """
 
@@ -148,25 +148,30 @@ class Runner(nn.Module):
         if not isinstance(expected, Mapping):
             return None
         wanted = {name: map_.numpy() for name, map_ in expected.items()}
-        found = [(e, s) for e in self._engines if (s := self._open(e, example, wanted)) is not None]
-        if not found or self._options.runtime != "auto":
-            return found[0][1] if found else None
-        one = example[:1].numpy()
-        times = {engine.name: _fastest(lambda s=s: s(one)) for engine, s in found}  # type: ignore[misc]
+        for engine in self._engines:
+            session = self._open(engine, example, wanted)
+            if session is not None and self._is_worth_it(engine, session, example[:1]):
+                return session
+        return None
+
+    def _is_worth_it(self, engine: Engine, session: Session, one: torch.Tensor) -> bool:
+        if self._options.runtime != "auto":
+            return True
+        pixels = one.numpy()
+        theirs = _fastest(lambda: session(pixels))
         with torch.inference_mode():
-            mine = _fastest(lambda: self.net(example[:1]))
-        best = min(found, key=lambda pair: times[pair[0].name])
-        is_worth = times[best[0].name] <= _WORTH_IT * mine
+            mine = _fastest(lambda: self.net(one))
+        is_worth = theirs <= _WORTH_IT * mine
         log.info(
-            "runtime chosen",
+            "runtime measured",
             extra={
                 "model": self._name,
-                "runtime": best[0].name if is_worth else "torch",
+                "chosen": engine.name if is_worth else "torch",
                 "torch_ms": round(mine * 1000, 1),
-                **{f"{name}_ms": round(s * 1000, 1) for name, s in times.items()},
+                f"{engine.name}_ms": round(theirs * 1000, 1),
             },
         )
-        return best[1] if is_worth else None
+        return is_worth
 
     def _open(
         self, engine: Engine, example: torch.Tensor, wanted: Mapping[str, np.ndarray]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import shutil
 import sys
@@ -77,15 +78,15 @@ class Engine:
 
 
 def installed(name: str) -> tuple[Engine, ...]:
-    """Give the runtimes that `name` allows: all that are installed for ``auto``.
+    """Give the runtime that `name` allows: for ``auto`` an installed one, if there is any.
 
     Raises ConfigError for one that is named and not installed.
     """
-    known = {"openvino": _openvino, "onnxruntime": _onnxruntime}
+    known = {"onnxruntime": _onnxruntime, "openvino": _openvino}
     if name == "torch":
         return ()
-    if name == "auto":
-        return tuple(make() for engine, make in known.items() if not _missing(engine))
+    if name == "auto":  # one is enough: each costs memory
+        return tuple(make() for engine, make in known.items() if not _missing(engine))[:1]
     if missing := _missing(name):
         raise ConfigError(
             f"[analysis] runtime is {name}, but {', '.join(missing)} is not installed; "
@@ -130,8 +131,9 @@ def _openvino_export(net: nn.Module, example: torch.Tensor, path: Path) -> None:
     with _no_telemetry():
         import openvino
 
-        shape = openvino.PartialShape([-1, *example.shape[1:]])
-        model = openvino.convert_model(net, example_input=example, input=[shape])
+        # One image at a time: its networks of open batch size run several times slower.
+        shape = openvino.PartialShape([1, *example.shape[1:]])
+        model = openvino.convert_model(net, example_input=example[:1], input=[shape])
         openvino.save_model(model, path, compress_to_fp16=False)
 
 
@@ -143,13 +145,19 @@ def _openvino_load(path: Path, names: Sequence[str], threads: int) -> Session:
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False,  # the rest of the node needs its cores too
         }
         compiled = openvino.Core().compile_model(path, "CPU", settings)
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
-        answer = compiled(batch)
-        outputs = zip(names, compiled.outputs, strict=True)
-        return {name: np.array(answer[output]) for name, output in outputs}
+        parts = [_numbered(compiled(batch[n : n + 1])) for n in range(len(batch))]
+        return {
+            name: np.concatenate(maps)
+            for name, maps in zip(names, zip(*parts, strict=True), strict=True)
+        }
+
+    def _numbered(answer: Any) -> list[np.ndarray]:
+        return [np.array(answer[output]) for output in compiled.outputs]
 
     return run
 
@@ -177,10 +185,22 @@ def _onnx_export(net: nn.Module, example: torch.Tensor, path: Path) -> None:
     )
 
 
+@functools.cache
+def _share_memory() -> None:
+    """Let the sessions of this process work in one arena: they never run at the same time."""
+    import onnxruntime
+
+    kind = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
+    where = onnxruntime.OrtMemoryInfo("Cpu", kind, 0, onnxruntime.OrtMemType.DEFAULT)
+    onnxruntime.create_and_register_allocator(where, None)
+
+
 def _onnx_load(path: Path, names: Sequence[str], threads: int) -> Session:
     import onnxruntime
 
+    _share_memory()
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     # A spinning pool would take the second core from the rest of the node.
