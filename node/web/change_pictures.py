@@ -29,6 +29,8 @@ _LEAST_PX = 48
 #: Differences are judged over this length, mm (pixels without a spacing), in robust spreads.
 _COARSE_MM, _COARSE_PX = 0.35, 8
 _SPREADS = 3.0
+#: An edge this much beside its place is no difference: what the alignment may miss by, mm (pixels).
+_MISFIT_MM, _MISFIT_PX = 0.25, 5
 _DARKER, _LIGHTER = (242, 142, 0), (108, 197, 255)
 _GAP_PX = 6
 
@@ -112,15 +114,18 @@ def _difference(
 ) -> npt.NDArray[np.uint8]:
     step = max(2, round(_COARSE_MM / mm_per_px) if mm_per_px else _COARSE_PX)
     coarse = _coarse(here - there, step)
-    known = _coarse(seen.astype(np.float32), step) > 0.99
+    misfit = _MISFIT_MM / mm_per_px if mm_per_px else _MISFIT_PX
+    slope = np.hypot(*np.gradient(_coarse(here, step)))
+    known = _coarse(seen.astype(np.float32), 2 * step) > 0.999  # away from the film's edge
     drawn = _grey(here)
     if known.sum() < 64:
         return drawn
     middle = float(np.median(coarse[known]))
     spread = max(1.4826 * float(np.median(np.abs(coarse[known] - middle))), 0.004)
+    limit = _SPREADS * spread + misfit * slope
     for mask, colour in (
-        (coarse < middle - _SPREADS * spread, _DARKER),
-        (coarse > middle + _SPREADS * spread, _LIGHTER),
+        (coarse < middle - limit, _DARKER),
+        (coarse > middle + limit, _LIGHTER),
     ):
         drawn[_rim(mask & known)] = colour
     return drawn

@@ -17,6 +17,7 @@ MATRIX = [
     ("/api/images/{image}/preview", None, READERS),
     ("/api/images/{image}/pixels", None, READERS),
     ("/api/images/{image}/dicom", None, {"dentist", "hygienist", "auditor"}),
+    ("/api/studies/{study}/comparisons/0/now", None, {"dentist", "hygienist", "auditor"}),
     ("/api/studies/{study}/candidates", None, {"dentist", "hygienist", "assistant"}),
     ("/api/studies/{study}/ops", {"operations": []}, READERS),
     ("/api/studies/{study}/sign", {}, {"dentist"}),

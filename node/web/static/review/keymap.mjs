@@ -36,6 +36,7 @@ export const KEYS = [
 	{ combos: ["]", "PageDown"], words: "Next image", run: () => act.stepImage(1) },
 	{ combos: ["[", "PageUp"], words: "Previous image", run: () => act.stepImage(-1) },
 	{ combos: ["T"], words: "Go to tooth", run: () => act.openMenu("goto") },
+	{ combos: ["P"], words: "Compare with the earlier film", run: () => at.late.value.compareHere?.() },
 	{ combos: ["I"], words: "Invert", run: viewing.invert },
 	{ combos: ["W"], words: "Reset the window", run: viewing.reset },
 	{ combos: ["Shift+W"], words: "Next window preset", run: viewing.nextWindow },

@@ -1,9 +1,7 @@
 /** The review page: one study, from the first look to the signature. */
 
 import { effect, html, render, useEffect } from "../vendor/preact.mjs";
-import { call } from "../shared/api.mjs";
 import { startSession, may, me } from "../shared/session.mjs";
-import { say } from "../shared/say.mjs";
 import { roving } from "../shared/keys.mjs";
 import { Mark as Logo, Person, SILENT, ageWords, dayWords, nameWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
@@ -27,7 +25,7 @@ function Page() {
 		<${Head} study=${study} /><${Banners} study=${study} />
 		<main class="desk"><h1 class="sr-only">Review</h1><${Mount} />
 			<div class="middle"><${Stage} /><${Toolbar} /></div>
-			<div class="sidewrap"><${Panel} /><${Signed} study=${study} /></div></main>
+			<div class="sidewrap"><${Panel} /><${Late} name="Reading" /><${Signed} study=${study} /></div></main>
 		<${Foot} study=${study} />
 		<${Dialog} />
 	</div>`;
@@ -38,9 +36,9 @@ function loadLate() {
 	if (at.late.value.isLoading) return;
 	at.late.value.isLoading = true;
 	loadForms();
-	Promise.all([import("./sign.mjs"), import("./receipts.mjs"), import("../shared/live.mjs")]).then(
-		([dialogs, receipts, live]) => {
-			at.late.value = { ...dialogs, ...receipts, isLoading: true };
+	Promise.all([import("./sign.mjs"), import("./receipts.mjs"), import("./reading.mjs"), import("./compare.mjs"), import("./remedies.mjs"), import("../shared/live.mjs")]).then(
+		([dialogs, receipts, reading, compare, { About, Nothing }, live]) => {
+			at.late.value = { ...dialogs, ...receipts, ...reading, ...compare, About, Nothing, isLoading: true };
 			listen(live);
 		},
 		() => (at.late.value = {}),
@@ -67,13 +65,15 @@ function Dialog() {
 	return part ? html`<${part} keys=${KEYS} onChanged=${reload} onClosed=${() => (at.dialog.value = null)} />` : null;
 }
 
-/** Ask whose images these are, as the worklist does. */
-async function link() {
-	const { Repair, repairing } = await import("../worklist/repair.mjs");
-	const { id, patient, match } = at.study.value;
-	repairing.value = { id, patient, problems: [{ words: match.reason }] };
-	at.late.value = { ...at.late.value, Repair };
-	at.dialog.value = "Repair";
+/** Do what is seldom needed. */
+async function remedy(name, ...given) {
+	return (await import("./remedies.mjs"))[name](...given);
+}
+
+/** A part that the first picture does not wait for. */
+function Late({ name }) {
+	const part = at.late.value[name];
+	return part ? html`<${part} />` : null;
 }
 
 /** Signatures and receipts, once there are any. */
@@ -118,23 +118,13 @@ function Head({ study }) {
 			<span class="muted"> ${[ageWords(patient), patient?.sex].filter(Boolean).join("  ")}</span></div>
 		<span class="muted nowrap">${study.label} · ${dayWords(study.study_date)}</span>
 		${!study.match.is_certain && html`<span class="pill bad" title=${study.match.reason}>Patient not confirmed</span>`}
-		${!study.match.is_certain && may("patients.link") && html`<button onClick=${link}>Link patient</button>`}
+		${!study.match.is_certain && may("patients.link") && html`<button onClick=${() => remedy("link")}>Link patient</button>`}
 		<span class="grow"></span>
 		${study.state === "signed"
 			? html`<span class="pill good">Signed, version ${study.versions.at(-1)?.version}</span>`
 			: html`<span class="pill warn">AI-assisted preliminary findings – sign-off required</span>`}
-		<${Person} beforeSignOut=${clearOutbox} />
+		<${Person} beforeSignOut=${() => remedy("clearOutbox")} />
 	</header>`;
-}
-
-/** Before signing out: send what is left, and keep nothing of this person. */
-async function clearOutbox() {
-	if (at.saving.value.count) {
-		const isSent = await Promise.race([outbox.flush().then(() => !at.saving.value.count), new Promise((r) => setTimeout(() => r(false), 3000))]);
-		if (!isSent && !confirm("Some decisions could not be sent yet. Sign out and lose them?")) return false;
-	}
-	await outbox.clear();
-	return true;
 }
 
 function Banners({ study }) {
@@ -149,7 +139,7 @@ function Banners({ study }) {
 		${at.arrived.value.length > 0 && html`<p class="notice good">${at.arrived.value.length} suggestions arrived
 			<button onClick=${at.showArrived}>Show</button></p>`}
 		${failed.length > 0 && html`<p class="notice bad">AI could not read ${failed.map((i) => at.imageWords(i)).join(", ")}: ${failed[0].failure}
-			${may("analysis.retry") && html`<button onClick=${() => retry(failed)}>Retry now</button>`} Or review without AI.</p>`}
+			${may("analysis.retry") && html`<button onClick=${() => remedy("retry", failed)}>Retry now</button>`} Or review without AI.</p>`}
 		${notice && html`<p class=${`notice ${notice.kind}`}><span>${notice.words}</span>
 			${notice.next && html` <a class="button primary" ref=${takeFocus} href=${`/review/${notice.next}`}>Open next study <kbd>Enter</kbd></a>`}
 			${notice.kind === "good" && html` <a class="button" href="/">Worklist</a>`}
@@ -159,16 +149,6 @@ function Banners({ study }) {
 
 function takeFocus(link) {
 	link?.focus();
-}
-
-async function retry(images) {
-	try {
-		for (const image of images) await call(`/api/images/${image.id}/retry`, { method: "POST" });
-		say("Analysis started again.");
-		reload();
-	} catch (problem) {
-		at.notice.value = { kind: "bad", words: problem.words };
-	}
 }
 
 function Toolbar() {

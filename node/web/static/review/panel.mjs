@@ -3,7 +3,7 @@
 import { html, useEffect, useRef } from "../vendor/preact.mjs";
 import { DISPOSITIONS, SCORE_HELP, hasDepth, kindOf, scoreWords } from "../shared/kinds.mjs";
 import { LOWER, UPPER, universal } from "../shared/teeth.mjs";
-import { NOT_CLEARED, SILENT, timeWords } from "../shared/chrome.mjs";
+import { timeWords } from "../shared/chrome.mjs";
 import { roving } from "../shared/keys.mjs";
 import { planeWords } from "../engine/measure.mjs";
 import * as at from "./store.mjs";
@@ -32,40 +32,11 @@ export function Panel() {
 		<ul class="cards" id="findings">
 			${list.map((finding) => html`<${Card} key=${finding.id} finding=${finding} />`)}
 		</ul>
-		${!list.length && html`<${Nothing} />`}
+		${!list.length && at.late.value.Nothing && html`<${at.late.value.Nothing} />`}
 		${rejected > 0 && html`<label class="row rejectedline"><input type="checkbox" checked=${at.showsRejected.value}
 			onChange=${(e) => (at.showsRejected.value = e.target.checked)} /> show ${rejected} rejected</label>`}
-		<${Absent} />
+		${at.late.value.About && html`<${at.late.value.About} />`}
 	</aside>`;
-}
-
-function Nothing() {
-	const { state, settings } = at.study.value;
-	if (settings.mode === "silent") return html`<p class="nothing">${SILENT} Your own marks work as usual: <kbd>N</kbd></p>`;
-	if (["receiving", "analysing"].includes(state) && at.current.value?.state === "received") {
-		return html`<p class="nothing">This image is still being analysed. You may read and add marks meanwhile: <kbd>N</kbd></p>`;
-	}
-	if (at.current.value?.state === "failed") return html`<p class="nothing">The AI failed on this image. Please read it without.</p>`;
-	if (!at.study.value.models.length) return html`<p class="nothing"><strong>AI is off:</strong> no model looked at these images.
-		Please read them and add what you see with <kbd>N</kbd></p>`;
-	return html`<p class="nothing"><strong>No suggestions.</strong> That does not mean no disease; please read the image.
-		Add what you see with <kbd>N</kbd></p>`;
-}
-
-const TASKS = {
-	triage: "kind of view", panoramic_teeth: "teeth on panoramics", panoramic_caries: "caries on panoramics",
-	intraoral: "teeth, caries and bone level on intraoral images",
-};
-
-/** Tasks for which no model is installed: said plainly, so that silence is not read as health. */
-function Absent() {
-	const { absent, models, notes } = at.study.value;
-	return html`<div class="about muted">
-		${absent.length > 0 && html`<p class="notice warn"><strong>Not looked for by AI:</strong> ${absent.map((task) => TASKS[task] ?? task.replaceAll("_", " ")).join(", ")}.
-			No model is installed for this.</p>`}
-		${notes.map((note) => html`<p key=${note}>${note}</p>`)}
-		${models.length > 0 && html`<p>Models: ${models.map((m) => `${m.name} ${m.version}`).join(", ")}</p>`}
-		<p>${NOT_CLEARED}</p></div>`;
 }
 
 function Chart() {
@@ -133,6 +104,7 @@ function Details({ finding, image }) {
 			<button class="quiet" onClick=${() => act.openMenu("tooth")}>Tooth <kbd>D</kbd></button>
 			${hasDepth(finding.kind) && html`<button class="quiet" onClick=${() => act.openMenu("depth")}>Depth <kbd>V</kbd></button>`}
 			<button class="quiet" onClick=${() => act.openMenu("comment")}>Note <kbd>/</kbd></button></div>`}
+		${at.late.value.Linked && html`<${at.late.value.Linked} finding=${finding} />`}
 		${act.takesPlan(finding) && html`<${Plan} finding=${finding} />`}
 		${finding.value_mm !== null && html`<p class="muted">${finding.value_mm.toFixed(1)} mm${planeWords(image.spacing, image.view === "panoramic")}
 			${finding.value_percent !== null && `, ${Math.round(finding.value_percent)} % of the root`}</p>`}

@@ -34,7 +34,9 @@ export const notice = signal(null); // {words, kind, action?}
 /** Whether the reader has changed anything here; suggestions that come then wait to be asked for. */
 export const isTouched = signal(false);
 export const arrived = signal([]); // suggestions that came while reading
-export const dialog = signal(null); // sign, amend, keys, receipts
+export const dialog = signal(null); // sign, amend, keys, receipts, compare
+/** Place in the reading's registrations of the tooth that the compare dialog shows. */
+export const comparing = signal(null);
 /** Parts of the page that its first picture need not wait for, by name. */
 export const late = signal({});
 export const seen = signal(new Set());
@@ -99,8 +101,8 @@ export function findingWords(finding) {
 	return [kind, toothWords(finding.tooth), finding.surfaces, finding.depth].filter(Boolean).join(" ");
 }
 
-const VIEW_WORDS = { bitewing: "Bitewing", periapical: "Periapical", panoramic: "Panoramic", other: "Image" };
-const VIEW_SHORT = { bitewing: "BW", periapical: "PA", panoramic: "PAN", other: "IMG" };
+const VIEW_WORDS = { bitewing: "Bitewing", periapical: "Periapical", panoramic: "Panoramic", occlusal: "Occlusal", cephalometric: "Cephalogram", photo: "Photo", other: "Image" };
+const VIEW_SHORT = { bitewing: "BW", periapical: "PA", panoramic: "PAN", occlusal: "OCC", cephalometric: "CEPH", photo: "PHOTO", other: "IMG" };
 
 /** "Bitewing 2": the view and its place in the study. */
 export function imageWords(image, isShort = false) {

@@ -1,0 +1,68 @@
+/** What is seldom needed: linking a patient, analysing again, leaving nothing behind; and the fine print. */
+
+import { html } from "../vendor/preact.mjs";
+import { call } from "../shared/api.mjs";
+import { NOT_CLEARED, SILENT } from "../shared/chrome.mjs";
+import { say } from "../shared/say.mjs";
+import * as at from "./store.mjs";
+import { outbox, reload } from "./changes.mjs";
+
+/** Ask whose images these are, as the worklist does. */
+export async function link() {
+	const { Repair, repairing } = await import("../worklist/repair.mjs");
+	const { id, patient, match } = at.study.value;
+	repairing.value = { id, patient, problems: [{ words: match.reason }] };
+	at.late.value = { ...at.late.value, Repair };
+	at.dialog.value = "Repair";
+}
+
+/** Before signing out: send what is left, and keep nothing of this person. */
+export async function clearOutbox() {
+	if (at.saving.value.count) {
+		const isSent = await Promise.race([outbox.flush().then(() => !at.saving.value.count), new Promise((r) => setTimeout(() => r(false), 3000))]);
+		if (!isSent && !confirm("Some decisions could not be sent yet. Sign out and lose them?")) return false;
+	}
+	await outbox.clear();
+	return true;
+}
+
+/** Analyse images again whose analysis failed. */
+export async function retry(images) {
+	try {
+		for (const image of images) await call(`/api/images/${image.id}/retry`, { method: "POST" });
+		say("Analysis started again.");
+		reload();
+	} catch (problem) {
+		at.notice.value = { kind: "bad", words: problem.words };
+	}
+}
+
+/** Why there is no finding to list: never that there is no disease. */
+export function Nothing() {
+	const { state, settings } = at.study.value;
+	if (settings.mode === "silent") return html`<p class="nothing">${SILENT} Your own marks work as usual: <kbd>N</kbd></p>`;
+	if (["receiving", "analysing"].includes(state) && at.current.value?.state === "received") {
+		return html`<p class="nothing">This image is still being analysed. You may read and add marks meanwhile: <kbd>N</kbd></p>`;
+	}
+	if (at.current.value?.state === "failed") return html`<p class="nothing">The AI failed on this image. Please read it without.</p>`;
+	if (!at.study.value.models.length) return html`<p class="nothing"><strong>AI is off:</strong> no model looked at these images.
+		Please read them and add what you see with <kbd>N</kbd></p>`;
+	return html`<p class="nothing"><strong>No suggestions.</strong> That does not mean no disease; please read the image.
+		Add what you see with <kbd>N</kbd></p>`;
+}
+
+const TASKS = {
+	triage: "kind of view", panoramic_teeth: "teeth on panoramics", panoramic_caries: "caries on panoramics",
+	intraoral: "teeth, caries and bone level on intraoral images",
+};
+
+/** Tasks for which no model is installed: said plainly, so that silence is not read as health. */
+export function About() {
+	const { absent, models, notes } = at.study.value;
+	return html`<div class="about muted">
+		${absent.length > 0 && html`<p class="notice warn"><strong>Not looked for by AI:</strong> ${absent.map((task) => TASKS[task] ?? task.replaceAll("_", " ")).join(", ")}.
+			No model is installed for this.</p>`}
+		${notes.map((note) => html`<p key=${note}>${note}</p>`)}
+		${models.length > 0 && html`<p>Models: ${models.map((m) => `${m.name} ${m.version}`).join(", ")}</p>`}
+		<p>${NOT_CLEARED}</p></div>`;
+}
