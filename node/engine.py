@@ -40,7 +40,7 @@ class Queue:
     poll_s: float = 1.0
 
 
-ANALYSIS = Queue("analysis", concurrency=2, poll_s=0.25)
+ANALYSIS = Queue("analysis", concurrency=8, poll_s=0.25)  # as many as a GPU reads at once
 STUDIES = Queue("studies", concurrency=4, poll_s=0.5)
 WORKFLOWS = Queue("workflows", concurrency=16, poll_s=0.5)
 PMS = Queue("pms", one_per_partition=True, poll_s=0.5)
