@@ -71,10 +71,11 @@ def bitewing(*arguments: object, check: bool = True) -> subprocess.CompletedProc
     )
 
 
-@pytest.fixture(params=["dentrix", "eaglesoft"])
-def node(request, tmp_path):
-    (tmp_path / "data").mkdir()
-    process = BridgedNode(tmp_path, None, pms=request.param)
+@pytest.fixture(scope="module", params=["dentrix", "eaglesoft"])
+def node(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "data").mkdir()
+    process = BridgedNode(folder, None, pms=request.param)
     process.add_dentist()
     process.start()
     yield process
@@ -82,11 +83,11 @@ def node(request, tmp_path):
         process.kill()
 
 
-@pytest.fixture
-def clinic(node, tmp_path):
+@pytest.fixture(scope="module")
+def clinic(node):
     """Make a practice, enrol and run a bridge for it, by the commands of the manual."""
-    folder = tmp_path / "clinic"
-    config = tmp_path / "bitewing.toml"
+    folder = node.folder / "clinic"
+    config = node.folder / "bitewing.toml"
     url = f"https://127.0.0.1:{node.bridge_port}"
     bitewing("bridge", "sandbox", "--pms", node.pms, "--folder", folder, "--time-zone", ZONE)
     (folder / "bridge.toml").write_text(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -385,3 +386,34 @@ def test_a_staged_package_that_was_changed_is_not_installed(release, tmp_path):
     path.write_bytes(b"something else")
     with pytest.raises(Rejected, match="not what was signed"):
         updates.install()
+
+
+def test_a_staged_package_is_installed_by_pip(tmp_path):
+    """Into a folder of its own, so that the program under test stays as it is."""
+    pem, public = new_signing_key()
+    wheel = tmp_path / "bitewing-9.1.0-py3-none-any.whl"
+    info = "bitewing-9.1.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as made:
+        made.writestr("bitewing_marker.py", "here = True\n")
+        made.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: bitewing\nVersion: 9.1.0\n")
+        made.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        made.writestr(
+            f"{info}/RECORD", f"bitewing_marker.py,,\n{info}/METADATA,,\n{info}/RECORD,,\n"
+        )
+    package = sign_package(wheel, "9.1.0", pem)
+    updates = Updates(tmp_path / "updates", public, "0.1.0")
+    updates.stage(package, lambda _: wheel.read_bytes())
+    assert updates.install(("--target", str(tmp_path / "site"))) == "9.1.0"
+    assert (tmp_path / "site" / "bitewing_marker.py").exists()
+    assert updates.staged is None
+
+
+def test_a_signed_file_that_is_no_wheel_is_refused_by_pip(release, tmp_path):
+    package, public, wheel = release
+    updates = Updates(tmp_path / "updates", public, "0.1.0")
+    updates.stage(package, lambda _: wheel.read_bytes())
+    with pytest.raises(Rejected, match="pip refused"):
+        updates.install(("--target", str(tmp_path / "site")))
+    assert updates.staged == package
