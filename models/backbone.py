@@ -38,9 +38,6 @@ _BLOCKS: tuple[tuple[int, int, int, int, int], ...] = (
 #: The blocks whose outputs have strides 4, 8, 16 and 32, and their channels.
 _TAPS = {2: 24, 4: 40, 10: 112, 15: 320}
 
-#: Input sides must be multiples of this many pixels.
-STRIDE = 32
-
 
 class _Conv(nn.Conv2d):
     """A convolution padded as TensorFlow's SAME, for sides that the stride divides."""

@@ -168,9 +168,8 @@ def _send_once(sample: SampleStudy, db: sa.Engine, peer: Peer, config: Config) -
     if sample.days_ago:
         accession, uid = "", _EARLIER_UID.format(int(sample.patient.id))
     else:
-        item = _item_for(
-            sample, query_worklist(peer, patient_id=sample.patient.id), sample.modality
-        )
+        items = query_worklist(peer, patient_id=sample.patient.id)
+        item = _item_for(items, sample.modality)
         if item is None:
             return
         accession, uid = item.accession_number, item.study_instance_uid
@@ -185,9 +184,7 @@ def _send_once(sample: SampleStudy, db: sa.Engine, peer: Peer, config: Config) -
         raise Retryable(f"the node refused a sample image: {report.failed[0][1]}")
 
 
-def _item_for(
-    sample: SampleStudy, items: list[ScheduledStep], modality: str
-) -> ScheduledStep | None:
+def _item_for(items: list[ScheduledStep], modality: str) -> ScheduledStep | None:
     exact = [item for item in items if item.modality == modality]
     return next(iter(exact or items), None)
 

@@ -7,8 +7,10 @@ import sys
 
 import structlog
 
-_QUIET = ("pynetdicom", "pydicom", "sqlalchemy", "dbos", "uvicorn", "alembic", "httpx2")
-_QUIET += ("torch", "onnx_ir", "onnxscript")
+_QUIET = (
+    *("pynetdicom", "pydicom", "sqlalchemy", "dbos", "uvicorn", "alembic", "httpx2"),
+    *("torch", "onnx_ir", "onnxscript"),
+)
 
 
 def configure(level: str) -> None:

@@ -1,4 +1,4 @@
-"""Teeth, surfaces and findings as DICOM codes, and back.
+"""Teeth, surfaces and findings as DICOM codes; teeth also back.
 
 The tables are in ``dental_codes.json`` beside this file, each with how well it is verified. We
 write the current code of a tooth and read also the ones it replaced, the "Entire ... tooth" codes
@@ -61,19 +61,9 @@ def surface_code(surface: Surface) -> Code:
     return _keyed("surfaces", "surface")[surface.value]
 
 
-def read_surface(code: Code) -> Surface:
-    """Return the surface a code names; raises InvalidInput for any other code."""
-    return Surface(_read("surfaces", "surface", code))
-
-
 def finding_code(kind: FindingKind) -> Code:
     """Return the code of a kind of finding: an observation, never a diagnosis."""
     return _keyed("findings", "kind")[kind.value]
-
-
-def read_finding(code: Code) -> FindingKind:
-    """Return the kind of finding a code names; raises InvalidInput for any other code."""
-    return FindingKind(_read("findings", "kind", code))
 
 
 def depth_code(depth: CariesDepth) -> Code:
@@ -82,11 +72,6 @@ def depth_code(depth: CariesDepth) -> Code:
     The public depth codes also say "active" and "primary", which one radiograph cannot show.
     """
     return _keyed("depths", "depth")[depth.value]
-
-
-def read_depth(code: Code) -> CariesDepth:
-    """Return the caries depth a code names; raises InvalidInput for any other code."""
-    return CariesDepth(_read("depths", "depth", code))
 
 
 @cache
@@ -102,13 +87,6 @@ def _code(row: _Row) -> Code:
 @cache
 def _keyed(table: str, key: str) -> dict[str, Code]:
     return {str(row[key]): _code(row) for row in _table()[table]}
-
-
-def _read(table: str, key: str, code: Code) -> str:
-    for name, known in _keyed(table, key).items():
-        if (known.value, known.scheme_designator) == (code.value, code.scheme_designator):
-            return name
-    raise InvalidInput(f"unknown {key} code: ({code.value}, {code.scheme_designator})")
 
 
 @cache

@@ -118,8 +118,8 @@ def modality_values(image: Greyscale, samples: npt.NDArray[np.float64]) -> npt.N
     return np.asarray(samples * image.slope + image.intercept, np.float64)
 
 
-def percentile_window(image: Greyscale, low: float = 0.5, high: float = 99.5) -> Window:
-    """Find the window between two percentiles of what is not padding, in modality values."""
+def percentile_window(image: Greyscale) -> Window:
+    """Find the window from the 0.5th to the 99.5th percentile of what is not padding."""
     offset = _offset(image.stored.dtype)
     counts = np.bincount(_index(image).ravel(), minlength=1)
     if image.padding is not None:
@@ -128,7 +128,7 @@ def percentile_window(image: Greyscale, low: float = 0.5, high: float = 99.5) ->
     total = np.cumsum(counts)
     if total.size == 0 or total[-1] == 0:
         return Window(0.5, 1.0, "auto")
-    ends = np.searchsorted(total, np.array([low, high]) / 100.0 * total[-1])
+    ends = np.searchsorted(total, np.array([0.005, 0.995]) * total[-1])
     values = modality_values(image, np.clip(ends, 0, counts.size - 1).astype(float) - offset)
     first_value, last_value = sorted(float(value) for value in values)
     # LINEAR with this centre and width maps the two ends to black and white exactly

@@ -104,8 +104,8 @@ class Header:
     problem: str = ""
 
 
-def read_header(path: Path, fallback_charset: str = "ISO_IR 100") -> Header:
-    """Read the header of a stored file.
+def read_header(path: Path) -> Header:
+    """Read the header of a stored file; text of no declared character set is read as Latin-1.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def read_header(path: Path, fallback_charset: str = "ISO_IR 100") -> Header:
     """
     with path.open("rb") as file:
         syntax = read_transfer_syntax(file)
-        return parse_header(file, syntax, fallback_charset)
+        return parse_header(file, syntax, "ISO_IR 100")
 
 
 def read_transfer_syntax(file: BinaryIO) -> str:

@@ -91,11 +91,6 @@ class DateRange:
             return cls("99999999", "00000000")
         return cls(first, last)
 
-    @property
-    def is_single(self) -> bool:
-        """Whether one day is asked for."""
-        return self.first == self.last != ""
-
     def holds(self, value: str) -> bool:
         """Whether the day `value` (YYYYMMDD) lies in the range; an unknown day never does."""
         day = value.replace(".", "").strip()

@@ -93,26 +93,22 @@ def test_no_code_names_two_teeth():
 
 
 @pytest.mark.parametrize(
-    ("members", "write", "read"),
+    ("members", "write"),
     [
-        (Surface, codes.surface_code, codes.read_surface),
-        (FindingKind, codes.finding_code, codes.read_finding),
-        (CariesDepth, codes.depth_code, codes.read_depth),
+        (Surface, codes.surface_code),
+        (FindingKind, codes.finding_code),
+        (CariesDepth, codes.depth_code),
     ],
     ids=["surface", "finding", "depth"],
 )
-def test_every_member_is_written_and_read_back(members, write, read):
+def test_every_member_has_a_code_of_its_own(members, write):
     written = [write(member) for member in members]
     assert len({(code.value, code.scheme_designator) for code in written}) == len(written)
-    assert [read(code) for code in written] == list(members)
 
 
-@pytest.mark.parametrize(
-    "read", [codes.read_tooth, codes.read_surface, codes.read_finding, codes.read_depth]
-)
-def test_an_unknown_code_is_refused(read):
+def test_an_unknown_code_is_refused():
     with pytest.raises(InvalidInput, match="38199008"):
-        read(Code("38199008", "SCT", "Tooth"))
+        codes.read_tooth(Code("38199008", "SCT", "Tooth"))
 
 
 def test_local_codes_use_the_declared_private_scheme():
