@@ -138,6 +138,11 @@ class Desk:
             self._session, self._guest = "", None
             self._changed.notify_all()
 
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether nothing is asked here any more."""
+        return self._is_closed
+
     def close(self) -> None:
         """Let everybody who waits go."""
         with self._changed:

@@ -49,6 +49,7 @@ from pms_writeback.bridge.protocol import (
     VERSIONS,
     Answer,
     Json,
+    Request,
     as_list,
     as_object,
     choose_version,
@@ -62,6 +63,8 @@ log = logging.getLogger("bitewing.bridge")
 WAIT_S = 10.0
 """How long the node holds a bridge's wait for questions open."""
 
+_LOOK_S = 1.0
+"""How long the kill switch takes at most to be noticed by a waiting bridge."""
 _START_DEADLINE_S = 20.0
 _ENROL_BYTES = 16_384
 _PEER = "bitewing.peer_certificate"
@@ -266,17 +269,25 @@ class BridgeListener:
         self.desk.note_clock(session, self._offset(status))
         seen = self._keep_notices(status)
         registry.keep_heard(self.db, self._location_id, self.clock(), heartbeat=status)
-        told = self._told()
-        has_news = told.is_stopped != (status.get("is_stopped_by_node") is True)
-        waits_s = 0.0 if has_news else self.wait_s
-        requests = self.desk.take(session, waits_s)
-        told = self._told()
+        requests, told = self._wait(session, status.get("is_stopped_by_node") is True)
         return {
             "requests": [each.to_json() for each in requests],
             "is_stopped": told.is_stopped,
             "offer": dict(told.offer) if told.offer else None,
             "notices_seen": seen,
         }
+
+    def _wait(
+        self, session: str, knows_stop: bool
+    ) -> tuple[tuple[Request, ...], registry.BridgeState]:
+        """Wait for questions, or until the bridge must be told to stop or to go on."""
+        limit = time.monotonic() + self.wait_s
+        while True:
+            left = limit - time.monotonic()
+            told = self._told()
+            requests = self.desk.take(session, max(0.0, min(left, _LOOK_S)))
+            if requests or left <= 0 or self.desk.is_closed or told.is_stopped != knows_stop:
+                return requests, told
 
     def _answer(self, body: Json) -> Json:
         self.desk.put_answer(Answer.from_json(body.get("answer")))

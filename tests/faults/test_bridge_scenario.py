@@ -175,6 +175,12 @@ def test_commands_say_what_is_wrong(tmp_path):
     config.write_text(f'[node]\ndata_dir = "{tmp_path}"\n[pms]\nkind = "none"\n')
     nobody = bitewing("bridge", "token", "--config", config, check=False)
     assert (nobody.returncode, "for a bridge" in nobody.stderr) == (2, True)
+    waiting = tmp_path / "waiting.toml"
+    waiting.write_text(config.read_text().replace("none", "dentrix"))
+    unheard = bitewing("bridge", "list", "--config", waiting).stdout
+    assert "no bridge was heard" in unheard
+    checked = bitewing("check", "--config", waiting, check=False).stdout
+    assert "no bridge has called yet" in checked
     lost = bitewing("bridge", "revoke", "ab12", "--reason", "x", "--config", config, check=False)
     assert lost.returncode == 1
     if sys.platform != "win32":
