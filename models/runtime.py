@@ -15,9 +15,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -84,22 +84,27 @@ M = TypeVar("M", bound=Model)
 def prepare(model: M, options: Options) -> M:
     """Put every network of a model where `options` say, behind a :class:`Runner`.
 
-    Raises ConfigError for a device or runtime that is not there.
+    Networks are looked for in its fields and in dataclasses within them. Raises ConfigError for a
+    device or runtime that is not there.
     """
     where = device(options.device)
     engines = () if where.type == "cuda" else runtime_engines.installed(options.runtime)
-    runners = {
-        field.name: Runner(
-            net.to(where),
-            f"{model.version.digest}-{field.name}",
-            str(model.version),
-            options,
-            engines,
-        )
-        for field in fields(model)  # type: ignore[arg-type]  # every Model is a dataclass
-        if isinstance(net := getattr(model, field.name), nn.Module)
-    }
-    return replace(model, **runners) if runners else model  # type: ignore[type-var]
+    name, digest = str(model.version), model.version.digest
+
+    def wrapped(value: object, place: str) -> object:
+        if isinstance(value, nn.Module):
+            return Runner(value.to(where), f"{digest}{place}", name, options, engines)
+        if not is_dataclass(value) or isinstance(value, type):
+            return value
+        held = {field.name: getattr(value, field.name) for field in fields(value)}
+        changed = {
+            part: new
+            for part, old in held.items()
+            if (new := wrapped(old, f"{place}-{part}")) is not old
+        }
+        return replace(value, **changed) if changed else value
+
+    return cast("M", wrapped(model, ""))
 
 
 class Runner(nn.Module):
@@ -127,12 +132,19 @@ class Runner(nn.Module):
         return gathering.run(self, inputs[0], self._run)
 
     def _run(self, *inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        session = self._session(inputs[0]) if len(inputs) == 1 and self._engines else None
-        if session is None:
-            answer: dict[str, torch.Tensor] = self.net(*inputs)
-            return answer
-        maps = session(np.ascontiguousarray(inputs[0].numpy(), dtype=np.float32))
-        return {name: torch.from_numpy(map_) for name, map_ in maps.items()}
+        is_plain = len(inputs) == 1 and len(inputs[0]) > 0
+        session = self._session(inputs[0]) if is_plain and self._engines else None
+        if session is not None:
+            try:
+                maps = session(np.ascontiguousarray(inputs[0].numpy(), dtype=np.float32))
+                return {name: torch.from_numpy(map_) for name, map_ in maps.items()}
+            except Exception as error:  # noqa: BLE001 - whatever it is, PyTorch can do the work
+                log.warning(
+                    "%s runs with PyTorch from now on: %s", self._name, type(error).__name__
+                )
+                self._sessions[tuple(inputs[0].shape[1:])] = None
+        answer: dict[str, torch.Tensor] = self.net(*inputs)
+        return answer
 
     def _session(self, pixels: torch.Tensor) -> Session | None:
         size = tuple(pixels.shape[1:])

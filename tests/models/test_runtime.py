@@ -157,6 +157,19 @@ def test_images_read_together_say_what_each_says_alone(net):
         same(one, other)
 
 
+def test_networks_within_parts_of_a_model_are_found(net):
+    @dataclass(frozen=True)
+    class Whole:
+        masks: Model | None
+        tags: Model
+        version: ModelVersion = VERSION
+
+    whole = runtime.prepare(Whole(None, Model(net, 0.5)), Options("torch", "cpu"))
+    assert whole.masks is None
+    assert isinstance(whole.tags.net, runtime.Runner)
+    same(Model(net, 0.5).read(films()), whole.tags.read(films()))
+
+
 def test_an_image_that_fails_leaves_the_others_alone(net):
     model = runtime.prepare(Model(net, 0.5), Options("torch", "cpu"))
 
