@@ -254,6 +254,12 @@ class BridgeListener:
                 f"this node expects a bridge to {self.config.pms.kind}, not to"
                 f" {str(body.get('pms'))[:30]}"
             )
+        zone, ours = body.get("time_zone"), self.config.node.time_zone
+        if zone is not None and zone != ours:  # the same wall clock would mean two moments
+            raise ConfigError(
+                f"the bridge's office is in {str(zone)[:40]}, this node's in {ours}: set the same"
+                " time_zone in bridge.toml and in [node]"
+            )
         offset = self._offset(body)
         about = {name: value for name, value in body.items() if name != "versions"}
         registry.keep_heard(

@@ -359,6 +359,7 @@ class Bridge:
             "python": platform.python_version(),
             "system": platform.system(),
             "pms": self.settings.pms,
+            "time_zone": self.settings.time_zone,
             "tables": [table.name for table in self.driver.tables],
             "operations": [
                 {"operation": each.operation, "support": each.support.value, "reason": each.reason}

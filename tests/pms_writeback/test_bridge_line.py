@@ -278,13 +278,16 @@ def test_the_clocks_difference_is_measured_and_taken_away(world):
     assert world.pms.patients(real() + timedelta(minutes=5)) == ()
 
 
-def test_the_wrong_practice_system_is_refused(world):
+def test_the_wrong_practice_system_or_zone_is_refused(world):
     world.listen()
     world.enrol()
     world.write_settings()
     link = Link(world.url, Identity(world.clinic).context())
     with pytest.raises(ConfigError, match="expects a bridge to dentrix"):
         link.hello({"pms": "eaglesoft", "now": world.clock().isoformat()})
+    elsewhere = {"now": world.clock().isoformat(), "time_zone": "America/Chicago"}
+    with pytest.raises(ConfigError, match="office is in America/Chicago"):
+        link.hello({"pms": "dentrix", **elsewhere})
     with pytest.raises(Rejected, match="time cannot be read"):
         link.hello({"pms": "dentrix", "now": "yesterday"})
     link.close()
