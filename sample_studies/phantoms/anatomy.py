@@ -110,6 +110,7 @@ class Placed:
     wear: float
     pulp: float
     squareness: float
+    horns: tuple[float, float]  # pulp horns, mesial and distal, in crowns
     mesial: Table = field(repr=False)
     distal: Table = field(repr=False)
     turn: float = 0.0  # how much the tooth is turned round its axis, radians
@@ -218,6 +219,7 @@ def make(rng: np.random.Generator, tooth: Tooth, scale: float, wear: float, pulp
         wear=float(np.clip(wear + rng.normal(0, 0.02), 0.0, 0.25)),
         pulp=float(np.clip(pulp * rng.normal(1, 0.15), 0.25, 1.4)),
         squareness=float(rng.uniform(2.2, 3.2)),
+        horns=(float(rng.uniform(0.08, 0.27)), float(rng.uniform(0.05, 0.24))),
         mesial=_side(rng, kind, crown, width, neck, trunk, roots, True),
         distal=_side(rng, kind, crown, width, neck, trunk, roots, False),
         turn=float(rng.normal(0, 0.08)),
@@ -336,11 +338,11 @@ def _roots(
         float(rng.normal(-0.02, 0.05)) * neck,
         float(rng.normal(-0.05, 0.1)) * neck + lean * 0.5,
         length * float(rng.normal(1.06, 0.06)),
-        half * float(rng.uniform(1.05, 1.35)),
+        half * float(rng.uniform(1.15, 1.5)),
         depth * 0.42,
         bend(0.04),
         hook(),
         -0.3 * depth,
-        0.4 * trunk,
+        0.1 * trunk,
     )
     return (*pair, palatal), trunk

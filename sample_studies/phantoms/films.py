@@ -164,7 +164,8 @@ def _holder(rng: np.random.Generator, canvas: Canvas) -> None:
     x1 = max(x1, x0 + 6)
     tall = float(rng.uniform(0.8, 1.6))
     ys = (canvas.ys - middle) / tall
-    inside = (np.abs(ys) < 1) & (canvas.xs > x0) & (canvas.xs < x1)
+    ends = np.clip(np.minimum(canvas.xs - x0, x1 - canvas.xs) / tall, 0, 1)
+    inside = (np.abs(ys) < 1) * np.sqrt(1 - (1 - ends) ** 2)
     body = np.sqrt(np.clip(1 - np.abs(ys) ** 3, 0, 1)) * inside
     canvas.paths["plastic"] += np.asarray(body * float(rng.uniform(6, 16)), np.float32)
     if kind > 0.85:  # the holder's arm

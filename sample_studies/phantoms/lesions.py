@@ -52,10 +52,12 @@ def _remove(
     lost: float,
 ) -> Spot | None:
     """Take the share `lost` of the mineral over `extent` mm of beam, where `shape` is 1."""
-    soft = cv2.GaussianBlur(shape.astype(np.float32), (0, 0), max(0.09 / canvas.pixel_mm, 0.4))
+    blur_mm = float(rng.uniform(0.1, 0.3))
+    soft = cv2.GaussianBlur(shape.astype(np.float32), (0, 0), max(blur_mm / canvas.pixel_mm, 0.4))
     gone = np.zeros_like(soft)
     total = np.maximum(painted.enamel + painted.dentine, 0.05)
-    share = np.clip(extent / total, 0, 1) * soft * lost
+    # A lesion rarely takes a ray's whole way, even where the tooth is thin.
+    share = np.clip(extent / total, 0, float(rng.uniform(0.55, 0.9))) * soft * lost
     for name in ("enamel", "dentine"):
         path: Map = getattr(painted, name)
         gone += LOST[name] * path * share

@@ -143,7 +143,7 @@ def condition(mouth: Mouth, tooth: Tooth, odds: Prevalence) -> Condition:
     treated = bool(crown or boxes or fillings)
     recurrent: tuple[tuple[Surface, CariesDepth], ...] = ()
     if treated and chance(odds.recurrent * max(0.6, mouth.activity)):
-        sides = tuple(boxes) or both
+        sides = tuple(s for s in both if s in boxes) or both
         side = sides[int(rng.integers(0, len(sides)))]
         deep = (CariesDepth.D1, CariesDepth.D2, CariesDepth.D3)
         if crown or boxes:

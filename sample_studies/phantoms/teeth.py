@@ -86,7 +86,7 @@ def _face(tooth: Placed, m: Map, v: Map) -> Map:
     """Thickness of the enamel on the buccal and the lingual face."""
     bow = tooth.cej_bow * (1 - (m / (tooth.neck / 2)) ** 2)
     place = np.clip((np.maximum(bow, 0) - v) / (0.5 * tooth.crown), 0, 1)
-    return np.asarray(tooth.enamel * 0.9 * place**0.85, np.float32)
+    return np.asarray(tooth.enamel * 0.8 * place**1.2, np.float32)
 
 
 def _crown(tooth: Placed, m: Map, v: Map, slide: float, rise: float) -> tuple[Map, Map, Mask, Map]:
@@ -188,13 +188,14 @@ def _pulp(tooth: Placed, m: Map, v: Map, slide: float, apart: list[tuple[Root, M
         roof = 0.2 * tooth.crown * size
         floor = 0.3 * tooth.trunk * (0.3 + 0.7 * size)
         u = np.abs(m) / wide
-        horn = np.exp(-(((u - 0.78) / 0.24) ** 2)) * 0.24 * tooth.crown * size
+        tall = np.where(m > 0, tooth.horns[0], tooth.horns[1])
+        horn = np.exp(-(((u - 0.76) / 0.26) ** 2)) * tall * tooth.crown * size
         sag = 0.5 * (1 - u * u) * 0.9
-        chamber = smooth(roof + horn - sag * 0.5 + v, -0.15, 0.5)
-        chamber *= smooth(floor + 0.25 - 0.5 * (1 - u * u) - v, -0.1, 0.7) * smooth(
-            1.08 - u, 0, 0.3
+        chamber = smooth(roof + horn - sag * 0.5 + v, -0.25, 0.75)
+        chamber *= smooth(floor + 0.25 - 0.5 * (1 - u * u) - v, -0.2, 1.1) * smooth(
+            1.12 - u, 0, 0.42
         )
-        path = chamber * (1.4 + 2.2 * size)
+        path = chamber * (0.9 + 1.9 * size)
         for root, um in apart:
             narrow = np.clip(1 - v / root.length, 0.12, 1)
             canal = (0.16 + 0.3 * size) * narrow

@@ -143,8 +143,8 @@ def _lower_site(seed: int) -> tuple[str, str]:
 
 
 def test_lost_bone_is_measured_and_seen():
-    tooth, surface = _lower_site(4)
-    visits = Visits(4, [LowerCrest(tooth, surface, 2.5)])
+    tooth, surface = _lower_site(8)
+    visits = Visits(8, [LowerCrest(tooth, surface, 2.5)])
     alignment = visits.register()[Tooth(tooth)]
     now, before = site_of(visits.truth, tooth, surface), site_of(visits.was, tooth, surface)
     one = film(visits.now, visits.truth).teeth[Tooth(tooth)]
@@ -158,8 +158,8 @@ def test_lost_bone_is_measured_and_seen():
 
 
 def test_an_unchanged_site_is_no_change_and_looks_like_none():
-    tooth, surface = _lower_site(4)
-    visits = Visits(4)
+    tooth, surface = _lower_site(8)
+    visits = Visits(8)
     alignment = visits.register()[Tooth(tooth)]
     now, before = site_of(visits.truth, tooth, surface), site_of(visits.was, tooth, surface)
     axis = tooth_axis(film(visits.now, visits.truth).teeth[Tooth(tooth)], Surface(surface))

@@ -144,3 +144,25 @@ def test_the_shipped_films_are_what_the_command_makes(tmp_path):
         ]
         assert [t["tooth"] for t in truths[0]["teeth"]] == [t["tooth"] for t in truths[1]["teeth"]]
         assert len(truths[0]["lesions"]) == len(truths[1]["lesions"])
+
+
+def test_processes_share_the_work_and_change_nothing(tmp_path):
+    for folder, jobs in (("one", "1"), ("two", "2")):
+        arguments = ["generate", "--seed", "6", "--count", "3", "--pixel-mm", "0.15"]
+        more = ["--jobs", jobs, "--attenuation", "--odds", "crown=0.5"]
+        assert command.main([*arguments, *more, "--out", str(tmp_path / folder)]) == 0
+    for path in sorted((tmp_path / "one").iterdir()):
+        other = tmp_path / "two" / path.name
+        if path.suffix == ".npz":
+            maps = [np.load(each)["attenuation"] for each in (path, other)]
+            assert maps[0].dtype == np.float16
+            assert np.array_equal(*maps)
+        else:
+            assert path.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("wrong", ["crowns=0.1", "crown=often", "crown=-1"])
+def test_the_command_refuses_an_unknown_prevalence(tmp_path, capsys, wrong):
+    arguments = ["generate", "--seed", "4", "--count", "1", "--odds", wrong]
+    assert command.main([*arguments, "--out", str(tmp_path / "x")]) != 0
+    assert "prevalence" in capsys.readouterr().err
