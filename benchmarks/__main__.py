@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("store", "worklist", "journey", "page", "inference", "pms_sync", "bridge_writes")
+NAMES = ("store", "worklist", "journey", "page", "inference", "pms_sync", "bridge_writes", "change")
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from typing import Literal
 from node.config import Config
 from node.db.migrate import current_revision, head_revision
 from node.db.session import open_database, read
+from node.domain import cdt
 from node.errors import BitewingError
 from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.registry import state_of
@@ -41,6 +42,7 @@ def run_checks(config: Config) -> list[CheckResult]:
         ("dicom", lambda c: _check_port("dicom", c.dicom.host, c.dicom.port, c.dicom.ae_title)),
         ("web", lambda c: _check_port("web", c.web.host, c.web.port, "review page")),
         ("weights", _check_weights),
+        ("codes", _check_codes),
         ("pms", _check_pms),
     ]
     return [_guarded(name, check, config) for name, check in checks]
@@ -129,6 +131,12 @@ def _check_weights(config: Config) -> CheckResult:
         words = f"loaded: {loaded}; without weights: {', '.join(pipeline.absent)}"
         return CheckResult("weights", "warn", words)
     return CheckResult("weights", "ok", loaded)
+
+
+def _check_codes(config: Config) -> CheckResult:
+    table = config.analysis.cdt_table
+    rules = len(cdt.load(Path(table) if table else None).rules)
+    return CheckResult("codes", "ok", f"{rules} rules in {table or 'the shipped table'}")
 
 
 def _check_pms(config: Config) -> CheckResult:
