@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 PRAGMA user_version = 1;
 """
 MAX_NOTICES = 500
+_MARK = "vault"
 
 
 class EntryState(StrEnum):
@@ -120,6 +121,14 @@ class Journal:
             self._db.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise ConfigError(f"cannot use the journal {path} ({error})") from None
+        mark = vault.digest(b"journal").hex()
+        if self.setting(_MARK) not in ("", mark):
+            self._db.close()
+            raise ConfigError(
+                f"the vault.key beside {path} is not the key of this journal; restore it, or move"
+                " the journal away and look in the chart for what was under way"
+            )
+        self.remember(_MARK, mark)
 
     def close(self) -> None:
         """Close the file."""
@@ -134,7 +143,7 @@ class Journal:
             ).fetchone()
         if row is None:
             return None
-        if row["fingerprint"] != fingerprint(command):
+        if row["fingerprint"] != self._fingerprint(command):
             raise Conflict("another command was sent under the same key before; nothing is written")
         return _entry(row)
 
@@ -154,7 +163,7 @@ class Journal:
                 " VALUES (?, ?, 'waiting', ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
                 " state = 'waiting', payload = excluded.payload, asked = excluded.asked,"
                 " valid_until = excluded.valid_until, begun_at = NULL",
-                (key, fingerprint(command), sealed, valid_until.isoformat(), asked),
+                (key, self._fingerprint(command), sealed, valid_until.isoformat(), asked),
             )
         return Entry(key, EntryState.WAITING, valid_until, None, None, asked)
 
@@ -248,6 +257,9 @@ class Journal:
             return
         with self._transaction() as db:
             db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+
+    def _fingerprint(self, command: Command) -> str:
+        return self._vault.digest(fingerprint(command).encode()).hex()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:

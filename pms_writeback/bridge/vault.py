@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 import sys
@@ -22,7 +24,13 @@ class Vault:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._cipher = AESGCM(_read_key(path))
+        key = _read_key(path)
+        self._cipher = AESGCM(key)
+        self._digest_key = hashlib.sha256(b"digest" + key).digest()
+
+    def digest(self, value: bytes) -> bytes:
+        """Digest a value so that only who holds the key can try guesses."""
+        return hmac.digest(self._digest_key, value, "sha256")
 
     def seal(self, value: Mapping[str, object], about: str) -> bytes:
         """Seal a JSON object; `about` must be the same to open it."""

@@ -1,12 +1,12 @@
 """The bridge's copy of the tables it may read: snapshots compared row by row, by hash.
 
 The vendors promise no change stamps, so what changed is what hashes differently, and what was
-deleted is what a whole snapshot lacks. Rows are sealed; only keys and hashes lie open.
+deleted is what a whole snapshot lacks. Rows are sealed and hashed under the bridge's key; only the
+PMS's own keys and the days of visits lie open.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import sqlite3
@@ -112,7 +112,7 @@ class Warehouse:
             added = changed = 0
             for key, values in found.items():
                 known = held.get(key)
-                digest = _hash(values)
+                digest = self._hash(values)
                 if known is not None and known["hash"] == digest and not known["is_gone"]:
                     continue
                 added += known is None or bool(known["is_gone"])
@@ -146,7 +146,7 @@ class Warehouse:
                 if known is not None and not known["is_gone"]:
                     self._bury(db, table, [key], now)
                 return
-            digest = _hash(values)
+            digest = self._hash(values)
             if known is None or known["is_gone"] or known["hash"] != digest:
                 self._keep(db, table, key, values, digest, now)
 
@@ -191,6 +191,10 @@ class Warehouse:
                 "SELECT tbl, COUNT(*) AS n FROM held WHERE NOT is_gone GROUP BY tbl"
             ).fetchall()
         return {row["tbl"]: row["n"] for row in rows}
+
+    def _hash(self, values: Values) -> bytes:
+        canonical = json.dumps(dict(values), sort_keys=True, separators=(",", ":"))
+        return self._vault.digest(canonical.encode())
 
     def _is_doubtful(self, db: sqlite3.Cursor, table: Table, alive: int, missing: int) -> bool:
         """Doubt a reading once that lacks most of a table: a view that failed looks like that."""
@@ -251,11 +255,6 @@ class Warehouse:
                 raise
             finally:
                 cursor.close()
-
-
-def _hash(values: Values) -> bytes:
-    canonical = json.dumps(dict(values), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).digest()
 
 
 def _next(db: sqlite3.Cursor) -> int:
