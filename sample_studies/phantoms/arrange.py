@@ -30,7 +30,7 @@ class Stood:
 def draw_aim(rng: np.random.Generator, odds: Prevalence) -> Aim:
     """Draw how a film is aimed: mostly well, sometimes turned, steep or from the side."""
     turn = float(rng.normal(0, 2.5))
-    side = float(rng.normal(0, 0.06))
+    side = float(rng.normal(0, 0.045))
     steep = float(rng.normal(0, 0.08))
     elongation = float(np.exp(rng.normal(0, 0.04)))
     if rng.random() < 0.15 * odds.flaws:
@@ -64,7 +64,7 @@ def row(
         loss = (distal, mesial) if right_is_mesial else (mesial, distal)
         angular = (at_distal, at_mesial) if right_is_mesial else (at_mesial, at_distal)
         room = shape.width * (float(rng.uniform(0.45, 1.0)) if state.state == "missing" else 1.0)
-        gap = -abs(float(rng.normal(0, 0.06)))
+        gap = abs(float(rng.normal(0, 0.07)))
         if last is not None and rng.random() < 0.1:
             gap = float(rng.uniform(0.1, 1.2))  # an open contact
         if tooth.position <= 3 and rng.random() < 0.15:
@@ -84,7 +84,8 @@ def row(
         deepest = 0.85 * shape.root
         placed = replace(
             shape,
-            x=x + room / 2,
+            # Neighbours meet at their contacts, whichever way their roots lean.
+            x=x + room / 2 - 0.58 * shape.crown * float(np.sin(tilt)),
             y=height,
             tilt=tilt,
             loss=(min(loss[0], deepest), min(loss[1], deepest)),

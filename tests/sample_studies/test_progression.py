@@ -12,7 +12,7 @@ MM = 0.08
 
 @pytest.fixture(scope="module")
 def mouth():
-    film = phantoms.bitewing(np.random.default_rng(4), cols=580, rows=435, pixel_mm=MM)
+    film = phantoms.bitewing(np.random.default_rng(8), cols=580, rows=435, pixel_mm=MM)
     return (film.pixels / (2**film.bits_stored - 1)).astype(np.float32), film.truth()
 
 
