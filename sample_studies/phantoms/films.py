@@ -9,7 +9,6 @@ import numpy as np
 from node.domain.findings import View
 from node.domain.teeth import LOWER_ARCH, UPPER_ARCH, Arch
 from sample_studies.phantoms import landmarks
-from sample_studies.phantoms.anatomy import SIZES
 from sample_studies.phantoms.arrange import Stood, draw_aim, impacted, moved, row
 from sample_studies.phantoms.canvas import Aim, Canvas
 from sample_studies.phantoms.exposure import draw_settings
@@ -319,13 +318,3 @@ def _surroundings(
         )
         canvas.paths["plastic"] += np.asarray(block * float(rng.uniform(4, 12)), np.float32)
     landmarks.soft_tissue(rng, canvas, edges)
-
-
-__all__ = [
-    "SIZES",
-    "bitewing",
-    "bitewing_scene",
-    "bitewing_series",
-    "periapical",
-    "periapical_scene",
-]

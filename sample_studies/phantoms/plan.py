@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from node.domain.findings import CariesDepth
-from node.domain.teeth import Arch, Surface, Tooth
+from node.domain.teeth import Surface, Tooth
 from node.errors import InvalidInput
 
 DEPTHS = tuple(CariesDepth)
@@ -245,8 +245,3 @@ def losses(
     furcation = float(rng.uniform(1.0, 4.0)) if rng.random() < odds.furcation else 0.0
     is_molar = tooth.position >= 6
     return levels[0], levels[1], angular[0], angular[1], furcation if is_molar else 0.0
-
-
-def is_upper(tooth: Tooth) -> bool:
-    """Whether the tooth stands in the upper jaw."""
-    return tooth.arch is Arch.UPPER

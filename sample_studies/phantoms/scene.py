@@ -330,9 +330,8 @@ def finish(painter: Painter, view: View, side: str, stood: Sequence[Stood], kvp:
     canvas = painter.canvas
     total = np.zeros_like(canvas.xs)
     for name, path in canvas.paths.items():
-        material = "soft" if name == "soft" else name
         if path.any():
-            total += attenuation(material, np.maximum(path, 0), kvp)
+            total += attenuation(name, np.maximum(path, 0), kvp)
     shown = [t for t in (_true_tooth(canvas, one.shape) for one in stood) if t is not None]
     visible = {t.tooth for t in shown}
     sites = [
