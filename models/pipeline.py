@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models import registry, weights
+from models import quality, region, registry, weights
+from models.intraoral_reading import IntraoralReading
+from models.orientation import Turned
 from models.registry import Choice, Role
 from node.domain.findings import (
     NO_SPACING,
@@ -22,6 +24,9 @@ from node.domain.findings import (
     ImageAnalysis,
     ModelVersion,
     OperatingPoint,
+    Orientation,
+    QualityFlag,
+    QualityKind,
     Spacing,
     ToothMark,
     View,
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     from models.intraoral import IntraoralModel
     from models.panoramic import PanoramicFindings, PanoramicTeeth
     from models.runtime import Options
-    from models.triage import Triage
+    from models.triage import Look, Triage
 
 _K = FindingKind
 
@@ -71,7 +76,27 @@ OTHER_VIEW_NOTE = (
     "This does not look like a bitewing, periapical or panoramic radiograph, so no finding "
     "network was run."
 )
+UNSURE_LIE_NOTE = (
+    "The image seems to be stored on its side or upside down, and it could not be told how, so no "
+    "finding network was run. Turn it in the imaging software and send it again."
+)
+CHILD_NOTE = (
+    "The patient was younger than 12: primary and mixed dentition are out of scope, so no finding "
+    "network was run."
+)
+#: Below this age no finding network is run: permanent teeth only were learnt.
+LEAST_AGE_YEARS = 12.0
 _MIN_SIDE_PX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """One image to analyse, with what its sender says; see :meth:`Pipeline.analyse`."""
+
+    pixels: np.ndarray
+    spacing: Spacing
+    age_years: float | None = None
+    stated_side: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +180,7 @@ class Pipeline:
         """Run every network once on noise, so that the first patient does not wait for it."""
         noise = np.random.default_rng(0)
         if self.triage:
-            self.triage.view(noise.random((64, 96), np.float32))
+            self.triage.look(noise.random((64, 96), np.float32))
         if self.panoramic_teeth:
             self.panoramic_teeth.find(noise.random((448, 768), np.float32))
         if self.panoramic_findings:
@@ -165,16 +190,17 @@ class Pipeline:
                 film = noise.random(shape, np.float32)
                 self.intraoral.analyse(film, View.BITEWING, NO_SPACING)
 
-    def analyse_all(
-        self, images: Sequence[tuple[np.ndarray, Spacing]]
-    ) -> list[ImageAnalysis | Exception]:
+    def analyse_all(self, films: Sequence[Film]) -> list[ImageAnalysis | Exception]:
         """Analyse several images together, each network run on as many at once as it can.
 
         An image that cannot be analysed gives its exception in its place.
         """
         from models.runtime_batching import together
 
-        return together(lambda pair: self.analyse(*pair), images)
+        def analyse(film: Film) -> ImageAnalysis:
+            return self.analyse(film.pixels, film.spacing, film.age_years, film.stated_side)
+
+        return together(analyse, films)
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -182,8 +208,18 @@ class Pipeline:
         present = {version.name for version in self.versions}
         return tuple(task for task in weights.TASKS if task not in present)
 
-    def analyse(self, image: np.ndarray, spacing: Spacing) -> ImageAnalysis:
+    def analyse(
+        self,
+        image: np.ndarray,
+        spacing: Spacing,
+        age_years: float | None = None,
+        stated_side: str = "",
+    ) -> ImageAnalysis:
         """Say what the networks see on `image`, (rows, cols) float 0..1 with metal bright.
+
+        `age_years` is the patient's age at the study, None when unknown; `stated_side` the side
+        of the mouth that the sender gave (R, L or empty). An image that is stored turned or as a
+        negative is read from an upright copy; all coordinates are those of `image`.
 
         Raises InvalidInput for anything that is not such an image.
         """
@@ -191,21 +227,55 @@ class Pipeline:
         pixels = np.ascontiguousarray(image, dtype=np.float32)
         if self.triage is None:
             return ImageAnalysis(None, None, absent=self.absent, notes=(UNKNOWN_VIEW_NOTE,))
-        view, probability = self.triage.view(pixels)
+        look = self.triage.look(pixels)
         analysis = ImageAnalysis(
-            view, probability, models=(self.triage.version,), absent=self.absent
+            look.view,
+            look.probability,
+            models=(self.triage.version,),
+            absent=self.absent,
+            orientation=look.orientation,
         )
-        if view is None:
-            return replace(analysis, notes=(UNSURE_VIEW_NOTE,))
-        match view:
-            case View.OTHER | View.OCCLUSAL | View.CEPHALOMETRIC | View.PHOTO:
-                return replace(analysis, notes=(OTHER_VIEW_NOTE,))
+        if refused := _refusal(look, age_years):
+            note, flags = refused
+            return replace(analysis, notes=(note,), quality=flags)
+        if look.orientation.is_usual:
+            return self._read(pixels, spacing, look, stated_side, analysis)
+        turned = Turned(look.orientation, *pixels.shape)
+        read = self._read(
+            turned.upright(pixels), turned.spacing(spacing), look, stated_side, analysis
+        )
+        return replace(
+            read,
+            teeth=tuple(turned.tooth(mark) for mark in read.teeth),
+            findings=tuple(turned.finding(finding) for finding in read.findings),
+            sites=tuple(turned.site(site) for site in read.sites),
+            notes=(_lie_note(look.orientation), *read.notes),
+        )
+
+    def _read(
+        self,
+        pixels: np.ndarray,
+        spacing: Spacing,
+        look: Look,
+        stated_side: str,
+        analysis: ImageAnalysis,
+    ) -> ImageAnalysis:
+        """Read upright, positive pixels of a view that has networks."""
+        match look.view:
             case View.PANORAMIC:
                 return self._panoramic(pixels, analysis)
             case View.BITEWING | View.PERIAPICAL:
-                return self._intraoral(pixels, view, spacing, analysis)
+                read = self._intraoral(pixels, look.view, spacing, look.faults, analysis)
+                seen = region.of_teeth(look.view, read.teeth, pixels.shape[1])
+                flags = region.wrong_side(stated_side, seen.side, look.side)
+                return replace(
+                    read,
+                    side=seen.side if read.teeth else look.side,
+                    region=seen.words if read.teeth else look.region,
+                    quality=read.quality + flags,
+                )
             case _:
-                assert_never(view)
+                return analysis
 
     def _panoramic(self, pixels: np.ndarray, analysis: ImageAnalysis) -> ImageAnalysis:
         teeth: tuple[ToothMark, ...] = ()
@@ -221,13 +291,26 @@ class Pipeline:
             models += (self.panoramic_findings.version,)
             notes += (PANORAMIC_CARIES_NOTE,)
             analysis = replace(analysis, operating_points=_points(View.PANORAMIC, points))
-        return replace(analysis, teeth=teeth, findings=findings, models=models, notes=notes)
+        return replace(
+            analysis,
+            teeth=teeth,
+            findings=findings,
+            models=models,
+            notes=notes,
+            quality=quality.of_panoramic(pixels, teeth, findings),
+        )
 
     def _intraoral(
-        self, pixels: np.ndarray, view: View, spacing: Spacing, analysis: ImageAnalysis
+        self,
+        pixels: np.ndarray,
+        view: View,
+        spacing: Spacing,
+        faults: Mapping[str, float],
+        analysis: ImageAnalysis,
     ) -> ImageAnalysis:
         if self.intraoral is None:
-            return analysis
+            seen = quality.of_intraoral(pixels, view, IntraoralReading(), spacing, faults)
+            return replace(analysis, quality=seen)
         reading = self.intraoral.analyse(pixels, view, spacing)
         points = self.intraoral.settings.operating_points
         return replace(
@@ -235,9 +318,36 @@ class Pipeline:
             teeth=reading.teeth,
             findings=_reportable(view, reading.findings, points),
             sites=reading.sites,
+            quality=quality.of_intraoral(pixels, view, reading, spacing, faults),
             models=(*analysis.models, self.intraoral.version),
             operating_points=_points(view, points),
         )
+
+
+def _refusal(look: Look, age_years: float | None) -> tuple[str, tuple[QualityFlag, ...]] | None:
+    """Say why no finding network may read the image, with a flag; None when they may."""
+    if look.view is None:
+        return UNSURE_VIEW_NOTE, ()
+    if not REPORTABLE[look.view]:
+        flag = QualityFlag(QualityKind.OUT_OF_SCOPE, OTHER_VIEW_NOTE, look.probability)
+        return OTHER_VIEW_NOTE, (flag,) if look.view is View.OTHER else ()
+    if age_years is not None and age_years < LEAST_AGE_YEARS:
+        flag = QualityFlag(QualityKind.OUT_OF_SCOPE, CHILD_NOTE)
+        return CHILD_NOTE, (flag,)
+    if not look.is_lie_sure:
+        flag = QualityFlag(QualityKind.TILTED, UNSURE_LIE_NOTE, is_disqualifying=True)
+        return UNSURE_LIE_NOTE, (flag,)
+    return None
+
+
+def _lie_note(orientation: Orientation) -> str:
+    """Say how the stored image lies and what was done about it."""
+    turns = ("", "turned left by 90°", "upside down", "turned right by 90°")
+    how = [turns[orientation.quarter_turns], "as a negative" if orientation.is_inverted else ""]
+    return (
+        f"The image is stored {' and '.join(word for word in how if word)}; the networks read an "
+        "upright, positive copy. All marks are on the image as stored; nothing was changed."
+    )
 
 
 def _reportable(

@@ -16,13 +16,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from node.domain.findings import View
 from node.errors import InvalidInput
 
 #: What films are for: to learn from, to choose thresholds on, to report once.
 PARTS = ("train", "tune", "test")
 
 #: Sub-folders named so hold films of that view.
-VIEWS = ("bitewing", "periapical", "panoramic", "other")
+VIEWS = tuple(view.value for view in View)
 _IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp"}
 
 #: The share of training groups put aside to choose thresholds and compare checkpoints.
@@ -95,9 +96,9 @@ def read_coco(folder: Path) -> tuple[Film, ...]:
 def read_views(folder: Path) -> tuple[Film, ...]:
     """Read films whose view is known: the mark of each spans the film and names its view.
 
-    A sub-folder called ``bitewing``, ``periapical``, ``panoramic`` or ``other`` holds images of
-    that view, those in its sub-folder ``train`` to learn from, the rest to report; any sub-folder
-    (or `folder` itself) that is a COCO folder holds panoramics. Films in a sub-folder whose name
+    A sub-folder called like a view (``bitewing``, ``photo``, ``other`` …) holds images of that
+    view, those in its sub-folder ``train`` to learn from, the rest to report; any sub-folder (or
+    `folder` itself) that is a COCO folder holds panoramics. Films in a sub-folder whose name
     has ``synthetic`` or ``generated`` in it are reported apart from real ones.
     """
     films: list[Film] = []

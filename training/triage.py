@@ -1,14 +1,15 @@
-"""Train the view classifier: real panoramics, synthetic intraoral films, all sorts of others.
+"""Train the triage network: view, orientation, negatives, faults and region of an image.
 
 No annotated real bitewings or periapicals could be had. Intraoral films come from the generator
-and, to show real texture, from close crops of panoramics with known teeth that are framed like a
-bitewing or a periapical. Folders called ``bitewing`` or ``periapical`` under ``--data`` are used
-as well when there are any.
+and, to show real texture, from close crops of panoramics with known teeth. Cephalograms, occlusal
+films and CBCT slices are drawn (:mod:`training.drawn_views`). Folders named after a view are used
+as well when there are any (:func:`training.datasets.read_views`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,185 +19,332 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.triage import VIEWS, TriageNet, prepare
+from models.triage import FAULTS, READ_VIEWS, THRESHOLDS, VIEWS, TriageNet, prepare
 from node.domain.findings import View
+from node.domain.teeth import Tooth
 from node.errors import InvalidInput
-from training import augment
+from training import augment, close_crops, drawn_views, film_faults, synthetic
+from training.close_crops import Cut, Region, region
 from training.datasets import Film, read_coco, read_views, split
 from training.panoramic import pretrained_backbone
+from training.synthetic import SyntheticFilm
 from training.train import Batch
 
 _BATCH = 16
-_POOL = 300
-#: How often each view is drawn: bitewing, periapical, panoramic, other.
-_SHARES = (0.25, 0.25, 0.25, 0.25)
+#: How often each view is drawn.
+_SHARES = {
+    View.BITEWING: 0.16,
+    View.PERIAPICAL: 0.26,
+    View.PANORAMIC: 0.30,
+    View.OCCLUSAL: 0.05,
+    View.CEPHALOMETRIC: 0.04,
+    View.PHOTO: 0.06,
+    View.OTHER: 0.13,
+}
 #: How many intraoral draws are close crops of panoramics, the rest being synthetic.
 _CLOSE_SHARE = 0.5
-#: The longer side of stored training pixels; more than the input so that crops stay sharp.
-_STORED = 640
+_TURNED_SHARE, _INVERTED_SHARE = 0.5, 0.33
+#: The longer side of training pixels; more than the input so that crops stay sharp.
+_STORED = 420
+#: At most this share of faultless tuning draws may be called faulty.
+_FALSE_ALARMS = 0.03
+_UNKNOWN = -1
+_FROZEN = ("_conv_stem", "_bn0", "_blocks.0.", "_blocks.1.", "_blocks.2.")
 
 _Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """The films of one part of the data: to learn from, or to tune on.
+
+    ``upright`` are the panoramics whose numbered teeth show which way is up. Sets without numbers
+    may hold copies turned upside down (Dental Radiography does): they teach nothing about that.
+    """
+
+    panoramics: tuple[tuple[Film, ...], ...]
+    toothed: tuple[Film, ...]
+    upright: frozenset[Path]
+    synthetic: dict[View, tuple[SyntheticFilm, ...]]
+    folders: dict[View, tuple[np.ndarray, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """One prepared image with the answers of all heads; -1 where there is none."""
+
+    pixels: np.ndarray
+    view: int
+    turns: int
+    inverted: int
+    region: Region
+    faults: np.ndarray
 
 
 class TriageTask:
     """Views of films under one folder (see :func:`training.datasets.read_views`)."""
 
-    def __init__(self, data: Path, pool: int = _POOL, seed: int = 7) -> None:
-        self._films = split(read_views(data))
-        train = (*self._films.train, *self._films.tune)
-        films = [f for f in train if f.marks[0].label == "panoramic"]
-        if not films:
+    def __init__(self, data: Path) -> None:
+        views, toothed = (
+            split(read_views(data)),
+            [f for s in sorted(data.iterdir()) for f in _coco(s)],
+        )
+        numbered = split(toothed)
+        made = [s for s in sorted(data.iterdir()) if any(s.glob("train/**/*.truth.json"))]
+        if not any(film.marks[0].label == "panoramic" for film in views.train):
             raise InvalidInput("triage needs a folder of panoramic training films")
-        sets = sorted({film.path.parent for film in films})
-        self._panoramics = [[f for f in films if f.path.parent == folder] for folder in sets]
-        self._toothed = [f for sub in sorted(data.iterdir()) for f in _toothed(sub)]
-        self._synthetic = {view: _pool(view, pool, seed) for view in VIEWS[:2]}
-        self._photos = [_stored(f.read()) for f in train if f.marks[0].label == "other"]
+        self._films = (*views.train, *views.tune)
+        self._train = _sources(views.train, numbered.train, made, "train")
+        self._tune = _sources(views.tune, numbered.tune, made, "tune")
 
     def films(self) -> Sequence[Film]:
         """List the annotated films learnt from and tuned on; synthetic films have none."""
-        return (*self._films.train, *self._films.tune)
+        return self._films
 
     def network(self) -> nn.Module:
         """Start from the ImageNet backbone."""
         net = TriageNet()
         net.backbone.load_state_dict(pretrained_backbone(), strict=False)
+        # The finest blocks know edges already and cost most of the time to learn.
+        for name, parameter in net.backbone.named_parameters():
+            if name.startswith(_FROZEN):
+                parameter.requires_grad_(False)
         return net
 
     def batch(self, rng: np.random.Generator, progress: float) -> Batch:
         """Draw views by their shares."""
-        views = rng.choice(len(VIEWS), _BATCH, p=_SHARES)
-        images = [self.draw(VIEWS[view], rng) for view in views]
-        return {
-            "image": torch.from_numpy(np.stack(images))[:, None],
-            "view": torch.from_numpy(views.astype(np.int64)),
-        }
+        return _batch(self._train, rng)
 
     def loss(self, outputs: dict[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
-        """Give the cross entropy with a little label smoothing."""
-        loss = functional.cross_entropy(outputs["view"], batch["view"], label_smoothing=0.05)
-        return {"view": loss}
+        """Give the cross entropies; a film that has no answer to a question does not count."""
+        losses = {
+            "view": functional.cross_entropy(outputs["view"], batch["view"], label_smoothing=0.03)
+        }
+        for name, weight in (("turns", 1.5), ("inverted", 0.7)):
+            losses[name] = weight * _known(outputs[name], batch[name])
+        for name in ("jaw", "place", "side"):
+            losses[name] = 0.3 * _known(outputs[name], batch[name])
+        has = batch["faults"]
+        each = functional.binary_cross_entropy_with_logits(
+            outputs["faults"], has.clamp(min=0), reduction="none"
+        )
+        known = (has >= 0).float()
+        losses["faults"] = (each * known).sum() / known.sum().clamp(min=1.0)
+        return losses
 
     def finish(self, net: nn.Module) -> dict[str, torch.Tensor]:
-        """Fit the temperature on unseen draws; abstain below 0.6."""
+        """Fit temperatures and fault thresholds on draws from the tuning films."""
         rng = np.random.default_rng(99)
-        logits, views = [], []
-        for _ in range(20):
-            batch = self.batch(rng, 1.0)
+        outputs: dict[str, list[torch.Tensor]] = {}
+        truth: dict[str, list[torch.Tensor]] = {}
+        for _ in range(30):
+            batch = _batch(self._tune, rng)
             with torch.inference_mode():
-                logits.append(net(batch["image"])["view"])
-            views.append(batch["view"])
-        grid = torch.linspace(0.3, 3.0, 55)
-        losses = [functional.cross_entropy(torch.cat(logits) / t, torch.cat(views)) for t in grid]
-        best = float(grid[int(torch.stack(losses).argmin())])
-        return dict(net.state_dict()) | {"thresholds": torch.tensor([best, 0.6])}
+                for name, logits in net(batch["image"]).items():
+                    outputs.setdefault(name, []).append(logits)
+            for name, answers in batch.items():
+                truth.setdefault(name, []).append(answers)
+        values = [
+            _temperature(torch.cat(outputs[name]), torch.cat(truth[name]))
+            for name in ("view", "turns", "inverted")
+        ]
+        scores, has = torch.sigmoid(torch.cat(outputs["faults"])), torch.cat(truth["faults"])
+        for index in range(len(FAULTS)):
+            clean = scores[has[:, index] == 0, index]
+            values.append(float(torch.quantile(clean, 1 - _FALSE_ALARMS)))
+        assert len(values) == len(THRESHOLDS)
+        return dict(net.state_dict()) | {"thresholds": torch.tensor(values)}
 
-    def draw(self, view: View, rng: np.random.Generator) -> np.ndarray:
-        """Draw one augmented, prepared image of `view`."""
-        match view:
-            case View.PANORAMIC:
-                pixels = _jitter(self._panoramic(rng), rng, 0.6)
-                pixels = _reshaped(pixels, rng.uniform(1.5, 2.25))
-            case View.BITEWING | View.PERIAPICAL:
-                pixels = self._intraoral(view, rng)
-            case View.OTHER:
-                pixels = self._other(rng)
-        may_mask = view is View.PANORAMIC
-        return prepare(augment.appearance(rng, np.ascontiguousarray(pixels), may_mask))
 
-    def _panoramic(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw a set first, so that a large one does not drown the others."""
-        return _stored(_pick(rng, _pick(rng, self._panoramics)).read())
+def _known(logits: torch.Tensor, answers: torch.Tensor) -> torch.Tensor:
+    if not bool((answers >= 0).any()):
+        return logits.sum() * 0.0
+    return functional.cross_entropy(logits, answers, ignore_index=_UNKNOWN)
 
-    def _intraoral(self, view: View, rng: np.random.Generator) -> np.ndarray:
-        if self._toothed and rng.random() < _CLOSE_SHARE:
-            pixels = close_crop(_pick(rng, self._toothed), view, rng)
-        else:
-            pixels = _pick(rng, self._synthetic[view])
+
+def _temperature(logits: torch.Tensor, answers: torch.Tensor) -> float:
+    known = answers >= 0
+    grid = torch.linspace(0.5, 3.0, 51)
+    losses = [functional.cross_entropy(logits[known] / t, answers[known]) for t in grid]
+    return float(grid[int(torch.stack(losses).argmin())])
+
+
+def _batch(sources: _Sources, rng: np.random.Generator) -> Batch:
+    views = rng.choice(len(_SHARES), _BATCH, p=list(_SHARES.values()))
+    drawn = [draw(sources, tuple(_SHARES)[view], rng) for view in views]
+
+    def column(values: Sequence[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int64)
+
+    jaw, side = {"": _UNKNOWN, "U": 0, "L": 1}, {"": _UNKNOWN, "R": 0, "L": 1}
+    return {
+        "image": torch.from_numpy(np.stack([d.pixels for d in drawn]))[:, None],
+        "view": column([d.view for d in drawn]),
+        "turns": column([d.turns for d in drawn]),
+        "inverted": column([d.inverted for d in drawn]),
+        "jaw": column([jaw[d.region.jaw] for d in drawn]),
+        "place": column([_UNKNOWN if d.region.place is None else d.region.place for d in drawn]),
+        "side": column([side[d.region.side] for d in drawn]),
+        "faults": torch.from_numpy(np.stack([d.faults for d in drawn])),
+    }
+
+
+def draw(sources: _Sources, view: View, rng: np.random.Generator) -> Drawn:
+    """Draw one augmented, prepared image of `view`, turned and inverted at times."""
+    where, faults = Region("", None, ""), np.full(len(FAULTS), _UNKNOWN, np.float32)
+    is_upright = True
+    if view in (View.BITEWING, View.PERIAPICAL):
+        pixels, where, faults = _intraoral(sources, view, rng)
+    elif view is View.PANORAMIC:
+        film = _panoramic_film(sources, rng)
+        is_upright = film.path in sources.upright
+        pixels = _jitter(_stored(film.read()), rng, 0.6)
+        pixels = _reshaped(pixels, rng.uniform(1.5, 2.25))
         if rng.random() < 0.5:
             pixels = np.fliplr(pixels)
-        if rng.random() < 0.08:
-            pixels = np.rot90(pixels, int(rng.integers(1, 4)))
-        return _framed(_jitter(np.ascontiguousarray(pixels), rng, 0.5), rng)
+    else:
+        pixels = _rest(sources, view, rng)
+    turns = inverted = _UNKNOWN
+    is_film = view not in (View.PHOTO, View.OTHER)
+    pixels = np.ascontiguousarray(pixels)
+    if is_film:
+        inverted = int(rng.random() < _INVERTED_SHARE)
+        pixels = 255 - pixels if inverted else pixels
+    if view in (View.BITEWING, View.PERIAPICAL):
+        pixels = _framed(pixels, rng)
+    image = augment.appearance(rng, pixels, view is View.PANORAMIC)
+    if is_film and is_upright and view is not View.OCCLUSAL:
+        turns = int(rng.integers(1, 4)) if rng.random() < _TURNED_SHARE else 0
+        image = np.rot90(image, turns)  # counter-clockwise, so as many clockwise put it upright
+    if turns > 0:
+        where = Region("", None, "")
+    return Drawn(
+        prepare(np.ascontiguousarray(image)), VIEWS.index(view), turns, inverted, where, faults
+    )
 
-    def _other(self, rng: np.random.Generator) -> np.ndarray:
-        makers: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (
-            noise,
-            page,
-            shapes,
-            self._photo,
-            self._photo,
-            self._negative,
-            self._mount,
-            self._detail,
-        )
-        return makers[int(rng.integers(0, len(makers)))](rng)
 
-    def _photo(self, rng: np.random.Generator) -> np.ndarray:
-        if not self._photos:
-            return shapes(rng)
-        pixels = _pick(rng, self._photos)
-        rows, cols = pixels.shape
-        side = rng.uniform(0.35, 1.0)
-        height, width = int(rows * side), int(cols * rng.uniform(0.35, 1.0))
-        top, left = rng.integers(0, rows - height + 1), rng.integers(0, cols - width + 1)
-        crop = np.rot90(pixels[top : top + height, left : left + width], int(rng.integers(0, 4)))
-        return np.ascontiguousarray(255 - crop if rng.random() < 0.3 else crop)
+def _intraoral(
+    sources: _Sources, view: View, rng: np.random.Generator
+) -> tuple[np.ndarray, Region, np.ndarray]:
+    shown = _shown(sources, view, rng)
+    pixels, where = shown.pixels, region(view, shown.teeth)
+    if rng.random() < 0.5:
+        pixels, where = np.fliplr(pixels), where.mirrored()
+    pixels = _jitter(np.ascontiguousarray(pixels), rng, 0.5)
+    faults = np.zeros(len(FAULTS), np.float32)
+    if rng.random() < 0.7:
+        pixels, faults = film_faults.spoil(rng, pixels, _shown(sources, view, rng).pixels)
+    return pixels, where, faults
 
-    def _film(self, rng: np.random.Generator) -> np.ndarray:
-        view = VIEWS[int(rng.integers(0, 3))]
-        if view is View.PANORAMIC:
-            return self._panoramic(rng)
-        return _pick(rng, self._synthetic[view])
 
-    def _negative(self, rng: np.random.Generator) -> np.ndarray:
-        return 255 - self._film(rng)
+def _shown(sources: _Sources, view: View, rng: np.random.Generator) -> Cut:
+    own = sources.folders.get(view, ())
+    if own and rng.random() < 0.3:
+        return Cut(_pick(rng, own), ())
+    if sources.toothed and rng.random() < _CLOSE_SHARE:
+        found = close_crops.cut(_pick(rng, sources.toothed), view, rng)
+        if found is not None:
+            return Cut(_stored(found.pixels), found.teeth)
+    film = _pick(rng, sources.synthetic[view])
+    pixels = film.read()
+    middle = pixels.shape[1] / 2
+    teeth: list[Tooth] = [
+        t.tooth for t in sorted(film.teeth, key=lambda t: abs((t.box[0] + t.box[2]) / 2 - middle))
+    ]
+    return Cut(_stored(pixels), tuple(teeth))
 
-    def _mount(self, rng: np.random.Generator) -> np.ndarray:
-        """Several films in one image, as a scanned mount or a screen shot."""
-        rows, cols = int(rng.integers(1, 4)), int(rng.integers(2, 6))
-        canvas = np.full((rows * 130, cols * 150), int(rng.choice([0, 20, 200, 255])), np.uint8)
-        for row in range(rows):
-            for col in range(cols):
-                if rng.random() < 0.9:
-                    tile = cv2.resize(self._film(rng), (140, 120), interpolation=cv2.INTER_AREA)
-                    canvas[row * 130 + 5 :][:120, col * 150 + 5 :][:, :140] = tile
-        return canvas
 
-    def _detail(self, rng: np.random.Generator) -> np.ndarray:
-        """A piece of a panoramic away from the teeth."""
-        pixels = self._panoramic(rng)
-        rows, cols = pixels.shape
-        height, width = int(rows * rng.uniform(0.15, 0.28)), int(cols * rng.uniform(0.12, 0.3))
-        top = 0 if rng.random() < 0.5 else rows - height
-        left = int(rng.integers(0, cols - width))
-        return cv2.resize(pixels[top : top + height, left : left + width], (width * 3, height * 3))
+def _panoramic_film(sources: _Sources, rng: np.random.Generator) -> Film:
+    """Draw a set first, so that a large one does not drown the others."""
+    return _pick(rng, _pick(rng, sources.panoramics))
+
+
+def _panoramic(sources: _Sources, rng: np.random.Generator) -> np.ndarray:
+    return _stored(_panoramic_film(sources, rng).read())
+
+
+def _rest(sources: _Sources, view: View, rng: np.random.Generator) -> np.ndarray:
+    own = sources.folders.get(view, ())
+    if own and rng.random() < 0.5:
+        return _part(_pick(rng, own), rng, may_invert=view is View.OTHER)
+    match view:
+        case View.CEPHALOMETRIC:
+            return _jitter(drawn_views.cephalogram(rng, _panoramic(sources, rng)), rng, 0.6)
+        case View.OCCLUSAL:
+            return _jitter(drawn_views.occlusal(rng, _panoramic(sources, rng)), rng, 0.6)
+        case View.PHOTO:
+            return drawn_views.mouth_photo(rng)
+        case _:
+            makers: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (
+                drawn_views.cbct_slice,
+                drawn_views.cbct_slice,
+                drawn_views.render,
+                drawn_views.noise,
+                drawn_views.page,
+                drawn_views.shapes,
+                lambda rng: _mount(sources, rng),
+            )
+            return makers[int(rng.integers(0, len(makers)))](rng)
+
+
+def _mount(sources: _Sources, rng: np.random.Generator) -> np.ndarray:
+    """Several films in one image, as a scanned mount or a screen shot."""
+    rows, cols = int(rng.integers(1, 4)), int(rng.integers(2, 6))
+    canvas = np.full((rows * 130, cols * 150), int(rng.choice([0, 20, 200, 255])), np.uint8)
+    for row in range(rows):
+        for col in range(cols):
+            if rng.random() < 0.9:
+                view = READ_VIEWS[int(rng.integers(0, 2))]
+                film = _shown(sources, view, rng).pixels
+                tile = cv2.resize(film, (140, 120), interpolation=cv2.INTER_AREA)
+                canvas[row * 130 + 5 :][:120, col * 150 + 5 :][:, :140] = tile
+    return canvas
+
+
+def _part(pixels: np.ndarray, rng: np.random.Generator, may_invert: bool) -> np.ndarray:
+    rows, cols = pixels.shape
+    height, width = (int(side * rng.uniform(0.35, 1.0)) for side in (rows, cols))
+    top, left = rng.integers(0, rows - height + 1), rng.integers(0, cols - width + 1)
+    crop = np.rot90(pixels[top : top + height, left : left + width], int(rng.integers(0, 4)))
+    return np.ascontiguousarray(255 - crop if may_invert and rng.random() < 0.3 else crop)
 
 
 def _pick(rng: np.random.Generator, items: Sequence[_Item]) -> _Item:
     return items[int(rng.integers(0, len(items)))]
 
 
-def _toothed(folder: Path) -> list[Film]:
-    """List training films whose marks are numbered tooth outlines."""
+def _coco(folder: Path) -> list[Film]:
+    """List films whose marks are numbered tooth outlines."""
     if not (folder / "annotations.coco.json").exists():
         return []
-    films = split(read_coco(folder)).train
-    return [f for f in films if sum(m.label.isdigit() for m in f.marks) >= 12]
+    return [f for f in read_coco(folder) if sum(m.label.isdigit() for m in f.marks) >= 12]
 
 
-def _pool(view: View, count: int, seed: int) -> list[np.ndarray]:
-    from sample_studies import phantoms
+def is_upright(film: Film) -> bool:
+    """Whether the upper teeth of a numbered panoramic stand above the lower ones."""
+    heights = {
+        jaw: [m.box[1] + m.box[3] for m in film.marks if m.label[:1] in jaw] for jaw in ("12", "34")
+    }
+    return all(heights.values()) and bool(np.mean(heights["12"]) < np.mean(heights["34"]))
 
-    make = phantoms.bitewing if view is View.BITEWING else phantoms.periapical
-    rng = np.random.default_rng((seed, VIEWS.index(view)))
-    return [_stored(_as_bytes(make(rng).pixels)) for _ in range(count)]
 
-
-def _as_bytes(pixels: np.ndarray) -> np.ndarray:
-    high = 1.0 if np.issubdtype(pixels.dtype, np.floating) else float(max(pixels.max(), 1))
-    scaled: np.ndarray = (np.clip(pixels / high, 0, 1) * 255).astype(np.uint8)
-    return scaled
+def _sources(
+    films: Sequence[Film], toothed: Sequence[Film], made: Sequence[Path], part: str
+) -> _Sources:
+    panoramics = [f for f in films if f.marks[0].label == "panoramic"]
+    folders = sorted({film.path.parent for film in panoramics})
+    drawn = [film for folder in made for film in synthetic.read_part(folder, part)]
+    own: dict[View, list[np.ndarray]] = {}
+    for film in films:
+        if film.marks[0].label != "panoramic":
+            own.setdefault(View(film.marks[0].label), []).append(_stored(film.read()))
+    return _Sources(
+        tuple(tuple(f for f in panoramics if f.path.parent == folder) for folder in folders),
+        tuple(toothed),
+        frozenset(film.path for film in toothed if is_upright(film)),
+        {v: tuple(f for f in drawn if f.view is v) for v in READ_VIEWS[:2]},
+        {view: tuple(pixels) for view, pixels in own.items()},
+    )
 
 
 def _stored(pixels: np.ndarray) -> np.ndarray:
@@ -204,7 +352,8 @@ def _stored(pixels: np.ndarray) -> np.ndarray:
     if scale >= 1:
         return pixels
     size = (max(1, int(pixels.shape[1] * scale)), max(1, int(pixels.shape[0] * scale)))
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    smaller: np.ndarray = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return smaller
 
 
 def _jitter(pixels: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
@@ -214,7 +363,9 @@ def _jitter(pixels: np.ndarray, rng: np.random.Generator, strength: float) -> np
 
 
 def _reshaped(pixels: np.ndarray, aspect: float) -> np.ndarray:
-    return cv2.resize(pixels, (int(300 * aspect), 300), interpolation=cv2.INTER_AREA)
+    size = (int(240 * aspect), 240)
+    reshaped: np.ndarray = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    return reshaped
 
 
 def _framed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -236,111 +387,3 @@ def _framed(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
                 cv2.circle(inside, (x, y), radius, 1, -1)
         pixels = np.where(inside > 0, pixels, np.uint8(rng.choice([0, 0, 255])))
     return np.ascontiguousarray(pixels)
-
-
-def close_crop(film: Film, view: View, rng: np.random.Generator) -> np.ndarray:
-    """Cut a panoramic with numbered teeth so that it is framed like an intraoral film."""
-    boxes = {mark.label: mark.box for mark in film.marks}
-    pixels = film.read()
-    if view is View.BITEWING:
-        window = _bitewing_window(boxes, rng)
-    else:
-        window = _periapical_window(boxes, rng)
-    if window is None:
-        return close_crop_fallback(pixels, rng)
-    x0, y0, x1, y1 = window
-    rows, cols = pixels.shape
-    x0, x1 = max(0, int(x0)), min(cols, int(x1))
-    y0, y1 = max(0, int(y0)), min(rows, int(y1))
-    # Stored films may be squashed; UFBA's are square but were about 1991 x 1127.
-    widen = 1.766 * rows / cols
-    size = (int((x1 - x0) * widen * 3), (y1 - y0) * 3)
-    if min(size) < 60:
-        return close_crop_fallback(pixels, rng)
-    return cv2.resize(pixels[y0:y1, x0:x1], size, interpolation=cv2.INTER_CUBIC)
-
-
-def close_crop_fallback(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Cut the middle of a panoramic where the teeth asked for are missing."""
-    rows, cols = pixels.shape
-    left = int(cols * rng.uniform(0.3, 0.5))
-    return cv2.resize(pixels[rows // 3 : rows * 2 // 3, left : left + cols // 6], (400, 300))
-
-
-def _bitewing_window(
-    boxes: dict[str, tuple[float, float, float, float]], rng: np.random.Generator
-) -> tuple[float, float, float, float] | None:
-    upper, lower = (("1", "4"), ("2", "3"))[int(rng.integers(0, 2))]
-    first = int(rng.integers(3, 6))
-    places = range(first, min(first + int(rng.integers(3, 5)), 9))
-    tops = [boxes[f"{upper}{p}"] for p in places if f"{upper}{p}" in boxes]
-    lows = [boxes[f"{lower}{p}"] for p in places if f"{lower}{p}" in boxes]
-    if len(tops) < 2 or len(lows) < 2:
-        return None
-    reach = rng.uniform(0.55, 0.8)
-    y0 = min(b[3] - reach * (b[3] - b[1]) for b in tops)
-    y1 = max(b[1] + reach * (b[3] - b[1]) for b in lows)
-    x0, x1 = min(b[0] for b in tops + lows), max(b[2] for b in tops + lows)
-    return x0, y0, x1, y1
-
-
-def _periapical_window(
-    boxes: dict[str, tuple[float, float, float, float]], rng: np.random.Generator
-) -> tuple[float, float, float, float] | None:
-    order = [*(f"1{p}" for p in range(8, 0, -1)), *(f"2{p}" for p in range(1, 9))]
-    if is_lower := rng.random() < 0.5:
-        order = [*(f"4{p}" for p in range(8, 0, -1)), *(f"3{p}" for p in range(1, 9))]
-    start = int(rng.integers(0, 13))
-    teeth = [boxes[c] for c in order[start : start + int(rng.integers(2, 5))] if c in boxes]
-    if len(teeth) < 2:
-        return None
-    x0, x1 = min(b[0] for b in teeth), max(b[2] for b in teeth)
-    y0, y1 = min(b[1] for b in teeth), max(b[3] for b in teeth)
-    height = y1 - y0
-    beyond, crown = rng.uniform(0.1, 0.45) * height, rng.uniform(0.0, 0.08) * height
-    above, below = (crown, beyond) if is_lower else (beyond, crown)
-    return x0, y0 - above, x1, y1 + below
-
-
-def noise(rng: np.random.Generator) -> np.ndarray:
-    """Draw noise of a random grain, sometimes on a gradient."""
-    rows, cols = (int(v) for v in rng.integers(120, 400, 2))
-    grain = int(rng.choice([1, 2, 6, 20, 60]))
-    field = rng.normal(0, 1, (rows // grain + 2, cols // grain + 2)).astype(np.float32)
-    field = cv2.resize(field, (cols, rows), interpolation=cv2.INTER_CUBIC)
-    ramp = np.linspace(0, rng.uniform(0, 4), cols, dtype=np.float32)[None]
-    scaled = cv2.normalize(field + ramp, np.zeros_like(field), 0, 255, cv2.NORM_MINMAX)
-    return scaled.astype(np.uint8)
-
-
-def page(rng: np.random.Generator) -> np.ndarray:
-    """Draw a page or a form with lines of text."""
-    rows, cols = int(rng.integers(250, 600)), int(rng.integers(250, 600))
-    paper = int(rng.integers(180, 256))
-    canvas = np.full((rows, cols), paper, np.uint8)
-    y = 20
-    while y < rows - 10:
-        text = "".join(rng.choice(list("abcdefghijklmnop rstuvw 0123456789")) for _ in range(60))
-        cv2.putText(canvas, text, (10, y), int(rng.integers(0, 4)), rng.uniform(0.3, 0.7), 20, 1)
-        y += int(rng.integers(12, 40))
-    if rng.random() < 0.5:
-        cv2.rectangle(canvas, (5, 5), (cols - 8, rows // 3), 60, 2)
-    return 255 - canvas if rng.random() < 0.4 else canvas
-
-
-def shapes(rng: np.random.Generator) -> np.ndarray:
-    """Draw soft and hard geometric shapes: test patterns, phantoms, collimators."""
-    rows, cols = (int(v) for v in rng.integers(150, 500, 2))
-    canvas = np.full((rows, cols), int(rng.integers(0, 120)), np.uint8)
-    for _ in range(int(rng.integers(1, 12))):
-        at = (int(rng.integers(0, cols)), int(rng.integers(0, rows)))
-        grey = int(rng.integers(0, 256))
-        if rng.random() < 0.5:
-            axes = (int(rng.integers(5, cols // 2)), int(rng.integers(5, rows // 2)))
-            cv2.ellipse(canvas, at, axes, float(rng.uniform(0, 180)), 0, 360, grey, -1)
-        else:
-            end = (int(rng.integers(0, cols)), int(rng.integers(0, rows)))
-            cv2.rectangle(canvas, at, end, grey, int(rng.choice([-1, 1, 4])))
-    if rng.random() < 0.5:
-        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(1, 12))
-    return canvas

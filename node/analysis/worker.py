@@ -184,13 +184,17 @@ def _choice(item: Mapping[str, str]) -> Choice:
 
 def _serve(pipeline: Pipeline, paths: Sequence[Path]) -> list[dict[str, object]]:
     """Read files and analyse together those that can be read."""
+    from models.pipeline import Film
     from node.dicom.pixels import model_input
+    from node.dicom.subject import read_subject
 
     answers: list[dict[str, object]] = [{} for _ in paths]
     images = {}
     for number, path in enumerate(paths):
         try:
-            images[number] = model_input(path)
+            pixels, spacing = model_input(path)
+            subject = read_subject(path)
+            images[number] = Film(pixels, spacing, subject.age_years, subject.side)
         except InvalidInput as error:
             answers[number] = {"unreadable": str(error)}
     outcomes = pipeline.analyse_all(list(images.values()))

@@ -10,7 +10,7 @@ from models.registry import Choice, Role
 from node.errors import ConfigError
 
 
-def install(folder, task="triage", version="1.0.0", **changes):
+def install(folder, task="triage", version="2.0.0", **changes):
     folder.mkdir(parents=True, exist_ok=True)
     content = f"{task} {version}".encode()
     (folder / f"{task}.pt").write_bytes(content)
@@ -35,7 +35,7 @@ def roles(found):
 
 
 def test_the_default_folder_is_live_unless_the_site_chooses_otherwise(tmp_path):
-    default = install(install(tmp_path / "default"), "intraoral")
+    default = install(install(tmp_path / "default"), "intraoral", "1.0.0")
     newer = install(tmp_path / "newer", "intraoral", "1.1.0")
     assert roles(registry.choices((), default)) == [
         ("triage", "default", "live"),
@@ -74,14 +74,14 @@ def test_each_model_that_cannot_run_says_why(tmp_path):
     cases = {
         "SHA-256": Choice("triage", install(tmp_path / "changed", sha256="0" * 64)),
         "this program runs": Choice("triage", install(tmp_path / "future", version="7.0.0")),
-        "version 1.2.0 is configured": Choice("triage", good.folder, "1.2.0"),
+        "version 2.2.0 is configured": Choice("triage", good.folder, "2.2.0"),
         "holds no weights for intraoral": Choice("intraoral", good.folder),
         "does not exist": Choice("triage", tmp_path / "nowhere"),
     }
     (first, *others) = registry.listed([good, *cases.values()])
     assert first.problem == ""
     assert first.entry is not None
-    assert first.entry.version == "1.0.0"
+    assert first.entry.version == "2.0.0"
     for words, one in zip(cases, others, strict=True):
         assert words in one.problem
 

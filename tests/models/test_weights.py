@@ -12,7 +12,7 @@ from node.errors import ConfigError
 ENTRY = {
     "task": "triage",
     "file": "triage.pt",
-    "version": "1.2.0",
+    "version": "2.2.0",
     "licence": "Apache-2.0",
     "data": "made up",
     "card": "triage.md",
@@ -38,7 +38,7 @@ def test_a_state_dict_comes_back_as_float32_with_its_version(tmp_path):
 
     assert state["layer"].dtype == torch.float32
     assert state["count"].dtype == torch.int64
-    assert (version.name, version.version) == ("triage", "1.2.0")
+    assert (version.name, version.version) == ("triage", "2.2.0")
     assert settings == weights.Settings()
     assert version.digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -59,7 +59,7 @@ def test_an_entry_that_lacks_something_is_refused(tmp_path, key):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"version": "2.0.0"}, "this program runs"),
+        ({"version": "1.0.0"}, "this program runs"),
         ({"version": "first"}, "no version"),
         ({"sha256": "abc"}, "no SHA-256"),
         ({"task": "horoscope"}, "unknown task"),

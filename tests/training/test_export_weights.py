@@ -9,7 +9,7 @@ from models import weights
 from training import card, export, metrics, report
 
 
-def arguments(file, folder, task="triage", version="1.0.0"):
+def arguments(file, folder, task="triage", version="2.0.0"):
     return [
         str(file),
         *("--task", task, "--version", version, "--licence", "none", "--data", "made up"),
@@ -26,16 +26,16 @@ def file(tmp_path):
 
 def test_exported_weights_load(file, tmp_path):
     folder = tmp_path / "weights"
-    assert export.main(arguments(file, folder, "panoramic_teeth")) == 0
+    assert export.main(arguments(file, folder, "panoramic_teeth", "1.0.0")) == 0
     assert export.main(arguments(file, folder)) == 0
-    assert export.main(arguments(file, folder, version="1.1.0")) == 0
+    assert export.main(arguments(file, folder, version="2.1.0")) == 0
     assert [(e.task, e.version) for e in weights.manifest(folder)] == [
-        ("triage", "1.1.0"),
+        ("triage", "2.1.0"),
         ("panoramic_teeth", "1.0.0"),
     ]
     loaded = weights.load("triage", folder)
     assert loaded is not None
-    assert loaded.version.version == "1.1.0"
+    assert loaded.version.version == "2.1.0"
 
 
 def test_settings_are_published_with_the_weights(file, tmp_path, capsys):
