@@ -1,10 +1,10 @@
-"""Panoramic radiographs: teeth with their numbers, and gross findings.
+"""Panoramic radiographs: teeth with their numbers and outlines.
 
-Two dense networks on the film resized to :data:`INPUT`. Each predicts centre heat maps and, at
-every cell, the distances to the sides of the box; the tooth network also says which of 32
-permanent teeth a cell shows. Numbers are decided for a whole arch at once
-(:func:`models.arch.number`). Limits and figures: models/cards/panoramic_teeth.md and
-panoramic_caries.md.
+A dense network on the film resized to :data:`INPUT` predicts centre heat maps and, at every cell,
+the distances to the sides of the box and which of 32 permanent teeth the cell shows. Numbers are
+decided for a whole arch at once (:func:`models.arch.number`). A second network then traces every
+tooth in a crop of its own (:mod:`models.tooth_masks`). What teeth show is asked of other networks
+(:mod:`models.panoramic_findings`). Limits and figures: models/cards/panoramic_teeth.md.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from models import arch, runtime
+from models import arch, runtime, tooth_crops, tooth_masks
 from models.backbone import DenseNet, fused
+from models.tooth_crops import FRAME, BoxPx, MaskNet
 from models.weights import NO_SETTINGS, Settings
-from node.domain.findings import Box, Finding, FindingKind, ModelVersion, ToothMark
+from node.domain.findings import Box, ModelVersion, Point, ToothMark
 from node.domain.teeth import LOWER_ARCH, UPPER_ARCH, Tooth
 from node.errors import ConfigError
 
@@ -35,22 +36,10 @@ BOX_UNIT = 16.0
 TEETH: tuple[Tooth, ...] = UPPER_ARCH + LOWER_ARCH
 TEETH_HEADS = {"centre": 2, "box": 4, "tooth": 1 + len(TEETH)}
 
-#: What the findings network's centre maps mean, in the words of its training set.
-FINDING_LABELS = ("cavity", "filling", "impacted tooth", "implant")
-FINDING_HEADS = {"centre": len(FINDING_LABELS), "box": 4}
-#: The training set's "implant" mixes implants with root fillings, so it is learnt (to tell them
-#: from fillings) and never reported.
-KINDS: dict[str, FindingKind] = {
-    "cavity": FindingKind.CARIES,
-    "filling": FindingKind.RESTORATION,
-    "impacted tooth": FindingKind.IMPACTED_TOOTH,
-}
-
 #: The mask network's parameters stand in the tooth network's file under this prefix.
 MASK_PREFIX = "mask."
 
 _SAME_TOOTH_IOU = 0.6
-_SAME_FINDING_IOU = 0.45
 _MAX_PEAKS = 60
 
 
@@ -63,6 +52,10 @@ class Peak:
     column: int
     score: float
     box: tuple[float, float, float, float]
+
+
+#: A numbered tooth: the tooth, where it is, and how probable it is that both are right.
+_Seen = tuple[Tooth, Peak, float]
 
 
 def prepare(image: np.ndarray, size: tuple[int, int] = INPUT) -> np.ndarray:
@@ -149,7 +142,13 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
     return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
 
 
-def _on_film(box: Sequence[float], shape: tuple[int, ...]) -> Box | None:
+def on_frame(box: BoxPx) -> BoxPx:
+    """Scale a box from the network's input to :data:`models.tooth_crops.FRAME`."""
+    fx, fy = FRAME[1] / INPUT[1], FRAME[0] / INPUT[0]
+    return box[0] * fx, box[1] * fy, box[2] * fx, box[3] * fy
+
+
+def on_film(box: Sequence[float], shape: tuple[int, ...]) -> Box | None:
     """Scale a box from the network's input to the film and clip it; None if nothing is left."""
     fx, fy = shape[1] / INPUT[1], shape[0] / INPUT[0]
     x0, x1 = (min(max(v * fx, 0.0), float(shape[1])) for v in (box[0], box[2]))
@@ -159,10 +158,12 @@ def _on_film(box: Sequence[float], shape: tuple[int, ...]) -> Box | None:
 
 @dataclass(frozen=True, slots=True)
 class PanoramicTeeth:
-    """The tooth network: finds permanent teeth and numbers them."""
+    """The tooth network, and the mask network if installed: teeth, numbered and outlined."""
 
     net: DenseNet
+    masks: MaskNet | None
     threshold: float
+    mask_threshold: float
     version: ModelVersion
     settings: Settings = NO_SETTINGS
 
@@ -170,30 +171,67 @@ class PanoramicTeeth:
     def from_state(
         cls, state: dict[str, torch.Tensor], version: ModelVersion, settings: Settings = NO_SETTINGS
     ) -> PanoramicTeeth:
-        """Build from a state dict with its ``thresholds`` (one number)."""
-        net, thresholds = build(state, TEETH_HEADS)
-        return cls(net, float(thresholds[0]), version, settings)
+        """Build from a state dict with its ``thresholds``: of a tooth, then of a mask's pixels.
+
+        A state dict without the mask network gives teeth without outlines. Raises ConfigError
+        when it is of another architecture.
+        """
+        dense = {k: t for k, t in state.items() if not k.startswith(MASK_PREFIX)}
+        mask = {k.removeprefix(MASK_PREFIX): t for k, t in state.items() if k not in dense}
+        net, thresholds = build(dense, TEETH_HEADS)
+        if len(thresholds) != (2 if mask else 1):
+            raise ConfigError("the tooth weights carry other thresholds than this program's")
+        masks = tooth_crops.build(MaskNet(), mask) if mask else None
+        return cls(net, masks, float(thresholds[0]), float(thresholds[-1]), version, settings)
 
     def find(self, image: np.ndarray) -> tuple[ToothMark, ...]:
         """Find the teeth on a panoramic (rows, cols), 0..1; each number at most once."""
-        maps = run(self.net, prepare(image))
-        marks = []
-        for tooth, peak, probability in decode_teeth(maps):
-            box = _on_film(peak.box, image.shape)
-            if box is not None and probability >= self.threshold:
-                marks.append(ToothMark(tooth, box, probability, self.version))
-        return tuple(marks)
+        found = [
+            seen
+            for seen in decode_teeth(run(self.net, prepare(image)))
+            if seen[2] >= self.threshold and on_film(seen[1].box, image.shape) is not None
+        ]
+        traced = self._traced(image, found) if self.masks else [()] * len(found)
+        return tuple(
+            self._mark(seen, outline, image.shape)
+            for seen, outline in zip(found, traced, strict=True)
+        )
+
+    def _traced(self, image: np.ndarray, found: Sequence[_Seen]) -> list[tuple[Point, ...]]:
+        assert self.masks is not None
+        boxes = [on_frame(peak.box) for _, peak, _ in found]
+        lower = [tooth in LOWER_ARCH for tooth, _, _ in found]
+        frame = prepare(image, FRAME)
+        return tooth_masks.outlines(self.masks, self.mask_threshold, frame, boxes, lower)
+
+    def _mark(self, seen: _Seen, outline: Sequence[Point], shape: tuple[int, ...]) -> ToothMark:
+        tooth, peak, probability = seen
+        fx, fy = shape[1] / FRAME[1], shape[0] / FRAME[0]
+        points = tuple(
+            (min(max(x * fx, 0.0), float(shape[1])), min(max(y * fy, 0.0), float(shape[0])))
+            for x, y in outline
+        )
+        box = _bounds(points) or on_film(peak.box, shape)
+        assert box is not None
+        return ToothMark(tooth, box, probability, self.version, points)
 
 
-def decode_teeth(
-    maps: dict[str, np.ndarray], floor: float = 0.1
-) -> list[tuple[Tooth, Peak, float]]:
+def _bounds(points: Sequence[Point]) -> Box | None:
+    """Give the box of an outline, None when it has no extent."""
+    if not points:
+        return None
+    xs, ys = zip(*points, strict=True)
+    x0, x1, y0, y1 = min(xs), max(xs), min(ys), max(ys)
+    return Box(x0, y0, x1, y1) if x1 - x0 >= 1 and y1 - y0 >= 1 else None
+
+
+def decode_teeth(maps: dict[str, np.ndarray], floor: float = 0.1) -> list[_Seen]:
     """Turn the maps of the tooth network into numbered teeth, upper arch first, left to right.
 
     The probability is that of the tooth being there with this number.
     """
     found = peaks(maps, floor, _SAME_TOOTH_IOU)
-    teeth: list[tuple[Tooth, Peak, float]] = []
+    teeth: list[_Seen] = []
     for channel, order in enumerate((UPPER_ARCH, LOWER_ARCH)):
         row = sorted((p for p in found if p.channel == channel), key=_middle)
         if not row:
@@ -228,46 +266,7 @@ def _posterior(logits: np.ndarray, peak: Peak) -> np.ndarray:
     return mean
 
 
-@dataclass(frozen=True, slots=True)
-class PanoramicFindings:
-    """The findings network: gross caries, restorations and impacted teeth, as boxes.
-
-    A box spans the whole affected tooth, as in the training set; it carries no depth.
-    """
-
-    net: DenseNet
-    thresholds: tuple[float, ...]
-    version: ModelVersion
-    settings: Settings = NO_SETTINGS
-
-    @classmethod
-    def from_state(
-        cls, state: dict[str, torch.Tensor], version: ModelVersion, settings: Settings = NO_SETTINGS
-    ) -> PanoramicFindings:
-        """Build from a state dict with its ``thresholds`` (one per :data:`FINDING_LABELS`)."""
-        net, thresholds = build(state, FINDING_HEADS)
-        return cls(net, tuple(float(t) for t in thresholds), version, settings)
-
-    def find(self, image: np.ndarray, teeth: Sequence[ToothMark] = ()) -> tuple[Finding, ...]:
-        """Find what is there on a panoramic (rows, cols), 0..1; `teeth` lend their numbers."""
-        findings = []
-        for peak in self.candidates(image):
-            kind = KINDS.get(FINDING_LABELS[peak.channel])
-            box = _on_film(peak.box, image.shape)
-            if kind is None or box is None:
-                continue
-            chance = self.settings.suggested(kind, peak.score, self.thresholds[peak.channel])
-            if chance is not None:
-                tooth = _overlapping(box, teeth)
-                findings.append(Finding(kind, box, tooth, probability=chance, model=self.version))
-        return tuple(findings)
-
-    def candidates(self, image: np.ndarray, floor: float = 0.02) -> list[Peak]:
-        """Give every peak above `floor`, best first; for measuring, thresholds not applied."""
-        return peaks(run(self.net, prepare(image)), floor, _SAME_FINDING_IOU)
-
-
-def _overlapping(box: Box, teeth: Sequence[ToothMark], least: float = 0.3) -> Tooth | None:
+def overlapping(box: Box, teeth: Sequence[ToothMark], least: float = 0.3) -> Tooth | None:
     """Give the tooth whose box overlaps `box` most, if by `least` IoU at least."""
     corners = (box.x0, box.y0, box.x1, box.y1)
     scored = [

@@ -35,7 +35,8 @@ from node.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
     from models.intraoral import IntraoralModel
-    from models.panoramic import PanoramicFindings, PanoramicTeeth
+    from models.panoramic import PanoramicTeeth
+    from models.panoramic_findings import PanoramicFindings
     from models.runtime import Options
     from models.triage import Look, Triage
 
@@ -160,7 +161,7 @@ class Pipeline:
                 teeth = runtime.prepare(PanoramicTeeth.from_state(*loaded), how)
                 return replace(pipeline, panoramic_teeth=teeth)
             case "panoramic_caries":
-                from models.panoramic import PanoramicFindings
+                from models.panoramic_findings import PanoramicFindings
 
                 findings = runtime.prepare(PanoramicFindings.from_state(*loaded), how)
                 return replace(pipeline, panoramic_findings=findings)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -17,7 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models.backbone import Lite0, Separable
+from models import runtime
+from models.backbone import Lite0, Separable, fused
+from node.errors import ConfigError
 
 #: Rows and columns of the film when crops are cut from it.
 FRAME = (672, 1152)
@@ -27,6 +30,9 @@ CROP = (160, 96)
 CONTEXT = 1.3
 #: Cells of the mask are this many crop pixels wide.
 MASK_CELL = 2
+
+#: Crops that run in one pass, which bounds memory.
+_AT_ONCE = 32
 
 #: What a crop can show, in the order of the tag head.
 TAGS = ("caries", "broken", "impacted", "filling", "implant", "periapical")
@@ -54,9 +60,10 @@ def warp(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     shifted = matrix.copy()
     # OpenCV counts from pixel centres.
     shifted[:, 2] += matrix[:, :2].sum(axis=1) * 0.5 - 0.5
-    return cv2.warpAffine(
+    crop: np.ndarray = cv2.warpAffine(
         pixels, shifted, CROP[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT
     )
+    return crop
 
 
 def stretch(crop: np.ndarray) -> np.ndarray:
@@ -87,6 +94,31 @@ def cut(frame: np.ndarray, boxes: Sequence[BoxPx], lower: Sequence[bool]) -> np.
         corners = np.reshape(box, (2, 2)) @ matrix[:, :2].T + matrix[:, 2]
         crops[index, 1] = indicator(corners.ravel().tolist())
     return crops
+
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def build(net: Net, state: dict[str, torch.Tensor]) -> Net:
+    """Load `state` into `net`, ready to run; raises ConfigError when they do not fit."""
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ConfigError("the weights do not fit this program's architecture") from error
+    # PyTorch's stub forgets that memory_format stands alone for modules.
+    fused(net).to(runtime.device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return net
+
+
+def run(net: nn.Module, crops: np.ndarray, name: str) -> np.ndarray:
+    """Run `net` over (n, 2, rows, cols) crops, some at a time, and give its output `name`."""
+    device = runtime.device_of(net)
+    parts: list[np.ndarray] = []
+    with torch.inference_mode():
+        for start in range(0, len(crops), _AT_ONCE):
+            batch = torch.from_numpy(crops[start : start + _AT_ONCE]).to(device)
+            parts.append(net(batch)[name].float().cpu().numpy())
+    return np.concatenate(parts)
 
 
 class _Levels(nn.Module):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from models import panoramic, weights
+from models import panoramic, panoramic_findings, weights
 from models.backbone import DenseNet
 from node.domain.findings import Finding, FindingKind, ModelVersion, View
 from node.errors import BitewingError, ConfigError, InvalidInput, outcome
@@ -90,7 +90,7 @@ def finding_peaks(net: DenseNet, film: Film, floor: float = 0.01) -> list[Found]
     pixels = film.read()
     maps = panoramic.run(net, panoramic.prepare(pixels / np.float32(255)))
     return [
-        Found(panoramic.FINDING_LABELS[p.channel], _scaled(p.box, pixels.shape), p.score)
+        Found(panoramic_findings.LABELS[p.channel], _scaled(p.box, pixels.shape), p.score)
         for p in panoramic.peaks(maps, floor, 0.45)
     ]
 
@@ -296,17 +296,17 @@ def _image(film: Film) -> np.ndarray:
 
 
 def _findings_runner(loaded: weights.Loaded, folder: Path) -> Callable[[Sequence[Film]], Report]:
-    thresholds = panoramic.PanoramicFindings.from_state(*loaded).thresholds
+    thresholds = panoramic_findings.PanoramicFindings.from_state(*loaded).thresholds
     points = _points(loaded.settings)
-    for label, kind in panoramic.KINDS.items():
-        points.setdefault(kind, {"review": thresholds[panoramic.FINDING_LABELS.index(label)]})
+    for kind, threshold in zip(panoramic_findings.KINDS, thresholds, strict=True):
+        points.setdefault(kind, {"review": threshold})
     find = _loose_findings(loaded, folder)
     return lambda films: findings_report(find, films, points)
 
 
 def _loose_findings(loaded: weights.Loaded, folder: Path) -> Callable[[Film], Sequence[Finding]]:
     """Find with the calibration of `loaded` and without its thresholds."""
-    model = panoramic.PanoramicFindings.from_state(*loaded)
+    model = panoramic_findings.PanoramicFindings.from_state(*loaded)
     loose = replace(
         model,
         thresholds=(0.0,) * len(model.thresholds),
@@ -408,7 +408,7 @@ def raw_marks(task: str, data: Path, file: Path) -> tuple[dict[FindingKind, Mark
     panoramics = _films(task, data, "tune")
     find = _loose_findings(loaded, weights.DEFAULT_DIR)
     digest = manifest.data_digest(film.path for film in panoramics)
-    return marks_by_kind(find, panoramics, panoramic.KINDS.values()), digest
+    return marks_by_kind(find, panoramics, panoramic_findings.KINDS), digest
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

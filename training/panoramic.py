@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from models import panoramic
+from models import panoramic, panoramic_findings
 from models.backbone import DenseNet
 from node.errors import ConfigError, InvalidInput
 from training import augment, evaluate
@@ -228,7 +228,7 @@ class FindingsTask:
             raise InvalidInput("the data set has no training films")
         self._films = films
         self._start = start
-        cavity = panoramic.FINDING_LABELS[0]
+        cavity = panoramic_findings.LABELS[0]
         self._with_caries = [f for f in films.train if any(m.label == cavity for m in f.marks)]
 
     def films(self) -> Sequence[Film]:
@@ -237,7 +237,7 @@ class FindingsTask:
 
     def network(self) -> nn.Module:
         """Start from the tooth network when given, else from the ImageNet backbone."""
-        net = pretrained(panoramic.FINDING_HEADS)
+        net = pretrained(panoramic_findings.HEADS)
         if self._start is not None:
             state = torch.load(self._start, map_location="cpu", weights_only=True)
             state = state.get("average", state)
@@ -254,7 +254,7 @@ class FindingsTask:
             pool = self._with_caries if number % 2 and self._with_caries else self._films.train
             film = pool[int(rng.integers(0, len(pool)))]
             image, things = draw(film, rng, size, _finding_place)
-            drawn.append((image, targets(things, size, len(panoramic.FINDING_LABELS))))
+            drawn.append((image, targets(things, size, len(panoramic_findings.LABELS))))
         return _stack(drawn)
 
     def loss(self, outputs: dict[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
@@ -272,7 +272,7 @@ class FindingsTask:
         films = self._films.tune or self._films.train
         peaks = [evaluate.finding_peaks(net, film) for film in films]
         thresholds = []
-        for label in panoramic.FINDING_LABELS:
+        for label in panoramic_findings.LABELS:
             found = [[f for f in film if f.label == label] for film in peaks]
             truth = [evaluate.truth_boxes(film, label) for film in films]
             thresholds.append(evaluate.best_threshold(found, truth, iou=0.3))
@@ -280,6 +280,6 @@ class FindingsTask:
 
 
 def _finding_place(label: str, flip: bool) -> tuple[int, int] | None:
-    if label not in panoramic.FINDING_LABELS:
+    if label not in panoramic_findings.LABELS:
         return None
-    return panoramic.FINDING_LABELS.index(label), 0
+    return panoramic_findings.LABELS.index(label), 0

@@ -1,6 +1,7 @@
 """Panoramic decoding: from maps to numbered teeth and findings on the film."""
 
 # ruff: noqa: E402 (the imports below need what importorskip looks for)
+import dataclasses
 import itertools
 
 import pytest
@@ -12,10 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from models import panoramic
+from models import (
+    panoramic,
+    panoramic_findings,
+    runtime,
+    runtime_batching,
+    tooth_crops,
+    tooth_masks,
+)
 from models.backbone import DenseNet, fused
-from models.panoramic import PanoramicFindings, PanoramicTeeth
-from node.domain.findings import Box, FindingKind, ModelVersion, ToothMark
+from models.calibration import Temperature
+from models.panoramic import PanoramicTeeth, Peak
+from models.panoramic_findings import PanoramicFindings
+from models.weights import Settings
+from node.domain.findings import Box, FindingKind, ModelVersion, OperatingPoint, ToothMark
 from node.domain.teeth import LOWER_ARCH, UPPER_ARCH, Tooth
 from node.errors import ConfigError
 
@@ -88,39 +99,190 @@ def state_of(heads, thresholds, seed=5):
     return dict(DenseNet(heads).state_dict()) | {"thresholds": torch.tensor(thresholds)}
 
 
-def test_marks_lie_on_the_film_and_repeat_exactly(film):
-    model = PanoramicTeeth.from_state(state_of(panoramic.TEETH_HEADS, [0.0]), VERSION)
-    first, second = model.find(film), model.find(film)
+def prefixed(prefix, net):
+    return {prefix + name: tensor for name, tensor in net.state_dict().items()}
+
+
+@pytest.fixture(scope="module")
+def teeth_state():
+    state = state_of(panoramic.TEETH_HEADS, [0.0, 0.5])
+    return state | prefixed(panoramic.MASK_PREFIX, tooth_crops.MaskNet())
+
+
+@pytest.fixture(scope="module")
+def teeth_model(teeth_state):
+    return PanoramicTeeth.from_state(teeth_state, VERSION)
+
+
+@pytest.fixture(scope="module")
+def findings_state():
+    state = state_of(panoramic_findings.HEADS, [0.0] * len(panoramic_findings.KINDS))
+    mix = torch.randn(len(panoramic_findings.KINDS), panoramic_findings.WEIGHED)
+    return state | prefixed(panoramic_findings.CROP_PREFIX, tooth_crops.TagNet()) | {"mix": mix}
+
+
+@pytest.fixture(scope="module")
+def findings_model(findings_state):
+    return PanoramicFindings.from_state(findings_state, VERSION)
+
+
+def test_marks_lie_on_the_film_and_repeat_exactly(film, teeth_model):
+    first, second = teeth_model.find(film), teeth_model.find(film)
     assert first == second
     assert first
     for mark in first:
         assert 0 <= mark.box.x0 < mark.box.x1 <= film.shape[1]
         assert 0 <= mark.box.y0 < mark.box.y1 <= film.shape[0]
+        assert len(mark.outline) <= tooth_masks.MAX_VERTICES
+        assert all(0 <= x <= film.shape[1] and 0 <= y <= film.shape[0] for x, y in mark.outline)
+    assert any(mark.outline for mark in first)
 
 
-def test_findings_have_the_kinds_a_panoramic_may_show_and_borrow_the_tooth(film):
-    state = state_of(panoramic.FINDING_HEADS, [0.0] * 4)
-    model = PanoramicFindings.from_state(state, VERSION)
-    findings = model.find(film)
+def test_weights_without_a_mask_network_give_teeth_without_outlines(film):
+    marks = PanoramicTeeth.from_state(state_of(panoramic.TEETH_HEADS, [0.0]), VERSION).find(film)
+    assert marks
+    assert all(mark.outline == () for mark in marks)
+
+
+def test_several_films_at_once_give_what_each_gives_alone(film, teeth_model, findings_model):
+    films = [film, film[:, ::-1].copy(), film[40:300, 100:900]]
+    options = runtime.Options(runtime="torch", device="cpu")
+    teeth, findings = (runtime.prepare(m, options) for m in (teeth_model, findings_model))
+
+    def both(image):
+        marks = teeth.find(image)
+        return marks, findings.find(image, marks)
+
+    together = runtime_batching.together(both, films)
+    for (marks, found), (marks_alone, found_alone) in zip(together, map(both, films), strict=True):
+        assert [m.tooth for m in marks] == [m.tooth for m in marks_alone]
+        for mine, other in zip(marks, marks_alone, strict=True):
+            assert np.ravel(mine.box.points) == pytest.approx(np.ravel(other.box.points), abs=1.0)
+        assert [f.kind for f in found] == [f.kind for f in found_alone]
+        assert [f.probability for f in found] == pytest.approx(
+            [f.probability for f in found_alone], abs=1e-3
+        )
+
+
+@pytest.mark.parametrize(
+    ("shape", "fill"),
+    [((32, 32), "black"), ((900, 200), "white"), ((150, 1200), "noise"), ((256, 512), "ellipse")],
+    ids=["black", "white", "noise", "ellipse"],
+)
+def test_strange_films_are_read_without_complaint(shape, fill, teeth_model, findings_model):
+    rng = np.random.default_rng(3)
+    image = np.zeros(shape, np.float32)
+    if fill == "white":
+        image[:] = 1.0
+    elif fill == "noise":
+        image[:] = rng.random(shape)
+    elif fill == "ellipse":
+        ys, xs = np.mgrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
+        image[:] = np.where(xs**2 + ys**2 < 1, rng.random(shape), 1.0)
+    marks = teeth_model.find(image)
+    for finding in findings_model.find(image, marks[:8]):
+        assert 0 <= finding.geometry.x0 < finding.geometry.x1 <= shape[1]
+        assert 0.0 <= finding.probability <= 1.0
+
+
+def test_a_film_without_teeth_or_proposals_has_no_findings(film, findings_model):
+    state = state_of(panoramic_findings.HEADS, [0.0] * 4)
+    state["heads.centre.weight"] = torch.zeros_like(state["heads.centre.weight"])
+    state["heads.centre.bias"] = torch.full((len(panoramic_findings.LABELS),), -9.0)
+    net, _ = panoramic.build(state, panoramic_findings.HEADS)
+    assert dataclasses.replace(findings_model, net=net).find(film) == ()
+
+
+def test_findings_have_the_kinds_a_panoramic_may_show_and_borrow_the_tooth(film, findings_model):
+    findings = findings_model.find(film)
     assert findings
-    allowed = {FindingKind.CARIES, FindingKind.RESTORATION, FindingKind.IMPACTED_TOOTH}
-    assert {finding.kind for finding in findings} <= allowed
+    assert {finding.kind for finding in findings} <= set(panoramic_findings.KINDS)
     assert all(finding.tooth is None and finding.depth is None for finding in findings)
-    teeth = [ToothMark(Tooth("36"), finding.geometry, 0.9, VERSION) for finding in findings[:1]]
-    assert model.find(film, teeth)[0].tooth == Tooth("36")
+    teeth = [ToothMark(Tooth("36"), findings[0].geometry, 0.9, VERSION)]
+    box = findings[0].geometry
+    near = [f for f in findings_model.find(film, teeth) if f.geometry == box]
+    assert {finding.tooth for finding in near} <= {Tooth("36")}
 
 
-def test_thresholds_of_the_weights_decide_what_is_reported(film):
-    state = state_of(panoramic.FINDING_HEADS, [1.1] * 4)
-    assert PanoramicFindings.from_state(state, VERSION).find(film) == ()
+def test_thresholds_of_the_weights_decide_what_is_reported(film, findings_model):
+    strict = (1.1,) * len(panoramic_findings.KINDS)
+    assert dataclasses.replace(findings_model, thresholds=strict).find(film) == ()
 
 
-@pytest.mark.parametrize("damage", ["thresholds", "heads.box.bias"])
-def test_weights_of_another_architecture_are_refused(damage):
-    state = state_of(panoramic.TEETH_HEADS, [0.5])
-    del state[damage]
+def test_the_operating_point_decides_on_the_calibrated_probability(film, findings_model):
+    kind = FindingKind.CARIES
+    raw = [f.probability for f in findings_model.find(film) if f.kind is kind]
+    point = OperatingPoint(0.3, 0.6)
+    curve = Temperature(2.0, -0.5)
+    settings = Settings({kind: point}, {kind.value: curve})
+    model = dataclasses.replace(findings_model, settings=settings)
+    said = [f.probability for f in model.find(film) if f.kind is kind]
+    expected = [p for p in curve.apply(np.array(raw)) if p >= point.review]
+    assert said == pytest.approx(expected)
+
+
+def test_candidates_are_the_numbered_teeth_and_what_else_is_proposed():
+    teeth = [ToothMark(Tooth("46"), Box(100, 300, 160, 400), 0.9, VERSION)]
+    over = Peak(0, 0, 0, 0.8, (102.0, 302.0, 158.0, 398.0))
+    apart = Peak(2, 0, 0, 0.4, (300.0, 60.0, 350.0, 150.0))
+    found = panoramic_findings.candidates([apart, over], teeth, panoramic.INPUT)
+    assert [c.box for c in found] == [(100, 300, 160, 400), apart.box]
+    assert [c.is_lower for c in found] == [True, True]
+    assert found[0].dense == (0.8, 0.0, 0.0, 0.0)
+    assert found[1].dense == (0.0, 0.0, 0.4, 0.0)
+
+
+@pytest.mark.parametrize("is_lower", [False, True])
+def test_an_outline_comes_back_where_it_was_cut(is_lower):
+    box = (200.0, 300.0, 260.0, 450.0)
+    placement = tooth_crops.placement(box, is_lower)
+    rows, cols = (side // tooth_crops.MASK_CELL for side in tooth_crops.CROP)
+    ys, xs = (np.mgrid[0:rows, 0:cols] + 0.5) * tooth_crops.MASK_CELL
+    crop = np.stack([xs, ys], axis=-1)
+    on_film = (crop - placement[:, 2]) @ np.linalg.inv(placement[:, :2]).T
+    away = ((on_film[..., 0] - 230) / 28) ** 2 + ((on_film[..., 1] - 370) / 70) ** 2
+    outline = tooth_masks.trace((20 * (1 - away)).astype(np.float32), placement, 0.5)
+    assert 3 <= len(outline) <= tooth_masks.MAX_VERTICES
+    points = np.array(outline)
+    assert points.min(axis=0) == pytest.approx([202, 300], abs=1.0)
+    assert points.max(axis=0) == pytest.approx([258, 440], abs=1.0)
+
+
+def test_a_mask_of_nothing_has_no_outline():
+    placement = tooth_crops.placement((0.0, 0.0, 40.0, 100.0), False)
+    shape = tuple(side // tooth_crops.MASK_CELL for side in tooth_crops.CROP)
+    assert tooth_masks.trace(np.full(shape, -5, np.float32), placement, 0.5) == ()
+
+
+def test_a_ragged_mask_has_few_vertices():
+    rng = np.random.default_rng(1)
+    shape = tuple(side // tooth_crops.MASK_CELL for side in tooth_crops.CROP)
+    logits = rng.normal(0.8, 1.5, shape).astype(np.float32)
+    placement = tooth_crops.placement((0.0, 0.0, 40.0, 100.0), False)
+    assert 3 <= len(tooth_masks.trace(logits, placement, 0.5)) <= tooth_masks.MAX_VERTICES
+
+
+def test_lower_teeth_are_shown_crown_down():
+    frame = np.tile(np.linspace(0, 1, tooth_crops.FRAME[0])[:, None], (1, tooth_crops.FRAME[1]))
+    box = (500.0, 300.0, 560.0, 450.0)
+    upper, lower = tooth_crops.cut(frame.astype(np.float32), [box, box], [False, True])
+    assert upper[0, 0, 48] < upper[0, -1, 48]
+    assert lower[0] == pytest.approx(upper[0, ::-1], abs=1e-3)
+    assert lower[1].sum() == upper[1].sum() > 0
+
+
+@pytest.mark.parametrize("damage", ["thresholds", "heads.box.bias", "mask.head.bias"])
+def test_weights_of_another_architecture_are_refused(damage, teeth_state):
+    state = {name: tensor for name, tensor in teeth_state.items() if name != damage}
     with pytest.raises(ConfigError):
         PanoramicTeeth.from_state(state, VERSION)
+
+
+@pytest.mark.parametrize("damage", ["thresholds", "mix", "crop.head.bias", "heads.box.bias"])
+def test_findings_weights_of_another_architecture_are_refused(damage, findings_state):
+    state = {name: tensor for name, tensor in findings_state.items() if name != damage}
+    with pytest.raises(ConfigError):
+        PanoramicFindings.from_state(state, VERSION)
 
 
 def test_folding_normalisation_changes_nothing():
