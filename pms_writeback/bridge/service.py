@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from node import __version__
-from node.errors import BitewingError, ConfigError, InvalidInput, Retryable, Unsupported, place_of
+from node.errors import BitewingError, ConfigError, Retryable, place_of
 from pms_writeback.bridge.commands import Commands, LockPatience
 from pms_writeback.bridge.driver import About, Driver
 from pms_writeback.bridge.identity import Identity
@@ -27,27 +27,18 @@ from pms_writeback.bridge.limits import KillSwitch
 from pms_writeback.bridge.link import Link, News, Session, SessionEnded
 from pms_writeback.bridge.protocol import (
     VERSIONS,
-    Answer,
-    Json,
     Method,
     Request,
-    TableRow,
-    as_object,
-    number,
-    rows_to_json,
-    text,
 )
+from pms_writeback.bridge.questions import Questions
 from pms_writeback.bridge.settings import BridgeSettings
 from pms_writeback.bridge.snapshots import Snapshots
 from pms_writeback.bridge.updates import Package, Updates
 from pms_writeback.bridge.vault import Vault, lock_folder
 from pms_writeback.bridge.warehouse import Warehouse
-from pms_writeback.bridge.wire import decode_command, receipt_to_json
-from pms_writeback.pms import OutcomeUnknown
 
 log = logging.getLogger("bitewing.bridge")
 
-MAX_PAGE_ROWS = 2000
 _RECOVER_EVERY_S = 30.0
 
 
@@ -90,6 +81,7 @@ class Bridge:
     _commands: Commands = field(init=False)
     _snapshots: Snapshots = field(init=False)
     _updates: Updates = field(init=False)
+    _questions: Questions = field(init=False)
     _writes: queue.Queue[_Waiting] = field(default_factory=queue.Queue)
     _reads: queue.Queue[_Waiting] = field(default_factory=queue.Queue)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -129,6 +121,9 @@ class Bridge:
             patience=patience,
         )
         self._updates = Updates(self.folder / "updates", settings.update_key, __version__)
+        self._questions = Questions(
+            self._commands, self._snapshots, self._warehouse, self._switch, self._bug
+        )
 
     @property
     def journal(self) -> Journal:
@@ -263,7 +258,7 @@ class Bridge:
                 continue
             session, waited_s = waiting.session, time.monotonic() - waiting.since
             request = replace(waiting.request, age_s=waiting.request.age_s + waited_s)
-            answer = self._answer(session, request)
+            answer = self._questions.answer(request, session.version)
             link = self._link
             if link is None:
                 continue
@@ -273,52 +268,6 @@ class Bridge:
                 log.info("an answer could not be brought: %s", error)
             except Exception as error:  # noqa: BLE001 - a line closed under us; it is asked again
                 log.info("an answer could not be brought (%s)", type(error).__name__)
-
-    def _answer(self, session: Session, request: Request) -> Answer:
-        try:
-            return Answer(request.id, "ok", self._do(session, request))
-        except BitewingError as error:
-            return Answer.of_error(request.id, error)
-        except Exception as error:  # noqa: BLE001 - an edge: the node hears of it, nobody's name
-            self._bug(request.method, error)
-            return Answer.of_error(
-                request.id, OutcomeUnknown(f"the bridge failed ({type(error).__name__})", 30.0)
-            )
-
-    def _do(self, session: Session, request: Request) -> Json:
-        params = request.params
-        match request.method:
-            case Method.PULL:
-                return self._pull(session, params)
-            case Method.READ:
-                row = self._snapshots.read_row(text(params, "table"), text(params, "key"))
-                return rows_to_json(_listed(row), session.version)
-            case Method.WRITE:
-                command = decode_command(as_object(params.get("command")))
-                valid_for_s = number(params, "valid_for_s", 60.0) - request.age_s
-                receipt = self._commands.write(command, valid_for_s, request.id)
-                return {"receipt": receipt_to_json(receipt)}
-            case Method.FIND:
-                found = self._commands.find(decode_command(as_object(params.get("command"))))
-                return {"receipt": None if found is None else receipt_to_json(found)}
-            case _:
-                raise Unsupported(f"this bridge does not know {request.method[:30]!r}; update it")
-
-    def _pull(self, session: Session, params: Json) -> Json:
-        table = self._snapshots.table(text(params, "table"))
-        limit = int(number(params, "limit", 500))
-        if not 1 <= limit <= MAX_PAGE_ROWS:
-            raise InvalidInput(f"a page has 1 to {MAX_PAGE_ROWS} rows")
-        after = int(number(params, "after", 0))
-        page = self._warehouse.page(table.name, str(params.get("epoch", "")), after, limit)
-        return {
-            "epoch": page.epoch,
-            "after": page.seq,
-            "is_last": page.is_last,
-            "as_of": page.as_of.isoformat() if page.as_of else None,
-            "problem": self._switch.reason or self._snapshots.problems.get(table.name, ""),
-            **rows_to_json(page.rows, session.version),
-        }
 
     def _look_again(self) -> None:
         while not self._stopping.is_set():
@@ -395,7 +344,3 @@ class Bridge:
         place = f"{type(error).__name__} at {place_of(error)}"
         log.error("%s failed (%s)", where, place)
         self._journal.note(self.clock(), "bug", f"{where}: {place}")
-
-
-def _listed(row: TableRow | None) -> list[TableRow]:
-    return [] if row is None else [row]

@@ -8,7 +8,8 @@ from datetime import date, datetime
 from pathlib import Path
 
 from node.errors import ConfigError
-from pms_writeback.bridge.sandbox import SandboxDriver, SandboxLayout, SandboxOffice
+from pms_writeback.bridge.sandbox import SandboxDriver
+from pms_writeback.bridge.sandbox_office import SandboxLayout, SandboxOffice
 from pms_writeback.bridge.sandbox_visits import WallVisit
 from pms_writeback.dentrix import views
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from pms_writeback.bridge.sandbox import SandboxDriver, SandboxLayout, SandboxOffice
+from pms_writeback.bridge.sandbox import SandboxDriver
+from pms_writeback.bridge.sandbox_office import SandboxLayout, SandboxOffice
 from pms_writeback.bridge.sandbox_visits import WallVisit
 from pms_writeback.eaglesoft import tables
 

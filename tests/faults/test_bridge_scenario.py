@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from node.db.tables import pms_command
 from node.dicom.worklist_scu import query_worklist
-from pms_writeback.bridge.sandbox import SandboxOffice
+from pms_writeback.bridge.sandbox_office import SandboxOffice
 from pms_writeback.pms import OfficeTime
 from tests.faults.running_node import NodeProcess, free_port, until
 from tests.faults.test_kill_node import all_done, sign_study

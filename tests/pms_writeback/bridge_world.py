@@ -19,7 +19,7 @@ from pms_writeback.bridge.driver import open_driver
 from pms_writeback.bridge.listener import BridgeListener, bridge_folder
 from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.protocol import VERSIONS
-from pms_writeback.bridge.sandbox import SandboxOffice
+from pms_writeback.bridge.sandbox_office import SandboxOffice
 from pms_writeback.bridge.service import Bridge, Timing
 from pms_writeback.bridge.settings import read_settings
 from pms_writeback.dentrix import sandbox as dentrix

@@ -18,7 +18,8 @@ from pms_writeback.bridge.driver import Locked, open_driver
 from pms_writeback.bridge.export import with_export
 from pms_writeback.bridge.odbc import ReadOnlyOdbc
 from pms_writeback.bridge.protocol import TableRow
-from pms_writeback.bridge.sandbox import SandboxDriver, SandboxOffice
+from pms_writeback.bridge.sandbox import SandboxDriver
+from pms_writeback.bridge.sandbox_office import SandboxOffice
 from pms_writeback.bridge.settings import BridgeSettings, read_settings
 from pms_writeback.dentrix import sandbox as dentrix
 from pms_writeback.dentrix import views
