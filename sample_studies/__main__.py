@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from sample_studies.progression import (
 from sample_studies.synthesis import VIEWS, Order, film, generate, read_odds, write, write_pixels
 
 #: Seeds of the shipped studies, chosen by eye so that there is something to review on each.
-_SHIPPED = {"bitewings-4": 11, "bitewing-1": 5, "periapicals-2": 16, "bitewings-2": 107}
+_SHIPPED = {"bitewings-4": 11, "bitewing-1": 5, "periapicals-2": 16, "bitewings-2": 212}
 _SHIPPED_MM = 0.04
 #: What happened between the two studies of one patient: bone lost by this much on the right film, a
 #: lesion so deep on the left one, mm; at the first of these lower teeth that takes it.
@@ -65,13 +66,27 @@ def write_pair(folder: Path) -> None:
 def _aged(
     pixels: Grey, truth: Truth, changes: Sequence[LowerCrest | NewLesion]
 ) -> tuple[Grey, Truth]:
-    """Let the first change happen that the mouth has room for."""
+    """Let the first change happen that both films will show, between two teeth."""
     for change in changes:
         try:
-            return progress(pixels, truth, [change])
+            aged, after = progress(pixels, truth, [change])
         except InvalidInput:
             continue
+        if _is_in_the_middle(after, change):
+            return aged, after
     raise InvalidInput("this mouth shows none of the teeth that are to change")
+
+
+def _is_in_the_middle(truth: Truth, change: LowerCrest | NewLesion) -> bool:
+    """Whether the site that changed lies well inside the smaller film, opposite another tooth."""
+    sites = cast("list[dict[str, object]]", truth["sites"])
+    here = next(s for s in sites if (s["tooth"], s["surface"]) == (change.tooth, change.surface))
+    x, y = _PAIR_MM * np.asarray(here["crest"], float)
+    height, width = (_PAIR_MARGIN * side * _PAIR_MM for side in _PAIR_SIZE)
+    others = [s["cej"] for s in sites if s["tooth"] != here["tooth"]]
+    apart = _PAIR_MM * np.abs(np.asarray(others, float) - np.asarray(here["cej"], float))
+    is_inside = 7.0 < x < width - 7.0 and 4.5 < y < height - 4.5
+    return bool(is_inside and (apart < (3.0, 4.0)).all(axis=1).any())
 
 
 def write_shipped(folder: Path) -> None:
