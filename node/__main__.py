@@ -229,10 +229,13 @@ def export_findings(
     data_dir: DataDir = None,
 ) -> None:
     """Print everything the models and people say about one study; names of people excluded."""
+    from node.domain import cdt
     from node.export import describe, export_study
 
     settings = _config(config, data_dir)
-    exported = export_study(_open(settings), settings.node.location_id, study)
+    table = settings.analysis.cdt_table
+    codes = cdt.load(Path(table) if table else None)
+    exported = export_study(_open(settings), settings.node.location_id, study, codes)
     typer.echo(json.dumps(exported, indent=2) if as_json else describe(exported))
 
 

@@ -16,6 +16,11 @@ from node.db.tables import (
     study_reading,
     tooth_mark,
 )
+from node.domain.cdt import CodeTable
+from node.domain.conclusions import conclude
+from node.domain.plain_json import encode
+from node.domain.reading import StudyFacts, StudyFinding, StudyReading
+from node.domain.review import SignedReview
 from node.errors import NotFound
 
 #: The frame of every coordinate, said in the export itself.
@@ -29,13 +34,16 @@ _FINDING_COLUMNS = (
 )  # fmt: skip
 
 
-def export_study(db: sa.Engine, location_id: str, name: str) -> dict[str, object]:
+def export_study(
+    db: sa.Engine, location_id: str, name: str, codes: CodeTable | None = None
+) -> dict[str, object]:
     """Export the study with this Study Instance UID, accession number or id.
 
     The format is ``bitewing-findings/1``: images in the order received, each with its view, its
     tooth boxes ``[x0, y0, x1, y1]`` and outlines, its bone sites and its findings, everything in
     the frame that :data:`FRAME` states. ``reading`` is what is said of the study as a whole
-    (:mod:`node.domain.reading`), null until it is finished. Raises NotFound.
+    (:mod:`node.domain.reading`), null until it is finished; ``signed_conclusions`` is what follows
+    from the last signed version, with codes of the table `codes`. Raises NotFound.
     """
     with read(db) as conn:
         row = conn.execute(
@@ -79,10 +87,30 @@ def export_study(db: sa.Engine, location_id: str, name: str) -> dict[str, object
                 for version in versions
             ],
             "images": [_image(conn, image) for image in images],
-            "reading": conn.execute(
-                sa.select(study_reading.c.content).where(study_reading.c.study_id == row.id)
-            ).scalar(),
+            **_readings(conn, row.id, codes or CodeTable()),
         }
+
+
+def _readings(conn: sa.Connection, study_id: str, codes: CodeTable) -> dict[str, object]:
+    """Give what the models' marks say of the whole, and what the last signed version says."""
+    content = conn.execute(
+        sa.select(study_reading.c.content).where(study_reading.c.study_id == study_id)
+    ).scalar()
+    latest = conn.execute(
+        sa.select(review.c.content)
+        .where(review.c.study_id == study_id)
+        .order_by(review.c.version.desc())
+        .limit(1)
+    ).scalar()
+    if latest is None:
+        return {"reading": content, "signed_conclusions": None}
+    facts = StudyReading.from_json(content).facts if content else StudyFacts()
+    findings = [
+        StudyFinding(each.id, each.instance_id, each.finding, is_signed=True)
+        for each in SignedReview.from_json(latest).findings
+    ]
+    signed = conclude(findings, facts, codes, is_signed=True)
+    return {"reading": content, "signed_conclusions": encode(signed)}
 
 
 def describe(exported: Mapping[str, object]) -> str:

@@ -57,6 +57,7 @@ from node.domain.findings import (
 from node.domain.reading import Arrival, StudyReading, Verdict
 from node.domain.teeth import Surface, Tooth
 from node.engine import DurableEngine
+from node.export import export_study
 from sample_studies import phantoms
 from sample_studies.progression import Capture, LowerCrest, NewLesion, Truth, capture, progress
 
@@ -587,3 +588,19 @@ def test_the_sweep_reads_what_no_longer_fits_and_only_that(
         assert datetime.now(UTC) < deadline, "the sweep's run did not store a reading in time"
     assert reread_stale_studies(opened.db, engine, ACTOR) == 0
     opened.inference.close()
+
+
+def test_the_export_carries_the_reading_and_what_was_signed(clinic: Clinic, mouth: Mouth) -> None:
+    study_id = clinic.study(clinic.patient())
+    image = clinic.image(study_id, mouth.after[0], said(mouth.after[1]))
+    clinic.reader.read_again(study_id)
+    exported = export_study(clinic.db, "main", study_id, cdt.load())
+    assert exported["reading"] == clinic.rows(sa.select(study_reading.c.content))[0][0]
+    assert exported["signed_conclusions"] is None
+    known = Finding(FindingKind.CARIES, Box(1, 1, 9, 9), Tooth("46"), (Surface.MESIAL,),
+                    CariesDepth.D1)  # fmt: skip
+    _sign(clinic, study_id, image, known)
+    signed = export_study(clinic.db, "main", study_id, cdt.load())["signed_conclusions"]
+    assert isinstance(signed, dict)
+    assert "caries_recorded" in signed["tags"]
+    assert {code["cdt_code"] for code in signed["codes"]} == {"D2391", "D2140"}
