@@ -18,8 +18,7 @@ from pydicom.uid import generate_uid
 
 from node.db.tables import study
 from pms_writeback.sandbox.server import running
-from sample_studies import sample_study
-from tests.faults.running_node import PASSWORD, ROOT, NodeProcess, until
+from tests.faults.running_node import PASSWORD, ROOT, NodeProcess, sample_study, until
 
 pytestmark = pytest.mark.browser
 
