@@ -191,6 +191,9 @@ class Runner(nn.Module):
         size = "x".join(map(str, example.shape[1:]))
         name = f"{self._key}|{size}|{engine.name} {engine.version}|torch {torch.__version__}"
         kept = hashlib.sha256(name.encode()).hexdigest()[:32]
+        refused = self._options.cache / f"{kept}.refused" if self._options.cache else None
+        if refused is not None and refused.exists():
+            return None
         for is_fresh in (False, True):
             try:
                 session = engine.open(
@@ -204,6 +207,9 @@ class Runner(nn.Module):
             if gap <= TOLERANCE:
                 return session
         log.warning("%s is not used for %s: %s", engine.name, self._name, words)
+        if refused is not None:  # other weights or versions have another name
+            refused.parent.mkdir(parents=True, exist_ok=True)
+            refused.write_text(words)
         return None
 
 

@@ -165,6 +165,10 @@ def _openvino_load(path: Path, names: Sequence[str], threads: int) -> Session:
 # --- ONNX Runtime --------------------------------------------------------------------------------
 
 
+#: The exporter names inner values after operators ("view"), which a head may be called too.
+_ONNX_PREFIX = "map_"
+
+
 def _onnxruntime() -> Engine:
     return Engine("onnxruntime", _version("onnxruntime"), "network.onnx", _onnx_export, _onnx_load)
 
@@ -178,7 +182,7 @@ def _onnx_export(net: nn.Module, example: torch.Tensor, path: Path) -> None:
         path,
         dynamo=True,
         input_names=["pixels"],
-        output_names=names,
+        output_names=[_ONNX_PREFIX + name for name in names],
         dynamic_shapes=({0: torch.export.Dim("images")},),
         external_data=False,
         verbose=False,
@@ -209,7 +213,7 @@ def _onnx_load(path: Path, names: Sequence[str], threads: int) -> Session:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def run(batch: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = session.run(list(names), {"pixels": batch})
+        outputs = session.run([_ONNX_PREFIX + name for name in names], {"pixels": batch})
         return dict(zip(names, outputs, strict=True))
 
     return run
