@@ -121,6 +121,8 @@ class StudyReader:
                 tx.record(f"study:{rows.id}", is_overtaken=True)
                 return  # a late image reopened it; finishing it reads it again
             applied = [_apply(tx, each) for each in reading.facts.renumberings]
+            done = {each.instance_id for each in applied if each.is_applied}
+            _take_back(tx, [i.id for i in rows.images if i.id not in done and not i.is_decided])
             facts = replace(reading.facts, renumberings=tuple(applied))
             upsert(
                 tx.conn,
@@ -145,7 +147,10 @@ class StudyReader:
 
 
 def _apply(tx: Tx, each: Renumbering) -> Renumbering:
-    """Change undecided numbers of one image, or say that a person was first."""
+    """Change undecided numbers of one image, or say that a person was first.
+
+    A finding's revision counts up, so that a decision made on the old number is a conflict.
+    """
     if not each.is_applied:
         return each
     kept = tx.conn.execute(
@@ -160,18 +165,31 @@ def _apply(tx: Tx, each: Renumbering) -> Renumbering:
     for table in (tooth_mark, finding):
         given = sa.func.coalesce(table.c.original_tooth, table.c.tooth)
         for row in tx.conn.execute(
-            sa.select(table.c.id, given.label("given")).where(
+            sa.select(table.c.id, table.c.tooth, given.label("given")).where(
                 table.c.instance_id == each.instance_id, table.c.tooth.is_not(None)
             )
         ).all():
             moved = dict(each.teeth).get(Tooth(row.given))
-            if moved is not None:
-                tx.conn.execute(
-                    table.update()
-                    .where(table.c.id == row.id)
-                    .values(tooth=moved.code, original_tooth=row.given)
-                )
+            if moved is None or moved.code == row.tooth:
+                continue
+            values: dict[str, object] = {"tooth": moved.code, "original_tooth": row.given}
+            if table is finding:
+                values["rev"] = finding.c.rev + 1
+            tx.conn.execute(table.update().where(table.c.id == row.id).values(**values))
     return each
+
+
+def _take_back(tx: Tx, instance_ids: Sequence[str]) -> None:
+    """Give undecided images their models' own numbers again, where the series no longer objects."""
+    for table in (tooth_mark, finding):
+        values: dict[str, object] = {"tooth": table.c.original_tooth, "original_tooth": None}
+        if table is finding:
+            values["rev"] = finding.c.rev + 1
+        tx.conn.execute(
+            table.update()
+            .where(table.c.instance_id.in_(instance_ids), table.c.original_tooth.is_not(None))
+            .values(**values)
+        )
 
 
 def _summary(facts: StudyFacts) -> dict[str, object]:

@@ -192,16 +192,21 @@ def _image(
 ) -> ImageRead:
     kept = [row for row in found if not row.is_removed]
     standing = [row for row in kept if row.state != DecisionState.REJECTED.value]
+    # Once a person decided something, the numbers that stand are the image's own.
+    is_decided = any(row.state != DecisionState.SUGGESTED.value for row in kept)
+    held = {Tooth(row.original_tooth): Tooth(row.tooth) for row in marks if row.original_tooth}
     findings = tuple(
         FindingRow(
             row.id,
             finding_from_json(dict(row._mapping)),
-            _tooth(row.original_tooth or row.tooth),
+            _tooth(row.tooth if is_decided else row.original_tooth or row.tooth),
             row.origin == "ai" and row.state == DecisionState.SUGGESTED.value,
         )
         for row in standing
     )
     sites = tuple(site_from_json(data) for data in run.sites or ())
+    if is_decided:
+        sites = tuple(replace(site, tooth=held.get(site.tooth, site.tooth)) for site in sites)
     return ImageRead(
         id=image.id,
         storage_key=image.storage_key,
@@ -221,14 +226,14 @@ def _image(
             ToothRow(
                 row.id,
                 Tooth(row.tooth),
-                Tooth(row.original_tooth or row.tooth),
+                Tooth(row.tooth if is_decided else row.original_tooth or row.tooth),
                 Box(*row.box),
                 row.probability,
             )
             for row in marks
         ),
         findings=findings,
-        is_decided=any(row.state != DecisionState.SUGGESTED.value for row in kept),
+        is_decided=is_decided,
     )
 
 

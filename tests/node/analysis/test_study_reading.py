@@ -372,6 +372,7 @@ def test_contradicting_numbers_are_changed_and_the_models_own_are_kept(clinic: C
     ]  # fmt: skip
     found = clinic.rows(sa.select(finding).where(finding.c.instance_id == shifted))
     assert sorted((row.tooth, row.original_tooth) for row in found) == [("15", "16"), ("16", "17")]
+    assert {row.rev for row in found} == {2}, "a decision on the old number is a conflict"
     reading = clinic.reading(study_id)
     assert reading is not None
     (note,) = reading.facts.renumberings
@@ -390,6 +391,41 @@ def test_reading_again_renumbers_from_the_models_own_numbers(clinic: Clinic) -> 
     assert clinic.reader.read_again(study_id)
     marks = clinic.rows(sa.select(tooth_mark).where(tooth_mark.c.instance_id == shifted))
     assert sorted((row.tooth, row.original_tooth) for row in marks)[0] == ("15", "16")
+    found = clinic.rows(sa.select(finding).where(finding.c.instance_id == shifted))
+    assert {row.rev for row in found} == {2}, "what already has its number is not touched"
+
+
+def test_numbers_that_nothing_contradicts_any_more_are_the_models_own_again(
+    clinic: Clinic,
+) -> None:
+    study_id, shifted = two_films(clinic)
+    clinic.reader.read_again(study_id)
+    with begin(clinic.db, ACTOR, "test") as tx:  # the film that contradicted is read no more
+        other = sa.and_(instance.c.study_id == study_id, instance.c.id != shifted)
+        tx.conn.execute(instance.update().where(other).values(state="unreadable"))
+    assert clinic.reader.read_again(study_id)
+    marks = clinic.rows(sa.select(tooth_mark).where(tooth_mark.c.instance_id == shifted))
+    assert sorted((row.tooth, row.original_tooth) for row in marks) == [
+        ("16", None), ("17", None), ("18", None),
+    ]  # fmt: skip
+
+
+def test_a_decision_on_changed_numbers_keeps_them(clinic: Clinic) -> None:
+    study_id, shifted = two_films(clinic)
+    clinic.reader.read_again(study_id)
+    with begin(clinic.db, ACTOR, "test") as tx:
+        of_image = finding.c.instance_id == shifted
+        tx.conn.execute(finding.update().where(of_image).values(state="accepted"))
+        tx.conn.execute(study.update().values(generation=1))
+    assert clinic.reader.read_again(study_id)
+    found = clinic.rows(sa.select(finding).where(finding.c.instance_id == shifted))
+    assert sorted((row.tooth, row.original_tooth) for row in found) == [("15", "16"), ("16", "17")]
+    reading = clinic.reading(study_id)
+    assert reading is not None
+    assert not reading.facts.renumberings
+    image = reading.facts.image(shifted)
+    assert image is not None
+    assert image.teeth == (Tooth("15"), Tooth("16"), Tooth("17"))
 
 
 def test_what_a_person_decided_is_never_renumbered(clinic: Clinic) -> None:
