@@ -106,7 +106,7 @@ def capture(
     target = np.array([cols, rows]) / 2 + np.array(how.shift_mm) / spacing
     shift = target - linear @ middle
     matrix = np.column_stack([linear, shift + linear @ np.array([0.5, 0.5]) - 0.5])
-    film = cv2.warpAffine(pixels, matrix, (cols, rows), flags=cv2.INTER_AREA)
+    film = cv2.warpAffine(pixels, matrix, (cols, rows), flags=cv2.INTER_LANCZOS4)
     if how.blur_px > 0:
         film = cv2.GaussianBlur(film, (0, 0), max(how.blur_px, 0.1))
     film = np.clip(film, 0, 1) ** how.gamma
