@@ -21,6 +21,8 @@ DEPTHS: tuple[CariesDepth, ...] = tuple(CariesDepth)
 
 _FLOOR = 0.003
 _MAX_LESIONS = 60
+#: A peak with this share of another's score is a lesion of its own beside it.
+_RIVAL = 0.3
 #: A lesion smaller than this many square canvas pixels cannot be drawn.
 _LEAST_AREA_PX = 6.0
 
@@ -62,8 +64,10 @@ def distribution(deeper: Sequence[float]) -> tuple[float, ...]:
 def lesions(maps: dict[str, Array], seen: Sequence[Seen], canvas: Canvas) -> list[Lesion]:
     """Give the strongest suspicion of every surface that has one, best first."""
     found: dict[tuple[Tooth, Surface], Lesion] = {}
-    for row, column, score in lesion_peaks(maps["caries"][0]):
-        mask = lesion_mask(maps["outline"][0], row, column)
+    peaks = lesion_peaks(maps["caries"][0])
+    for row, column, score in peaks:
+        rivals = [(r, c) for r, c, s in peaks if (r, c) != (row, column) and s > _RIVAL * score]
+        mask = lesion_mask(maps["outline"][0], row, column, rivals)
         owner, side = _owner(maps["tooth"], seen, mask, row, column)
         if owner is None:
             continue
@@ -83,14 +87,32 @@ def lesion_peaks(heat: Array, floor: float = _FLOOR) -> list[tuple[int, int, flo
     return sorted(scored, key=lambda p: (-p[2], p[0], p[1]))[:_MAX_LESIONS]
 
 
-def lesion_mask(outline: Array, row: int, column: int, reach: int = 8) -> Array:
-    """Mark the cells of the lesion round a peak; at least the peak's own cell."""
-    window = np.zeros(outline.shape, np.uint8)
-    window[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1] = 1
-    inside = ((outline > 0.5) & (window > 0)).astype(np.uint8)
-    inside[row, column] = 1
+def lesion_mask(
+    outline: Array,
+    row: int,
+    column: int,
+    rivals: Sequence[tuple[int, int]] = (),
+    reach: int = 8,
+) -> Array:
+    """Mark the cells of the lesion round a peak; at least the peak's own cell.
+
+    Cells nearer to one of `rivals` (row, column) are theirs: lesions that face each other across a
+    contact touch on the map.
+    """
+    top, left = max(row - reach, 0), max(column - reach, 0)
+    part = outline[top : row + reach + 1, left : column + reach + 1] > 0.5
+    ys, xs = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]]
+    own = np.hypot(ys - row, xs - column)
+    for other in rivals:
+        if max(abs(other[0] - row), abs(other[1] - column)) <= 2 * reach:
+            part &= np.hypot(ys - other[0], xs - other[1]) >= own
+    inside = part.astype(np.uint8)
+    inside[row - top, column - left] = 1
     _, parts = cv2.connectedComponents(inside, connectivity=8)
-    mask: Array = parts == parts[row, column]
+    mask: Array = np.zeros(outline.shape, bool)
+    mask[top : top + part.shape[0], left : left + part.shape[1]] = (
+        parts == parts[row - top, column - left]
+    )
     return mask
 
 

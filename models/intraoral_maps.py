@@ -101,13 +101,39 @@ def stretch(placed: Array) -> Array:
 
 
 def run(net: DenseNet, pixels: Array) -> dict[str, Array]:
-    """Run `net` on one canvas; all but boxes and offsets come as probabilities."""
+    """Run `net` on one canvas and on its mirror image, and average what both say.
+
+    All maps but boxes and offsets come as probabilities.
+    """
+    straight = _run(net, pixels)
+    other = mirrored(_run(net, np.ascontiguousarray(pixels[:, ::-1])))
+    return {name: (map_ + other[name]) / 2 for name, map_ in straight.items()}
+
+
+def _run(net: DenseNet, pixels: Array) -> dict[str, Array]:
     maps = panoramic.run(net, pixels)
     for name in _AS_PROBABILITY:
         maps[name] = 1.0 / (1.0 + np.exp(-np.clip(maps[name], -30, 30)))
     classes = np.exp(maps["tooth"] - maps["tooth"].max(axis=0, keepdims=True))
     maps["tooth"] = classes / classes.sum(axis=0, keepdims=True)
     return maps
+
+
+def mirrored(maps: dict[str, Array]) -> dict[str, Array]:
+    """Give the maps of the mirror image: places, sides and numbers change over."""
+    jaw = len(TEETH) // 2
+    numbers = [0, *range(jaw, 0, -1), *range(2 * jaw, jaw, -1)]
+    sides = [channel ^ 1 for channel in range(HEADS["points"])]
+    steps = [2 * channel + axis for channel in sides for axis in (0, 1)]
+    edges = [4 * head + edge for head in range(BOX_HEADS) for edge in (2, 1, 0, 3)]
+    order = {"tooth": numbers, "points": sides, "offsets": steps, "mark_box": edges}
+    order["box"] = edges[:4]
+    result = {}
+    for name, map_ in maps.items():
+        flipped = map_[:, :, ::-1]
+        result[name] = flipped[order[name]] if name in order else flipped.copy()
+    result["offsets"][0::2] *= -1
+    return result
 
 
 def surface_at(tooth: Tooth, side: str) -> Surface:

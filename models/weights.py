@@ -34,7 +34,11 @@ TASKS: tuple[str, ...] = ("triage", "panoramic_teeth", "panoramic_caries", "intr
 DEFAULT_DIR = Path(__file__).parent / "weights"
 
 #: The major version of the architecture this program can run, per task.
-SUPPORTED_MAJOR: dict[str, int] = dict.fromkeys(TASKS, 1) | {"triage": 2, "panoramic_caries": 2}
+SUPPORTED_MAJOR: dict[str, int] = dict.fromkeys(TASKS, 1) | {
+    "triage": 2,
+    "panoramic_caries": 2,
+    "intraoral": 2,
+}
 
 _VERSION = re.compile(r"(\d+)\.\d+\.\d+")
 _TEXTS = ("task", "file", "version", "sha256", "licence", "data", "card", "command")

@@ -363,7 +363,7 @@ def _intraoral_runner(loaded: weights.Loaded) -> Callable[[Sequence[SyntheticFil
 
     thresholds = IntraoralModel.from_state(*loaded).thresholds
     points = _points(loaded.settings)
-    points.setdefault(FindingKind.CARIES, {"review": thresholds["caries"]})
+    points.setdefault(FindingKind.CARIES, {"review": thresholds["review"]})
     score = _loose_scorer(loaded)
     return lambda films: readings_report.compose(
         [score(film) for film in films], points, thresholds["level_mm"]

@@ -1,289 +1,317 @@
-"""Train the network for bitewings and periapicals on synthetic films."""
+"""Train the network for bitewings and periapicals.
+
+The folder holds synthetic films or another set that :mod:`training.layouts` knows, or several sets
+in sub-folders. A COCO set among them holds panoramics with numbered tooth masks: pieces of its
+training part lend real texture to numbering and masks (:mod:`training.close_films`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from models import geometry, intraoral
+from models import geometry, intraoral_maps
 from models.backbone import DenseNet
-from models.panoramic import BOX_UNIT, CELL, TEETH
-from node.domain.findings import Point
-from node.domain.teeth import Surface
-from training import augment, panoramic
-from training.datasets import Film
-from training.layouts import read_part
-from training.panoramic import Drawn, box_loss, heat_loss
-from training.synthetic import SyntheticFilm
+from models.intraoral_maps import BOX_HEADS
+from node.domain.findings import View
+from node.domain.teeth import Tooth
+from node.errors import ConfigError
+from training import augment, close_films, layouts, looks, panoramic
+from training.datasets import Film, read_coco, split
+from training.intraoral_targets import TOLD, UNTOLD, Labels, moved, targets
+from training.panoramic import box_loss
+from training.synthetic import SyntheticFilm, ToothTruth
 from training.train import Batch
 
+#: Sets in this layout are panoramics to cut pieces from.
+_PANORAMICS = "COCO"
 _BATCH = 4
 #: Most of the run is at a small size; the last part sees films as the product will.
 _SMALL = 0.75
 _SMALL_UNTIL = 0.5
+#: How often a film is a piece of a panoramic, where there are any.
+_CLOSE_SHARE = 0.2
 #: This many of the backbone's sixteen blocks stay as ImageNet left them: they cost most.
 _KEPT_BLOCKS = 5
-#: Half-width of a point's and a lesion's spot on the heat maps, in cells.
-_POINT_SIGMA = 1.1
-_LESION_SIGMA = 1.2
-_MIRROR = {"1": "2", "2": "1", "3": "4", "4": "3"}
-#: What may be unannotated on a film, in the order of the batch's ``annotated``.
-_PARTS = ("teeth", "numbers", "sites", "caries")
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What an augmented film shows, in input pixels; ``parent`` counts teeth as drawn."""
-
-    teeth: list[Drawn]
-    points: list[tuple[int, int, Point]]  # parent tooth, channel of the point maps, place
-    lesions: list[tuple[np.ndarray, int]]  # outline, place of the depth
+#: Distances of kinds that are rare or small count more.
+_WEIGHTS = {"caries": 1.5, "marks": 1.5, "mark_box": 0.5, "overlap": 0.5}
 
 
 class IntraoralTask:
-    """Everything the intraoral network learns, from a folder of synthetic films."""
+    """Everything the intraoral network learns; `start` gives weights to go on from."""
 
-    def __init__(self, data: Path) -> None:
-        self._data = data
-        films = read_part(data, "train")
-        shapes = {film.path: film.read() for film in films}
-        self._pixels = shapes
+    def __init__(self, data: Path, start: Path | None = None) -> None:
+        self._data, self._start = data, start
+        films = layouts.read_part(data, "train")
+        self._pixels = {film.path: film.read() for film in films}
+        shapes = {path: pixels.shape for path, pixels in self._pixels.items()}
         # One batch has one orientation.
-        lying = [f for f in films if shapes[f.path].shape[1] >= shapes[f.path].shape[0]]
-        standing = [f for f in films if shapes[f.path].shape[1] < shapes[f.path].shape[0]]
+        lying = [f for f in films if shapes[f.path][1] >= shapes[f.path][0]]
+        standing = [f for f in films if shapes[f.path][1] < shapes[f.path][0]]
         self._pools = [(geometry.LYING, lying), (geometry.STANDING, standing)]
         self._share = len(lying) / len(films)
+        sets = [path for name, path in layouts.sets(data) if name == _PANORAMICS]
+        self._close = [film for path in sets for film in split(read_coco(path)).train]
+        self._close_pixels = {film.path: film.read() for film in self._close}
 
     def films(self) -> Sequence[Film]:
         """List the films learnt from and tuned on."""
-        parts = [(part, read_part(self._data, part)) for part in ("train", "tune")]
-        return [
+        parts = [(part, layouts.read_part(self._data, part)) for part in ("train", "tune")]
+        made = [
             Film(film.path, 0, 0, part, film.group or film.path.stem, (), film.origin, film.source)
             for part, films in parts
             for film in films
         ]
+        return made + self._close
 
     def network(self) -> nn.Module:
-        """Start from the ImageNet backbone, its first layers kept, expecting few spots."""
-        net = panoramic.pretrained(intraoral.HEADS)
+        """Start from the ImageNet backbone or `start`, its first layers kept, expecting little."""
+        net = panoramic.pretrained(intraoral_maps.HEADS)
+        with torch.no_grad():
+            for name in ("points", "caries", "outline", "overlap", "marks"):
+                _bias(net, name, -3.0)
+            _bias(net, "mark_box", 1.0)
+        if self._start is not None:
+            _load_fitting(net, self._start)
         first = (net.backbone._conv_stem, net.backbone._bn0, *net.backbone._blocks[:_KEPT_BLOCKS])
         for layer in first:
             layer.requires_grad_(False)
-        with torch.no_grad():
-            for name in ("points", "caries", "outline"):
-                net.heads[name].bias.fill_(-3.0)
         return net
 
     def batch(self, rng: np.random.Generator, progress: float) -> Batch:
-        """Draw films of one orientation, half of them with caries."""
+        """Draw films of one orientation, half of them with caries, some pieces of panoramics."""
         size, pool = self._pools[0 if rng.random() < self._share else 1]
         if progress < _SMALL_UNTIL:
             size = (round(size[0] * _SMALL), round(size[1] * _SMALL))
         ill = [film for film in pool if film.lesions]
         drawn = []
         for number in range(_BATCH):
-            choice = ill if number % 2 and ill else pool
-            film = choice[int(rng.integers(0, len(choice)))]
-            image, labels = draw(film, self._pixels[film.path], rng, size)
-            told = torch.tensor([part in film.annotated for part in _PARTS])
-            drawn.append((image, targets(labels, size) | {"annotated": told}))
+            made = None
+            if self._close and rng.random() < _CLOSE_SHARE:
+                made = self._piece(rng, size)
+            if made is None:
+                choice = ill if number % 2 and ill else pool
+                film = choice[int(rng.integers(0, len(choice)))]
+                made = draw(film, self._pixels[film.path], rng, size)
+            drawn.append((made[0], targets(made[1], size)))
         images = torch.from_numpy(np.stack([image for image, _ in drawn]))[:, None]
         names = drawn[0][1].keys()
         return {"image": images} | {
             name: torch.stack([t[name] for _, t in drawn]) for name in names
         }
 
+    def _piece(
+        self, rng: np.random.Generator, size: tuple[int, int]
+    ) -> tuple[np.ndarray, Labels] | None:
+        """Draw a piece of a panoramic; None when the one chosen lacks the teeth."""
+        film = self._close[int(rng.integers(0, len(self._close)))]
+        is_standing = size[0] > size[1]
+        view = View.BITEWING if not is_standing and rng.random() < 0.4 else View.PERIAPICAL
+        boxes = close_films.boxes_of(film)
+        cut = close_films.window(boxes, view, is_standing, rng)
+        if cut is None:
+            return None
+        pixels = self._close_pixels[film.path]
+        high = float(np.median([box[3] - box[1] for box in boxes.values()]))
+        share = close_films.tooth_share(is_standing, rng)
+        fit = close_films.fit(cut, high, pixels.shape, size, share)
+        return draw(as_close(film, view), pixels, rng, size, fit)
+
     def loss(self, outputs: dict[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
-        """Sum the losses of all heads, each over the films that are annotated for it."""
-        weight = torch.ones(intraoral.HEADS["tooth"])
+        """Sum the losses of all heads; what a film does not tell teaches nothing."""
+        told = {name: batch["told"][:, i] for i, name in enumerate(TOLD)}
+        weight = torch.ones(intraoral_maps.HEADS["tooth"])
         weight[0] = 0.3
-        told = dict(zip(_PARTS, batch["annotated"].unbind(1), strict=True))
-        teeth = {name: batch[name][told["teeth"]] for name in ("sides", "weight")}
-        sites = {name: batch[name][told["sites"]] for name in ("offsets", "known")}
-
-        def of(part: str, name: str, target: str) -> tuple[torch.Tensor, torch.Tensor]:
-            return outputs[name][told[part]], batch[target][told[part]]
-
-        caries = of("caries", "outline", "depth")
-        return {
-            "centre": heat_loss(*of("teeth", "centre", "heat")),
-            "box": box_loss(outputs["box"][told["teeth"]], teeth),
-            "tooth": _class_loss(*of("numbers", "tooth", "tooth"), weight),
-            "points": heat_loss(*of("sites", "points", "points")),
-            "offsets": _offset_loss(outputs["offsets"][told["sites"]], sites),
-            "caries": heat_loss(*of("caries", "caries", "caries")),
-            "outline": _outline_loss(caries[0][:, 0], caries[1]),
-            "depth": _depth_loss(*of("caries", "depth", "depth")),
+        number = functional.cross_entropy(
+            outputs["tooth"], batch["tooth"], weight, ignore_index=UNTOLD
+        )
+        parts = {
+            "centre": heat_loss(outputs["centre"], batch["heat"], told["teeth"]),
+            "box": box_loss(outputs["box"], batch),
+            "tooth": torch.nan_to_num(number),
+            "points": heat_loss(outputs["points"], batch["points"], told["sites"]),
+            "offsets": offset_loss(outputs["offsets"], batch),
+            "caries": heat_loss(outputs["caries"], batch["caries"], told["caries"]),
+            "outline": outline_loss(outputs["outline"][:, 0], batch["inside"], told["caries"]),
+            "depth": depth_loss(outputs["depth"], batch["depth"]),
+            "overlap": double_loss(outputs["overlap"], batch["overlap"], told["teeth"]),
+            "marks": heat_loss(outputs["marks"], batch["marks"], told["marks"]),
+            "mark_box": mark_box_loss(outputs["mark_box"], batch),
         }
+        return {name: part * _WEIGHTS.get(name, 1.0) for name, part in parts.items()}
 
     def finish(self, net: nn.Module) -> dict[str, torch.Tensor]:
-        """Freeze the thresholds on the tuning films (see :mod:`training.intraoral_report`)."""
-        from training import intraoral_report
+        """Freeze the thresholds on the tuning films (see :mod:`training.intraoral_freeze`)."""
+        from models.intraoral import THRESHOLDS
+        from training import intraoral_freeze
 
         assert isinstance(net, DenseNet)
-        thresholds = intraoral_report.choose_thresholds(net, read_part(self._data, "tune"))
-        values = [thresholds[name] for name in intraoral.THRESHOLDS]
+        thresholds = intraoral_freeze.choose_thresholds(net, layouts.read_part(self._data, "tune"))
+        values = [thresholds[name] for name in THRESHOLDS]
         return dict(net.state_dict()) | {"thresholds": torch.tensor(values)}
 
 
-def draw(
-    film: SyntheticFilm, pixels: np.ndarray, rng: np.random.Generator, size: tuple[int, int]
-) -> tuple[np.ndarray, Labels]:
-    """Augment `film` to `size` (rows, cols) and move its truth along; mirrored films renumber."""
-    flip = bool(rng.random() < 0.5)
-    matrix = augment.affine(rng, pixels.shape, size, 1.0, flip)  # type: ignore[arg-type]
-    warped = augment.warp(rng, pixels, matrix, size)
-    image = augment.appearance(rng, _shaded(rng, warped), may_mask=False)
-    return image, _moved(film, pixels.shape, matrix, size, flip)
+def _bias(net: DenseNet, head: str, value: float) -> None:
+    """Let a head begin near one value everywhere, else the first steps are spent on unlearning."""
+    layer = net.heads[head]
+    assert isinstance(layer, nn.Conv2d)
+    assert layer.bias is not None
+    layer.weight.mul_(0.1)
+    layer.bias.fill_(value)
 
 
-def _shaded(rng: np.random.Generator, pixels: np.ndarray) -> np.ndarray:
-    """Brighten one side, as uneven tissue and plates do."""
-    rows, cols = pixels.shape
-    lean = rng.normal(0, 0.18, 2)
-    ramp = (
-        lean[0] * np.linspace(-0.5, 0.5, cols)[None]
-        + lean[1] * np.linspace(-0.5, 0.5, rows)[:, None]
-    )
-    shaded: np.ndarray = np.clip(pixels * (1 + ramp), 0, 255).astype(np.uint8)
-    return shaded
+def _load_fitting(net: nn.Module, start: Path) -> None:
+    """Load what fits of the weights in `start`; a head that grew keeps its first channels.
 
-
-def _moved(
-    film: SyntheticFilm,
-    shape: tuple[int, ...],
-    matrix: np.ndarray,
-    size: tuple[int, int],
-    flip: bool,
-) -> Labels:
-    def move(points: Sequence[Point]) -> np.ndarray:
-        moved: np.ndarray = np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]
-        return moved
-
-    teeth: list[Drawn] = []
-    places: dict[str, int] = {}
-    for truth in film.teeth:
-        outline = move(truth.outline)
-        (x0, y0), (x1, y1) = outline.min(axis=0), outline.max(axis=0)
-        box = (max(x0, 0.0), max(y0, 0.0), min(x1, size[1] * 1.0), min(y1, size[0] * 1.0))
-        seen = (box[2] - box[0]) * (box[3] - box[1])
-        if box[2] > box[0] and box[3] > box[1] and seen > 0.3 * (x1 - x0) * (y1 - y0):
-            code = mirrored(truth.tooth.code) if flip else truth.tooth.code
-            places[truth.tooth.code] = len(teeth)
-            place = NUMBER[code]
-            corners = tuple(float(v) for v in box)
-            teeth.append(Drawn(place // 16, place + 1, corners, outline))  # type: ignore[arg-type]
-    points = []
-    for site in film.sites:
-        if site.tooth.code not in places:
+    Raises ConfigError when nothing fits.
+    """
+    state = torch.load(start, map_location="cpu", weights_only=True)
+    state = state.get("average", state)
+    own = net.state_dict()
+    fitting = 0
+    for name, tensor in state.items():
+        if name not in own or tensor.shape[1:] != own[name].shape[1:]:
             continue
-        at_right = ((site.surface is Surface.MESIAL) == site.tooth.is_patient_right) != flip
-        for kind, point in enumerate((site.cej, site.crest, site.apex)):
-            x, y = move([point])[0]
-            is_exposed = 0 <= point[0] < shape[1] and 0 <= point[1] < shape[0]
-            if is_exposed and 0 <= x < size[1] and 0 <= y < size[0]:
-                channel = kind * 2 + int(at_right)
-                points.append((places[site.tooth.code], channel, (float(x), float(y))))
-    lesions = []
-    for lesion in film.lesions:
-        outline = move(lesion.outline)
-        x, y = outline.mean(axis=0)
-        if 0 <= x < size[1] and 0 <= y < size[0]:
-            lesions.append((outline, intraoral.DEPTHS.index(lesion.depth)))
-    return Labels(teeth, points, lesions)
+        count = min(tensor.shape[0], own[name].shape[0]) if tensor.ndim else 0
+        if tensor.ndim:
+            own[name][:count] = tensor[:count].float()
+        else:
+            own[name] = tensor
+        fitting += 1
+    if not fitting:
+        raise ConfigError(f"nothing in {start} fits the intraoral network")
+    net.load_state_dict(own)
 
 
-NUMBER = {tooth.code: index for index, tooth in enumerate(TEETH)}
+def draw(
+    film: SyntheticFilm,
+    pixels: np.ndarray,
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    fit: np.ndarray | None = None,
+) -> tuple[np.ndarray, Labels]:
+    """Augment `film` to `size` (rows, cols) and move its truth along; mirrored films renumber.
+
+    `fit` lays the film on the input before the changes; without it the film is fitted whole.
+    """
+    flip = bool(rng.random() < 0.5)
+    matrix = _placed(rng, pixels.shape, size, fit, flip)
+    warped = augment.warp(rng, pixels, matrix, size)
+    image = intraoral_maps.stretch(looks.change(rng, warped))
+    return image, moved(film, pixels.shape, matrix, size, flip)
 
 
-def mirrored(code: str) -> str:
-    """Give the number of the tooth at the same place on the other side."""
-    return _MIRROR[code[0]] + code[1]
+def _placed(
+    rng: np.random.Generator,
+    stored: tuple[int, ...],
+    size: tuple[int, int],
+    fit: np.ndarray | None,
+    flip: bool,
+) -> np.ndarray:
+    """Lay a film on the input keeping its proportions, then shake it."""
+    if fit is None:
+        scale = min(size[0] / stored[0], size[1] / stored[1])
+        left, top = (size[1] - stored[1] * scale) / 2, (size[0] - stored[0] * scale) / 2
+        fit = np.array([[scale, 0.0, left], [0.0, scale, top]])
+    shake = augment.affine(rng, size, size, 0.9, flip)
+    matrix: np.ndarray = np.zeros((2, 3))
+    matrix[:, :2] = shake[:, :2] @ fit[:, :2]
+    matrix[:, 2] = shake[:, :2] @ fit[:, 2] + shake[:, 2]
+    return matrix
 
 
-def targets(labels: Labels, size: tuple[int, int]) -> Batch:
-    """Make the maps the network should give for an augmented film."""
-    batch = panoramic.targets(labels.teeth, size, 2)
-    rows, cols = size[0] // CELL, size[1] // CELL
-    count = intraoral.HEADS["points"]
-    heat = np.zeros((count, rows, cols), np.float32)
-    offsets = np.zeros((2 * count, rows, cols), np.float32)
-    known = np.zeros((count, rows, cols), np.float32)
-    ys, xs = np.mgrid[0:rows, 0:cols].astype(np.float32) + 0.5
-    for parent, channel, (x, y) in labels.points:
-        _spot(heat[channel], x / CELL, y / CELL, _POINT_SIGMA)
-        x0, y0, x1, y1 = (v / CELL for v in labels.teeth[parent].box)
-        cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
-        near = (np.abs(xs - cx) < 0.16 * (x1 - x0) + 1) & (np.abs(ys - cy) < 0.12 * (y1 - y0) + 1)
-        offsets[2 * channel][near] = (x - xs[near] * CELL) / BOX_UNIT
-        offsets[2 * channel + 1][near] = (y - ys[near] * CELL) / BOX_UNIT
-        known[channel][near] = 1.0
-    caries = np.zeros((1, rows, cols), np.float32)
-    depth = np.zeros((rows, cols), np.uint8)
-    for outline, place in labels.lesions:
-        moments = outline.mean(axis=0) / CELL
-        _spot(caries[0], float(moments[0]), float(moments[1]), _LESION_SIGMA)
-        ring = np.round(outline / CELL * 16 - 8).astype(np.int32)
-        cv2.fillPoly(depth, [ring], place + 1, shift=4)
-    return batch | {
-        "points": torch.from_numpy(heat),
-        "offsets": torch.from_numpy(offsets),
-        "known": torch.from_numpy(known),
-        "caries": torch.from_numpy(caries),
-        "depth": torch.from_numpy(depth.astype(np.int64)),
-    }
+def as_close(film: Film, view: View) -> SyntheticFilm:
+    """Give a panoramic as an intraoral film of which teeth, numbers and masks are told."""
+    teeth = tuple(
+        ToothTruth(Tooth(mark.label), mark.box, mark.outline or _corners(mark.box))
+        for mark in film.marks
+        if mark.label[:1] in "1234" and len(mark.label) == 2
+    )
+    return SyntheticFilm(
+        path=film.path,
+        view=view,
+        bits_stored=8,
+        spacing_mm=0.0,
+        teeth=teeth,
+        sites=(),
+        lesions=(),
+        origin="real",
+        annotated=frozenset({"teeth", "numbers"}),
+    )
 
 
-def _spot(heat: np.ndarray, x: float, y: float, sigma: float) -> None:
-    """Draw a Gaussian spot round (x, y) cells, its own cell being 1."""
-    rows, cols = heat.shape
-    row, col = min(int(y), rows - 1), min(int(x), cols - 1)
-    top, left = max(row - 5, 0), max(col - 5, 0)
-    part = heat[top : row + 6, left : col + 6]
-    ys, xs = np.mgrid[top : top + part.shape[0], left : left + part.shape[1]] + 0.5
-    blob = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * sigma**2))
-    np.maximum(part, blob, out=part, casting="same_kind")
-    heat[row, col] = 1.0
+def _corners(box: tuple[float, float, float, float]) -> tuple[tuple[float, float], ...]:
+    x0, y0, x1, y1 = box
+    return ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
 
 
-def _class_loss(logits: torch.Tensor, tooth: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Give the cross entropy of tooth classes; nothing to learn costs nothing."""
-    if not len(logits):
-        return logits.sum() * 0.0
-    return functional.cross_entropy(logits, tooth, weight)
+def heat_loss(logits: torch.Tensor, heat: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """Give the penalty-reduced focal loss of centre maps over films that tell them.
+
+    Source: Zhou et al. 2019, CenterNet, eq. 1.
+    """
+    p = torch.sigmoid(logits).clamp(1e-4, 1 - 1e-4)
+    is_centre = heat >= 1.0
+    at = torch.log(p) * (1 - p) ** 2 * is_centre
+    off = torch.log1p(-p) * p**2 * (1 - heat) ** 4 * ~is_centre
+    sums = ((at + off).sum(dim=(1, 2, 3)) * told).sum()
+    return -sums / (is_centre.sum(dim=(1, 2, 3)) * told).sum().clamp(min=1)
 
 
-def _offset_loss(offsets: torch.Tensor, batch: Batch) -> torch.Tensor:
+def offset_loss(offsets: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Give the distance of the expected points from the true ones, near the centres."""
     known = batch["known"].repeat_interleave(2, dim=1)
     distance = functional.smooth_l1_loss(offsets, batch["offsets"], reduction="none", beta=0.2)
     return (distance * known).sum() / known.sum().clamp(min=1.0)
 
 
-def _outline_loss(logits: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+def outline_loss(logits: torch.Tensor, inside: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
     """Give weighted cross entropy plus Dice over lesion cells."""
-    inside = (depth > 0).float()
+    known = told[:, None, None]
+    inside = inside * known
     cross = functional.binary_cross_entropy_with_logits(
-        logits, inside, pos_weight=torch.tensor(4.0), reduction="sum"
-    ) / (50.0 + inside.sum() * 5)
-    p = torch.sigmoid(logits)
+        logits, inside, pos_weight=torch.tensor(4.0), reduction="none"
+    )
+    entropy = (cross * known).sum() / (50.0 + inside.sum() * 5)
+    p = torch.sigmoid(logits) * known
     dice = 1 - (2 * (p * inside).sum() + 20) / (p.sum() + inside.sum() + 20)
-    return 0.3 * cross + dice
+    return 0.3 * entropy + dice
 
 
-def _depth_loss(logits: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+def depth_loss(logits: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
     """Give the cross entropy of "deeper than" at lesion cells."""
     at = depth > 0
     if not bool(at.any()):
         return logits.sum() * 0.0
     place = depth[at] - 1
-    deeper = place[:, None] > torch.arange(logits.shape[1])[None]
+    deeper = place[:, None] > torch.arange(logits.shape[1], device=depth.device)[None]
     return functional.binary_cross_entropy_with_logits(
         logits.permute(0, 2, 3, 1)[at], deeper.float()
     )
+
+
+def double_loss(logits: torch.Tensor, share: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    """Give weighted cross entropy of cells covered by two teeth, plus Dice."""
+    known = told[:, None, None, None]
+    cross = functional.binary_cross_entropy_with_logits(
+        logits, share, pos_weight=torch.tensor(3.0), reduction="none"
+    )
+    p, share = torch.sigmoid(logits) * known, share * known
+    dice = 1 - (2 * (p * share).sum() + 20) / (p.sum() + share.sum() + 20)
+    return (cross * known).sum() / (100.0 + share.sum() * 5) + dice
+
+
+def mark_box_loss(sides: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Sum :func:`training.panoramic.box_loss` over the box heads."""
+    total = sides.sum() * 0.0
+    for head in range(BOX_HEADS):
+        four = slice(4 * head, 4 * head + 4)
+        own = {"weight": batch["mark_weight"][:, head], "sides": batch["mark_sides"][:, four]}
+        if bool((own["weight"] > 0).any()):
+            total = total + box_loss(sides[:, four], own)
+    return total

@@ -281,7 +281,7 @@ def make_task(name: str, data: Path, start: Path | None = None) -> Task:
     if name == "intraoral":
         from training.intraoral import IntraoralTask
 
-        return IntraoralTask(data)
+        return IntraoralTask(data, start)
     from training.panoramic import FindingsTask, TeethTask
 
     films = datasets.split(layouts.read_panoramics(data, name))

@@ -130,3 +130,24 @@ def test_every_mark_has_a_box_head_and_a_kind():
     assert len(set(MARK_NAMES)) == len(MARK_NAMES)
     kinds = {kind for _, kind, _ in sight.MARKS}
     assert {FindingKind.CALCULUS, FindingKind.FURCATION, FindingKind.POST} <= kinds
+
+
+def test_the_maps_of_a_mirror_image_show_the_other_side():
+    at = (40, 60)
+    maps = maps_with([("46", *at)], [(at, 0, (36, 52)), (at, 2, (44, 51))])
+    maps["box"][0] = 1.0
+    seen = {one.tooth.code: one for one in sight.decode(sight.mirrored(maps), View.PERIAPICAL)}
+    assert set(seen) == {"36"}
+    one = seen["36"]
+    assert set(one.points) == {("cej", "right"), ("crest", "right")}
+    (x, y), _ = one.points[("cej", "right")]
+    assert (x, y) == pytest.approx((COLS * CELL - 52.5 * CELL, 36.5 * CELL))
+    middle = COLS * CELL - 60.5 * CELL
+    assert (one.box[0], one.box[2]) == pytest.approx((middle - 32.0, middle + 16.0))
+
+
+def test_mirroring_twice_gives_the_maps_back():
+    rng = np.random.default_rng(0)
+    maps = {name: rng.random((count, 8, 12)).astype(np.float32) for name, count in HEADS.items()}
+    again = sight.mirrored(sight.mirrored(maps))
+    assert all(np.array_equal(maps[name], again[name]) for name in maps)

@@ -91,6 +91,19 @@ def test_a_lesion_is_the_part_of_the_outline_round_its_peak():
     assert caries.lesion_mask(np.zeros_like(outline), 5, 5).sum() == 1
 
 
+def test_lesions_that_face_each_other_stay_two():
+    maps = blank()
+    maps["outline"][0, 38:43, 53:58] = 0.9
+    maps["caries"][0, 40, 54], maps["caries"][0, 40, 57] = 0.8, 0.7
+    maps["depth"][:4, 38:43, 53:56] = 0.9
+    seen = [tooth("46", (120.0, 100.0, 223.0, 300.0)), tooth("45", (225.0, 100.0, 280.0, 300.0))]
+    found = caries.lesions(maps, seen, CANVAS)
+    assert [(x.tooth.code, x.surface, x.depth) for x in found] == [
+        ("46", Surface.MESIAL, CariesDepth.D3),
+        ("45", Surface.DISTAL, CariesDepth.E1),
+    ]
+
+
 # --- marks ---------------------------------------------------------------------------------------
 
 
@@ -241,9 +254,9 @@ def test_crowns_that_cover_each_other_hide_their_contact():
     (contact,) = lying.contacts(double, pair(), CANVAS)
     assert contact.overlap == 0.0
     assert contact.is_readable
-    double[28:40, 58:61] = 1.0
+    double[28:40, 57:61] = 1.0
     (contact,) = lying.contacts(double, pair(), CANVAS)
-    assert contact.overlap == pytest.approx(3 * CELL * 11.0 / 120.0 / 1.15, rel=0.25)
+    assert contact.overlap == pytest.approx(4 * CELL * 11.0 / 120.0 / 1.15, rel=0.25)
     assert not contact.is_readable
 
 

@@ -35,8 +35,8 @@ def roles(found):
 
 
 def test_the_default_folder_is_live_unless_the_site_chooses_otherwise(tmp_path):
-    default = install(install(tmp_path / "default"), "intraoral", "1.0.0")
-    newer = install(tmp_path / "newer", "intraoral", "1.1.0")
+    default = install(install(tmp_path / "default"), "intraoral", "2.0.0")
+    newer = install(tmp_path / "newer", "intraoral", "2.1.0")
     assert roles(registry.choices((), default)) == [
         ("triage", "default", "live"),
         ("intraoral", "default", "live"),
