@@ -94,11 +94,12 @@ class Tooth:
     @classmethod
     def from_universal(cls, text: str) -> Tooth:
         """Read a US Universal number; raises InvalidInput when there is no such tooth."""
-        name = text.strip().upper()
-        try:
-            return _BY_UNIVERSAL[name]
-        except KeyError:
-            raise InvalidInput(f"not a Universal tooth number: {text!r}") from None
+        name = text.strip()
+        # Only ASCII: "ß" in capitals would read as tooth S, supernumerary.
+        tooth = _BY_UNIVERSAL.get(name.upper()) if name.isascii() else None
+        if tooth is None:
+            raise InvalidInput(f"not a Universal tooth number: {text!r}")
+        return tooth
 
     def __str__(self) -> str:
         return self.code + ("S" if self.supernumerary else "")
