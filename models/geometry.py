@@ -57,7 +57,9 @@ class Canvas:
         if spacing.is_known:
             finest = spacing.mm_col / _FINEST_MM
             scale = min(fit, max(finest, _LEAST_FILL * fit))
-        left, top = (cols - film_cols * scale) // 2, (rows - film_rows * scale) // 2
+        # Rounding may make a film that fills the canvas a hair larger than it.
+        left = max(0.0, (cols - film_cols * scale) // 2)
+        top = max(0.0, (rows - film_rows * scale) // 2)
         return cls(rows, cols, scale, left, top, film_rows, film_cols)
 
     def place(self, image: np.ndarray) -> np.ndarray:

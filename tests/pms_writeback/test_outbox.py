@@ -412,5 +412,5 @@ def test_a_lost_run_is_given_back(sqlite_database, engine, store, config, add_ca
 
 def test_states_are_the_documented_ones():
     assert {state.value for state in CommandState} == {
-        *("queued", "sending", "unknown", "done", "failed", "held")
+        *("queued", "sending", "unknown", "done", "failed", "held", "declined")
     }
