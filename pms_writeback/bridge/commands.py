@@ -72,6 +72,8 @@ class Commands:
         self._clock = clock
         self._one_at_a_time = threading.Lock()
         self.stop = threading.Event()
+        # A process that was killed may have written at its very end.
+        journal.begin_again(clock())
 
     def write(self, command: Command, valid_for_s: float, asked: str = "") -> Receipt:
         """Carry out a command once; the same one again gives the first receipt.
@@ -164,6 +166,8 @@ class Commands:
             self._journal.begin(entry.key, self._clock())
             receipt = self._patience.outlast(lambda: self._execute(entry, command), self.stop)
         except OutcomeUnknown as error:
+            # Posting counts from the end of the try: the write may have waited for a lock first.
+            self._journal.begin(entry.key, self._clock())
             self._journal.note(self._clock(), "outcome_unknown", str(error))
             raise
         except BitewingError as error:  # certainly nothing was written

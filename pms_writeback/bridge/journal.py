@@ -175,6 +175,11 @@ class Journal:
                 (now.isoformat(), key),
             )
 
+    def begin_again(self, now: datetime) -> None:
+        """Count the time of everything begun from `now`: when it was written is not known."""
+        with self._transaction() as db:
+            db.execute("UPDATE command SET begun_at = ? WHERE state = 'begun'", (now.isoformat(),))
+
     def release(self, key: str) -> None:
         """Say that it certainly did not land; its content will come again if it is sent again."""
         with self._transaction() as db:

@@ -200,6 +200,48 @@ def test_a_slow_posting_is_not_written_again_before_its_time(commands, practice,
     assert practice.landed == [COMMAND.ref]
 
 
+def test_a_write_that_waited_for_a_lock_is_given_its_whole_posting_time(
+    commands, practice, clock, monkeypatch
+):
+    practice.posting_s = 100.0
+    practice.trouble = [OutcomeUnknown("not shown yet")]
+    write = practice.execute
+
+    def slowly(command):
+        clock.now += timedelta(seconds=40)  # locked for so long, then written at the end
+        return write(command)
+
+    monkeypatch.setattr(practice, "execute", slowly)
+    with pytest.raises(OutcomeUnknown):
+        commands.write(COMMAND, 60)
+    clock.now += timedelta(seconds=70)
+    with pytest.raises(OutcomeUnknown, match="not yet shown"):
+        commands.write(COMMAND, 60)
+    assert practice.hidden == [COMMAND.ref]
+
+
+def test_after_a_kill_the_posting_time_counts_from_the_restart(
+    commands, practice, journal, clock, tmp_path
+):
+    practice.posting_s = 100.0
+    practice.trouble = [KeyboardInterrupt()]  # the process ends right after the write
+    with pytest.raises(KeyboardInterrupt):
+        commands.write(COMMAND, 60)
+    clock.now += timedelta(seconds=90)
+    again = Commands(
+        practice,
+        journal,
+        KillSwitch(tmp_path, journal),
+        Hours.parse((), OFFICE),
+        LockPatience(first_s=0.001, longest_s=0.01, total_s=0.05),
+        clock,
+    )
+    clock.now += timedelta(seconds=50)
+    with pytest.raises(OutcomeUnknown, match="not yet shown"):
+        again.write(COMMAND, 60)
+    assert practice.hidden == [COMMAND.ref]
+
+
 def test_a_posting_that_never_showed_is_written_once_more(commands, practice, journal, clock):
     practice.posting_s = 100.0
     practice.trouble = [OutcomeUnknown("not shown yet")]
