@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -183,6 +183,8 @@ class Storm:
                 try:
                     return pms.execute(command)
                 finally:
+                    # The driver must know how slow posting is for as long as something waits.
+                    until(self._nothing_waits, 60, "the posting")
                     office.set("posting_s", "0")
             case "line cut":
                 return self._beside(self._cut_line, command)
@@ -193,6 +195,12 @@ class Storm:
             case _:
                 office.set("pause_after_commit_s", "30")
                 return self._beside(self._kill_after_commit, command)
+
+    def _nothing_waits(self) -> bool:
+        self.world.office.post_due()
+        with closing(self.world.office.connect()) as db:
+            query = "SELECT COUNT(*) FROM x_sandbox_posting"
+            return bool(db.execute(query).fetchone()[0] == 0)
 
     def _beside(self, trouble: object, command: AppendCommlog) -> object:
         thread = threading.Thread(target=trouble, args=(command,))  # type: ignore[arg-type]
