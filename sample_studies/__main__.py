@@ -113,7 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("--count", type=int, required=True, help="how many films")
     making.add_argument("--out", type=Path, required=True, help="folder to write to")
     making.add_argument("--view", choices=VIEWS, default="mixed")
-    making.add_argument("--pixel-mm", type=float, default=0.078, help="pixel size in mm")
+    making.add_argument(
+        "--pixel-mm", type=float, default=0.0, help="pixel size in mm, 0 for the usual"
+    )
     making.add_argument("--jobs", type=int, default=1, help="processes, one core each")
     making.add_argument(
         "--attenuation", action="store_true", help="also write each attenuation map (N.att.npz)"

@@ -21,38 +21,50 @@ import numpy.typing as npt
 from node.errors import InvalidInput
 from sample_studies import phantoms
 
-VIEWS = ("bitewing", "periapical", "mixed")
+VIEWS = ("bitewing", "periapical", "panoramic", "mixed")
+#: The pixel size of the detector where none is asked for, and its bounds, mm.
+_INTRAORAL_MM = (0.078, 0.02, 0.2)
+_PANORAMIC_MM = (0.25, 0.1, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to generate: a view or "mixed", a seed, the pixel size in mm, and how often what."""
+    """What to generate: a view or "mixed", a seed, the pixel size in mm, and how often what.
+
+    ``pixel_mm`` 0 stands for the usual size: 0.078 mm, for a panoramic 0.25 mm.
+    """
 
     view: str
     seed: int
-    pixel_mm: float = 0.078
+    pixel_mm: float = 0.0
     odds: phantoms.Prevalence = field(default_factory=phantoms.Prevalence)
 
     def __post_init__(self) -> None:
         if self.view not in VIEWS:
             raise InvalidInput(f"no such view: {self.view!r}; there are {', '.join(VIEWS)}")
-        if not 0.02 <= self.pixel_mm <= 0.2:
-            raise InvalidInput("a pixel is 0.02 to 0.2 mm wide")
+        usual, least, most = _PANORAMIC_MM if self.view == "panoramic" else _INTRAORAL_MM
+        if self.pixel_mm == 0:
+            object.__setattr__(self, "pixel_mm", usual)
+        if not least <= self.pixel_mm <= most:
+            raise InvalidInput(f"a pixel is {least} to {most} mm wide")
         if self.seed < 0:
             raise InvalidInput("the seed is 0 or more")
 
 
-def film(view: str, seed: int, index: int, pixel_mm: float = 0.078) -> phantoms.Film:
-    """Make film number `index` of the set with `seed`; "mixed" alternates both views.
+def film(view: str, seed: int, index: int, pixel_mm: float = 0.0) -> phantoms.Film:
+    """Make film number `index` of the set with `seed`; "mixed" alternates both views in the mouth.
 
-    The film is 40 × 30 mm at `pixel_mm`. Raises InvalidInput for an unknown view or a pixel size
-    outside 0.02 to 0.2 mm.
+    The film is 40 × 30 mm at `pixel_mm` (0: 0.078 mm), a panoramic 300 × 150 mm (0: 0.25 mm).
+    Raises InvalidInput for an unknown view or a pixel size outside 0.02 to 0.2 mm, of a panoramic
+    0.1 to 0.5 mm.
     """
     return make(Order(view, seed, pixel_mm), index)[1]
 
 
 def make(order: Order, index: int) -> tuple[phantoms.Scene, phantoms.Film]:
     """Make film number `index` of an order together with its scene."""
+    if order.view == "panoramic":
+        return _panoramic(order, index)
     long_px, short_px = round(40 / order.pixel_mm), round(30 / order.pixel_mm)
     rng = np.random.default_rng((order.seed, index))
     mm, odds = order.pixel_mm, order.odds
@@ -64,6 +76,13 @@ def make(order: Order, index: int) -> tuple[phantoms.Scene, phantoms.Film]:
         )
     settings = phantoms.draw_settings(rng, flaws=odds.flaws)
     return scene, phantoms.expose(scene, settings, rng)
+
+
+def _panoramic(order: Order, index: int) -> tuple[phantoms.Scene, phantoms.Film]:
+    rng = np.random.default_rng((order.seed, index))
+    cols, rows = round(300 / order.pixel_mm), round(150 / order.pixel_mm)
+    scene = phantoms.panoramic_scene(rng, order.odds, cols=cols, rows=rows, pixel_mm=order.pixel_mm)
+    return scene, phantoms.take_panoramic(scene, rng, order.odds)
 
 
 def write(film: phantoms.Film, folder: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Bitewings and periapicals: which teeth stand where, and what else lies in the beam."""
+"""Bitewings, periapicals and panoramics: which teeth stand where, what else is in the beam."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from node.domain.findings import View
 from node.domain.teeth import LOWER_ARCH, UPPER_ARCH, Arch
 from sample_studies.phantoms import landmarks
+from sample_studies.phantoms import panoramic as unrolled
 from sample_studies.phantoms.arrange import Stood, draw_aim, impacted, moved, row
 from sample_studies.phantoms.canvas import Aim, Canvas
 from sample_studies.phantoms.exposure import draw_settings
@@ -43,6 +44,19 @@ def periapical(
     """Make a periapical of one arch: posterior teeth landscape, anterior teeth portrait."""
     scene = periapical_scene(rng, long_px=long_px, short_px=short_px, pixel_mm=pixel_mm, odds=odds)
     return expose(scene, draw_settings(rng, flaws=odds.flaws), rng)
+
+
+def panoramic(
+    rng: np.random.Generator,
+    *,
+    cols: int = 1200,
+    rows: int = 600,
+    pixel_mm: float = 0.25,
+    odds: Prevalence = _USUAL,
+) -> Film:
+    """Make a panoramic of both jaws; its spacing is nominal, see :mod:`.panoramic`."""
+    scene = unrolled.panoramic_scene(rng, odds, cols=cols, rows=rows, pixel_mm=pixel_mm)
+    return unrolled.take_panoramic(scene, rng, odds)
 
 
 def bitewing_series(
