@@ -15,10 +15,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from dbos import DBOS
+from hypothesis import settings
 
 from node.db.migrate import migrate
 from node.db.session import Actor, open_database
 from node.engine import ALL_QUEUES, DurableEngine
+
+# The same examples every time: a push is judged by its change. `--hypothesis-profile=default`
+# looks for new ones.
+settings.register_profile("repeatable", derandomize=True, print_blob=True)
+settings.load_profile("repeatable")
 
 _ENGINE_KEY = b"a test's engine key, 32 bytes..!"
 

@@ -89,7 +89,7 @@ def read_page(query: Mapping[str, str], cap: int) -> tuple[int, int]:
     numbers = []
     for name, default in (("Limit", cap), ("Offset", 0)):
         text = query.get(name, str(default))
-        if not text.isdigit():
+        if not re.fullmatch(r"[0-9]{1,9}", text):
             raise Refusal(400, f"{name} is invalid.")
         numbers.append(int(text))
     return min(numbers[0] or cap, cap), numbers[1]
@@ -113,7 +113,7 @@ def read_body(
             raise Refusal(400, f"{parameter.name} is invalid.")
         if value is None or parameter.since > version:
             continue
-        if isinstance(value, list):
+        if isinstance(value, list) and _may_list(operation, parameter):
             lists[parameter.name] = _numbers(parameter.name, value)
         elif isinstance(value, bool):
             given[parameter.name] = _typed(operation, parameter, "true" if value else "false")
@@ -123,6 +123,12 @@ def read_body(
             raise Refusal(400, f"{parameter.name} is invalid.")
     _check_required(operation, given, lists)
     return given, lists
+
+
+def _may_list(operation: Operation, parameter: Parameter) -> bool:
+    """Tell whether an input may be a list of keys: it is no scalar field and no choice of words."""
+    kind = FIELD_TYPES[operation.resource].get(parameter.name, "array")
+    return kind == "array" and not parameter.values
 
 
 def _is_text(value: str) -> bool:

@@ -73,3 +73,15 @@ def test_every_input_is_answered(service, case):
     elif operation.row and operation.method != "GET":
         assert isinstance(answer.body, dict)
         assert list(answer.body) == list(operation.row)
+
+
+def test_a_list_where_one_word_is_asked_for_is_refused(service):
+    body = json.dumps({"VerifyType": [], "FKey": 0}).encode()
+    answer = service.answer(Request("PUT", "/insverifies", {}, HEADERS, body))
+    assert (answer.status, answer.body) == (400, "VerifyType is invalid.")
+
+
+@pytest.mark.parametrize("offset", ["9" * 30, "-1", "²", "one"])
+def test_an_offset_that_is_no_count_is_refused(service, offset):
+    answer = service.answer(Request("GET", "/patients", {"Offset": offset}, HEADERS, b""))
+    assert (answer.status, answer.body) == (400, "Offset is invalid.")
