@@ -24,7 +24,7 @@ from node.domain.cdt import CodeTable
 from node.engine import DurableEngine
 from node.errors import Forbidden, NotFound
 from node.web.accounts import PROOF, Accounts, Locked, Session, Unauthenticated
-from node.web.rights import WORDS, Right
+from node.domain.rights import WORDS, Right
 from node.web.shapes import LoginRequest, Me, ProveRequest, Settings
 
 COOKIE = "bitewing_session"

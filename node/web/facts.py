@@ -25,7 +25,7 @@ from node.domain.study import InstanceState, MatchState, StudyState
 from node.errors import NotFound
 from node.web.accounts import Session
 from node.web.auth import Web
-from node.web.rights import Right
+from node.domain.rights import Right
 from node.web.shapes import PatientHeader, ShownState
 
 # SQLAlchemy's Row is generic over its columns, which differ from query to query.

@@ -23,7 +23,7 @@ from node.errors import InvalidInput, NotFound, Rejected
 from node.web.accounts import Session
 from node.web.auth import WebDep, audit_first_read, audit_read, opaque_id, require
 from node.web.facts import Row, find_image
-from node.web.rights import Right
+from node.domain.rights import Right
 from node.web.shapes import Grey, GreyWindow, LookUp
 
 K = TypeVar("K", bound=Hashable)

@@ -23,7 +23,7 @@ from node.errors import BitewingError, Retryable, place_of
 from node.web.accounts import Session, Unauthenticated
 from node.web.auth import Web, require, session_of
 from node.web.facts import Row
-from node.web.rights import Right
+from node.domain.rights import Right
 from node.web.shapes import LiveEvent
 
 log = logging.getLogger(__name__)

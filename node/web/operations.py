@@ -22,7 +22,7 @@ from node.web.auth import Web
 from node.web.edits import added, canvas_of, edit, restored, snapshot
 from node.web.facts import Row, find_study, finding_rows, read_facts, sees_ai, shown_findings
 from node.web.marks import finding_shape, proposals
-from node.web.rights import Right
+from node.domain.rights import Right
 from node.web.shapes import Finding, Operation, OpKind, OpResult, OpsAnswer, Proposal
 from node.web.signing import screen_hash, sign_state
 

@@ -17,7 +17,7 @@ from node.errors import Forbidden, NotFound
 from node.web.accounts import Session, Unauthenticated
 from node.web.auth import Web, WebDep, audit_read, me_of, opaque_id, session_of
 from node.web.images import Pictures, pictures_of
-from node.web.rights import Right
+from node.domain.rights import Right
 from node.web.shapes import Boot
 from node.web.studies import compose_study
 from node.web.worklist import compose_worklist

@@ -30,7 +30,7 @@ from node.web.accounts import Session
 from node.web.auth import Web, WebDep, audit_first_read, opaque_id, require
 from node.web.change_pictures import Part, draw
 from node.web.facts import Facts, Row, find_image, find_study, sees_ai
-from node.web.rights import Right
+from node.domain.rights import Right
 
 Json = dict[str, JsonValue]
 

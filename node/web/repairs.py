@@ -18,7 +18,7 @@ from node.errors import Rejected
 from node.web.accounts import Session
 from node.web.auth import Web, WebDep, audit_read, opaque_id, require
 from node.web.facts import Row, age_on, find_image, find_study, pms_header, sender_header
-from node.web.rights import Right
+from node.domain.rights import Right
 from node.web.shapes import (
     Candidate,
     Candidates,

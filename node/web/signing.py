@@ -30,7 +30,7 @@ from node.web.accounts import Session, WrongCredentials
 from node.web.auth import Web
 from node.web.facts import Facts, Row, read_facts
 from node.web.problems import NotSignable
-from node.web.rights import Right
+from node.domain.rights import Right
 from node.web.sensitivity import stop_of
 from node.web.shapes import AmendAnswer, Blocker, SignAnswer, SignRequest, SignState
 

@@ -29,7 +29,7 @@ from node.web.flaws import flaws
 from node.web.images import Pictures
 from node.web.marks import finding_shapes, read_reviews, signed_shapes, universal
 from node.web.readings import reading_json
-from node.web.rights import Right
+from node.domain.rights import Right
 from node.web.shapes import (
     Counts,
     Delivery,

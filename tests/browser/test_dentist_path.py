@@ -14,7 +14,7 @@ from node.analysis.findings import store_analysis
 from node.db.tables import finding, image_view, operation, review, study
 from node.domain.findings import Box, Finding, FindingKind, ImageAnalysis, ModelVersion, View
 from node.domain.review import SignedReview
-from node.web.rights import Role
+from node.domain.rights import Role
 
 pytestmark = pytest.mark.browser
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from node.web.rights import Role
+from node.domain.rights import Role
 
 READERS = {"dentist", "hygienist", "assistant", "auditor"}
 #: Path, body, and the roles whose request is not answered with 403.

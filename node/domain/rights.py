@@ -31,7 +31,14 @@ class Right(StrEnum):
     FINDINGS_DECIDE = "findings.decide"
     FINDINGS_SIGN = "findings.sign"
     ANALYSIS_RETRY = "analysis.retry"
+    WORKFLOWS_SEE = "workflows.see"  # cases, their states and figures
     WORKFLOWS_RETRY = "workflows.retry"
+    WORKFLOWS_PAUSE = "workflows.pause"
+    PREAUTHS_APPROVE = "preauths.approve"
+    LAB_CASES_MANAGE = "lab_cases.manage"
+    LAB_CASES_PRESCRIBE = "lab_cases.prescribe"  # a licensed dentist's signature
+    MESSAGES_APPROVE = "messages.approve"
+    RECALLS_ADJUST = "recalls.adjust"  # a clinical interval
     AUDIT_SEE = "audit.see"
     USERS_CHANGE = "users.change"
 
@@ -42,22 +49,28 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.DENTIST: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
         | {_R.FINDINGS_SEE_UNSIGNED, _R.FINDINGS_PROPOSE, _R.FINDINGS_DECIDE, _R.FINDINGS_SIGN}
-        | {_R.ANALYSIS_RETRY}
+        | {_R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.RECALLS_ADJUST}
+        | {_R.LAB_CASES_MANAGE, _R.LAB_CASES_PRESCRIBE, _R.MESSAGES_APPROVE}
     ),
     Role.HYGIENIST: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
         | {_R.FINDINGS_SEE_UNSIGNED, _R.FINDINGS_PROPOSE, _R.ANALYSIS_RETRY}
+        | {_R.WORKFLOWS_SEE, _R.RECALLS_ADJUST}
     ),
     Role.ASSISTANT: frozenset({_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE}),
-    Role.OFFICE_MANAGER: frozenset({_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WORKFLOWS_RETRY}),
-    Role.FRONT_DESK: frozenset(),
-    Role.LAB_COORDINATOR: frozenset(),
+    Role.OFFICE_MANAGER: frozenset(
+        {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
+        | {_R.WORKFLOWS_PAUSE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE, _R.LAB_CASES_MANAGE}
+    ),
+    Role.FRONT_DESK: frozenset({_R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE}),
+    Role.LAB_COORDINATOR: frozenset({_R.WORKFLOWS_SEE, _R.LAB_CASES_MANAGE}),
     Role.ADMIN: frozenset(
-        {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WORKFLOWS_RETRY, _R.USERS_CHANGE}
+        {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
+        | {_R.WORKFLOWS_PAUSE, _R.USERS_CHANGE}
     ),
     Role.AUDITOR: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
-        | {_R.FINDINGS_SEE_UNSIGNED, _R.AUDIT_SEE}
+        | {_R.FINDINGS_SEE_UNSIGNED, _R.WORKFLOWS_SEE, _R.AUDIT_SEE}
     ),
 }
 
@@ -74,7 +87,14 @@ WORDS: dict[Right, str] = {
     _R.FINDINGS_DECIDE: "decide findings",
     _R.FINDINGS_SIGN: "sign findings",
     _R.ANALYSIS_RETRY: "start an analysis again",
+    _R.WORKFLOWS_SEE: "see workflows",
     _R.WORKFLOWS_RETRY: "retry workflows",
+    _R.WORKFLOWS_PAUSE: "pause workflows",
+    _R.PREAUTHS_APPROVE: "approve pre-authorisations",
+    _R.LAB_CASES_MANAGE: "manage lab cases",
+    _R.LAB_CASES_PRESCRIBE: "prescribe to a laboratory",
+    _R.MESSAGES_APPROVE: "approve messages to patients",
+    _R.RECALLS_ADJUST: "change a patient's recall interval",
     _R.AUDIT_SEE: "see the audit",
     _R.USERS_CHANGE: "change users",
 }
