@@ -15,8 +15,8 @@ from argon2.exceptions import VerificationError
 
 from node.db.session import Actor, begin, insert_once, new_id, read
 from node.db.tables import user_account, web_session
-from node.errors import BitewingError, InvalidInput, Rejected, Retryable
 from node.domain.rights import RIGHTS, Right, Role
+from node.errors import BitewingError, InvalidInput, Rejected, Retryable
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from node.domain.rights import Right
 from node.web.accounts import Session
 from node.web.auth import WebDep, audit_first_read, audit_read, opaque_id, require
 from node.web.images import Pictures, pictures_of
 from node.web.operations import apply_operations, worst_status
-from node.domain.rights import Right
 from node.web.shapes import (
     AmendAnswer,
     AmendRequest,

@@ -21,10 +21,10 @@ from node.db.session import begin
 from node.dicom.instances import InstanceStore
 from node.domain import cdt
 from node.domain.cdt import CodeTable
+from node.domain.rights import WORDS, Right
 from node.engine import DurableEngine
 from node.errors import Forbidden, NotFound
 from node.web.accounts import PROOF, Accounts, Locked, Session, Unauthenticated
-from node.domain.rights import WORDS, Right
 from node.web.shapes import LoginRequest, Me, ProveRequest, Settings
 
 COOKIE = "bitewing_session"

@@ -21,11 +21,11 @@ from node.db.tables import (
     user_account,
 )
 from node.domain.findings import DecisionState
+from node.domain.rights import Right
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.errors import NotFound
 from node.web.accounts import Session
 from node.web.auth import Web
-from node.domain.rights import Right
 from node.web.shapes import PatientHeader, ShownState
 
 # SQLAlchemy's Row is generic over its columns, which differ from query to query.

@@ -18,12 +18,12 @@ from PIL import Image as Raster
 from node.db.session import read
 from node.dicom.instances import InstanceStore
 from node.dicom.pixels import Colour, Greyscale, LookUpTable, decode, render8
+from node.domain.rights import Right
 from node.domain.study import InstanceState
 from node.errors import InvalidInput, NotFound, Rejected
 from node.web.accounts import Session
 from node.web.auth import WebDep, audit_first_read, audit_read, opaque_id, require
 from node.web.facts import Row, find_image
-from node.domain.rights import Right
 from node.web.shapes import Grey, GreyWindow, LookUp
 
 K = TypeVar("K", bound=Hashable)

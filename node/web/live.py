@@ -19,11 +19,11 @@ from starlette.concurrency import run_in_threadpool
 
 from node.db.session import read
 from node.db.tables import event, instance
+from node.domain.rights import Right
 from node.errors import BitewingError, Retryable, place_of
 from node.web.accounts import Session, Unauthenticated
 from node.web.auth import Web, require, session_of
 from node.web.facts import Row
-from node.domain.rights import Right
 from node.web.shapes import LiveEvent
 
 log = logging.getLogger(__name__)

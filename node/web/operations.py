@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from node.db.session import Tx, begin, insert_once, new_id
 from node.db.tables import finding, image_view, instance, operation, user_account
 from node.domain.events import EventKind
+from node.domain.rights import Right
 from node.domain.study import InstanceState, StudyState
 from node.errors import Conflict, Forbidden, InvalidInput, NotFound, Rejected
 from node.web.accounts import Session
@@ -22,7 +23,6 @@ from node.web.auth import Web
 from node.web.edits import added, canvas_of, edit, restored, snapshot
 from node.web.facts import Row, find_study, finding_rows, read_facts, sees_ai, shown_findings
 from node.web.marks import finding_shape, proposals
-from node.domain.rights import Right
 from node.web.shapes import Finding, Operation, OpKind, OpResult, OpsAnswer, Proposal
 from node.web.signing import screen_hash, sign_state
 

@@ -13,11 +13,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from node import __version__
+from node.domain.rights import Right
 from node.errors import Forbidden, NotFound
 from node.web.accounts import Session, Unauthenticated
 from node.web.auth import Web, WebDep, audit_read, me_of, opaque_id, session_of
 from node.web.images import Pictures, pictures_of
-from node.domain.rights import Right
 from node.web.shapes import Boot
 from node.web.studies import compose_study
 from node.web.worklist import compose_worklist

@@ -24,13 +24,13 @@ from node.domain.findings import DecisionState
 from node.domain.plain_json import encode
 from node.domain.reading import Registration, StudyFacts, StudyFinding, StudyReading
 from node.domain.review import SignedReview, finding_from_json
+from node.domain.rights import Right
 from node.domain.study import MatchState, StudyState
 from node.errors import InvalidInput, NotFound
 from node.web.accounts import Session
 from node.web.auth import Web, WebDep, audit_first_read, opaque_id, require
 from node.web.change_pictures import Part, draw
 from node.web.facts import Facts, Row, find_image, find_study, sees_ai
-from node.domain.rights import Right
 
 Json = dict[str, JsonValue]
 

@@ -12,13 +12,13 @@ from node.db.tables import event, instance, patient, patient_identity, study_ide
 from node.dicom import identity
 from node.domain import jobs
 from node.domain.events import EventKind
+from node.domain.rights import Right
 from node.domain.study import InstanceState, StudyState, name_key
 from node.engine import ANALYSIS, STUDIES
 from node.errors import Rejected
 from node.web.accounts import Session
 from node.web.auth import Web, WebDep, audit_read, opaque_id, require
 from node.web.facts import Row, age_on, find_image, find_study, pms_header, sender_header
-from node.domain.rights import Right
 from node.web.shapes import (
     Candidate,
     Candidates,

@@ -23,6 +23,7 @@ from node.domain.review import (
     finding_from_json,
     model_from_json,
 )
+from node.domain.rights import Right
 from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, WORKFLOWS
 from node.errors import Conflict, Rejected
@@ -30,7 +31,6 @@ from node.web.accounts import Session, WrongCredentials
 from node.web.auth import Web
 from node.web.facts import Facts, Row, read_facts
 from node.web.problems import NotSignable
-from node.domain.rights import Right
 from node.web.sensitivity import stop_of
 from node.web.shapes import AmendAnswer, Blocker, SignAnswer, SignRequest, SignState
 

@@ -20,6 +20,7 @@ from node.db.tables import (
 )
 from node.domain.findings import View
 from node.domain.review import SignedReview
+from node.domain.rights import Right
 from node.domain.study import MatchState
 from node.web.accounts import Session
 from node.web.auth import Web
@@ -29,7 +30,6 @@ from node.web.flaws import flaws
 from node.web.images import Pictures
 from node.web.marks import finding_shapes, read_reviews, signed_shapes, universal
 from node.web.readings import reading_json
-from node.domain.rights import Right
 from node.web.shapes import (
     Counts,
     Delivery,

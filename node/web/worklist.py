@@ -25,11 +25,11 @@ from node.db.tables import (
     user_account,
 )
 from node.domain.findings import FindingKind
+from node.domain.rights import Right
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.facts import SUGGESTED, Facts, Row, is_decision, pms_header, sees_ai, sender_header
-from node.domain.rights import Right
 from node.web.sensitivity import Stop, stop_of
 from node.web.shapes import (
     PatientHeader,

@@ -39,12 +39,12 @@ from node.domain.findings import (
     ToothMark,
     View,
 )
+from node.domain.rights import Role
 from node.domain.study import name_key
 from node.domain.teeth import Surface, Tooth
 from node.engine import DurableEngine
 from node.web.accounts import create_user
 from node.web.app import create_web, end_streams
-from node.domain.rights import Role
 
 PASSWORD = "correct horse battery"
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"

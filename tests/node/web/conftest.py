@@ -44,12 +44,12 @@ from node.domain.findings import (
     ToothMark,
     View,
 )
+from node.domain.rights import Role
 from node.domain.study import InstanceState, name_key
 from node.domain.teeth import Surface, Tooth
 from node.engine import DurableEngine
 from node.web.accounts import create_user
 from node.web.app import create_web, end_streams
-from node.domain.rights import Role
 
 PASSWORD = "correct horse battery"
 MODEL = ModelVersion("intraoral", "1.0", "d" * 64)
