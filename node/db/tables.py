@@ -573,6 +573,9 @@ dicom_delivery = sa.Table(
 )
 
 #: Every workflow case, restartable from its state.
+# --- workflows -----------------------------------------------------------------------------------
+
+#: Every case of every workflow; whatever is needed to go on from here (docs/workflows.md).
 workflow_case = sa.Table(
     "workflow_case",
     metadata,
@@ -580,12 +583,112 @@ workflow_case = sa.Table(
     _location(),
     sa.Column("workflow", sa.String(64), nullable=False),
     sa.Column("key", sa.String(128), nullable=False),
+    _ref("patient_id", "patient", nullable=True),
     sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("stage", sa.String(64), nullable=False, server_default=""),  # that comes next
+    sa.Column("leg", sa.Integer, nullable=False, server_default="0"),  # fences off older runs
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),  # of this stage
+    sa.Column("waits", sa.JSON, nullable=True),  # topic -> stage
+    sa.Column("woken_by", sa.JSON, nullable=True),  # the signal that started this leg
+    _at("wake_at", nullable=True),
+    sa.Column("executor", sa.String(64), nullable=False, server_default=""),
     sa.Column("data", sa.JSON, nullable=False),
     sa.Column("error", sa.String(255), nullable=False, server_default=""),
     _at("created_at"),
     _at("updated_at"),
     sa.UniqueConstraint("location_id", "workflow", "key"),
+    sa.Index("ix_workflow_case_wake", "location_id", "wake_at"),
+    sa.Index("ix_workflow_case_state", "location_id", "state", "workflow"),
+    sa.Index("ix_workflow_case_patient", "patient_id"),
+)
+
+case_step = sa.Table(  # what a case has done outside, once each
+    "case_step",
+    metadata,
+    sa.Column("case_id", sa.String(32), sa.ForeignKey("workflow_case.id"), primary_key=True),
+    sa.Column("name", sa.String(64), primary_key=True),
+    _location(),
+    sa.Column("state", sa.String(16), nullable=False),  # started done undone
+    sa.Column("result", sa.JSON, nullable=True),
+    _at("started_at"),
+    _at("done_at", nullable=True),
+)
+
+case_entry = sa.Table(  # the timeline: stages, waits, decisions, errors; words of ours, no names
+    "case_entry",
+    metadata,
+    _id(),
+    _location(),
+    _ref("case_id", "workflow_case"),
+    _at("at"),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("stage", sa.String(64), nullable=False, server_default=""),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Index("ix_case_entry_case", "case_id", "at"),
+)
+
+case_signal = sa.Table(  # kept until the case listens for its topic
+    "case_signal",
+    metadata,
+    _id(),
+    _location(),
+    _ref("case_id", "workflow_case"),
+    sa.Column("topic", sa.String(64), nullable=False),
+    sa.Column("delivery_id", sa.String(128), nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    _at("at"),
+    _at("taken_at", nullable=True),
+    sa.UniqueConstraint("case_id", "delivery_id"),
+)
+
+approval = sa.Table(  # a draft that waits for a person, and what the person said
+    "approval",
+    metadata,
+    _id(),
+    _location(),
+    _ref("case_id", "workflow_case"),
+    sa.Column("kind", sa.String(48), nullable=False),
+    sa.Column("title", sa.String(128), nullable=False),
+    sa.Column("right", sa.String(48), nullable=False),  # node.domain.rights
+    sa.Column("draft", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # waiting approved edited refused withdrawn
+    sa.Column("decided_draft", sa.JSON, nullable=True),
+    sa.Column("decided_by", sa.String(64), nullable=False, server_default=""),
+    _at("decided_at", nullable=True),
+    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    _at("due_at", nullable=True),
+    sa.Column("escalate_to", sa.String(32), nullable=False, server_default=""),
+    _at("escalated_at", nullable=True),
+    _at("created_at"),
+    sa.Index("ix_approval_state", "location_id", "state", "created_at"),
+    sa.Index("ix_approval_case", "case_id"),
+)
+
+workflow_switch = sa.Table(  # what a person has paused
+    "workflow_switch",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("scope", sa.String(96), primary_key=True),  # outbound, workflow:<name>, case:<id>
+    sa.Column("is_paused", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.String(255), nullable=False, server_default=""),
+    sa.Column("changed_by", sa.String(64), nullable=False),
+    _at("changed_at"),
+)
+
+partner_pace = sa.Table(  # when the next call to an outside party may be made
+    "partner_pace",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("partner", sa.String(64), primary_key=True),
+    _at("next_at"),
+)
+
+executor_beat = sa.Table(  # which processes run workflows, and when each was last heard of
+    "executor_beat",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("executor", sa.String(64), primary_key=True),
+    _at("beat_at"),
 )
 
 # --- what happened -------------------------------------------------------------------------------
