@@ -70,6 +70,8 @@ user_account = sa.Table(
     sa.Column("display_name", sa.String(128), nullable=False),
     sa.Column("role", sa.String(32), nullable=False),
     sa.Column("password_hash", sa.String(255), nullable=False),
+    sa.Column("pin_hash", sa.String(255), nullable=False, server_default=""),  # empty: no PIN
+    sa.Column("pin_failures", sa.Integer, nullable=False, server_default="0"),  # since a password
     sa.Column("failed_attempts", sa.Integer, nullable=False, server_default="0"),
     _at("locked_until", nullable=True),
     sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
@@ -87,6 +89,16 @@ web_session = sa.Table(
     _at("last_seen_at"),
     _at("proved_at"),  # last time the password was entered; signing wants a fresh one
     _at("ended_at", nullable=True),
+)
+
+#: What each person chose for their own screen (node.web.preferences).
+user_preference = sa.Table(
+    "user_preference",
+    metadata,
+    sa.Column("user_id", sa.String(32), sa.ForeignKey("user_account.id"), primary_key=True),
+    _location(),
+    sa.Column("content", sa.JSON, nullable=False),
+    _at("changed_at"),
 )
 
 # --- the warehouse: what the PMS says ------------------------------------------------------------
@@ -494,6 +506,75 @@ image_view = sa.Table(
     _location(),
     _at("seen_at"),
     _at("bare_at", nullable=True),
+)
+
+#: Where a person put an image on the mount, and how it hangs; over what the models say.
+image_place = sa.Table(
+    "image_place",
+    metadata,
+    sa.Column("instance_id", sa.String(32), sa.ForeignKey("instance.id"), primary_key=True),
+    _location(),
+    _ref("study_id", "study"),
+    sa.Column("slot", sa.String(24), nullable=False),  # models.slots code; empty: on no place
+    sa.Column("quarter_turns", sa.Integer, nullable=False, server_default="0"),  # clockwise
+    sa.Column("is_mirrored", sa.Boolean, nullable=False, server_default=sa.false()),
+    _ref("placed_by", "user_account"),
+    _at("placed_at"),
+    sa.Index("ix_image_place_study", "study_id"),
+)
+
+#: A length that a person knew on an image; what is measured there afterwards rests on it.
+image_calibration = sa.Table(
+    "image_calibration",
+    metadata,
+    sa.Column("instance_id", sa.String(32), sa.ForeignKey("instance.id"), primary_key=True),
+    _location(),
+    sa.Column("points", sa.JSON, nullable=False),  # [[x, y], [x, y]] in pixels
+    sa.Column("known_mm", sa.Float, nullable=False),
+    _ref("calibrated_by", "user_account"),
+    _at("calibrated_at"),
+)
+
+#: Who has a study open, and which image; forgotten a minute after the last sign of life.
+study_presence = sa.Table(
+    "study_presence",
+    metadata,
+    sa.Column("study_id", sa.String(32), sa.ForeignKey("study.id"), primary_key=True),
+    sa.Column("user_id", sa.String(32), sa.ForeignKey("user_account.id"), primary_key=True),
+    _location(),
+    _ref("instance_id", "instance", nullable=True),
+    _at("seen_at"),
+)
+
+#: One-time links from a patient's chart to a study; only the digest of the token is kept.
+study_link = sa.Table(
+    "study_link",
+    metadata,
+    sa.Column("token_hash", sa.String(64), primary_key=True),
+    _location(),
+    _ref("study_id", "study"),
+    _at("created_at"),
+    _at("expires_at"),
+    _at("used_at", nullable=True),
+)
+
+#: What a person took back after the signature, and what was done about it.
+retraction = sa.Table(
+    "retraction",
+    metadata,
+    _id(),
+    _location(),
+    _ref("study_id", "study"),
+    sa.Column("kind", sa.String(16), nullable=False),  # patient | findings
+    sa.Column("version", sa.Integer, nullable=False),  # the last signed one it takes back
+    sa.Column("reason", sa.String(255), nullable=False),
+    sa.Column("finding_ids", sa.JSON, nullable=False),
+    _ref("patient_id", "patient", nullable=True),  # whose chart held it
+    _ref("new_patient_id", "patient", nullable=True),
+    sa.Column("steps", sa.JSON, nullable=False),  # what was done where, in words
+    _ref("retracted_by", "user_account"),
+    _at("at"),
+    sa.Index("ix_retraction_study", "study_id"),
 )
 
 review = sa.Table(

@@ -26,10 +26,15 @@ class Right(StrEnum):
     PATIENTS_LINK = "patients.link"
     IMAGES_SEE = "images.see"
     IMAGES_DOWNLOAD = "images.download"  # the DICOM file as received
+    IMAGES_MOUNT = "images.mount"  # which place of the mount, and how it hangs
     FINDINGS_SEE_UNSIGNED = "findings.see_unsigned"
     FINDINGS_PROPOSE = "findings.propose"
     FINDINGS_DECIDE = "findings.decide"
     FINDINGS_SIGN = "findings.sign"
+    FINDINGS_RETRACT = "findings.retract"  # wrong patient or wrong finding, after signing
+    FINDINGS_SEARCH = "findings.search"  # signed findings of all patients
+    FINDINGS_EXPORT = "findings.export"
+    PATIENT_PAGE_SHOW = "patient_page.show"  # signed findings in plain words
     ANALYSIS_RETRY = "analysis.retry"
     WORKFLOWS_SEE = "workflows.see"  # cases, their states and figures
     WORKFLOWS_RETRY = "workflows.retry"
@@ -49,15 +54,21 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.DENTIST: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
         | {_R.FINDINGS_SEE_UNSIGNED, _R.FINDINGS_PROPOSE, _R.FINDINGS_DECIDE, _R.FINDINGS_SIGN}
+        | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW}
+        | {_R.FINDINGS_RETRACT, _R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT}
         | {_R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.RECALLS_ADJUST}
         | {_R.LAB_CASES_MANAGE, _R.LAB_CASES_PRESCRIBE, _R.MESSAGES_APPROVE}
     ),
     Role.HYGIENIST: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
         | {_R.FINDINGS_SEE_UNSIGNED, _R.FINDINGS_PROPOSE, _R.ANALYSIS_RETRY}
+        | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW, _R.FINDINGS_SEARCH}
         | {_R.WORKFLOWS_SEE, _R.RECALLS_ADJUST}
     ),
-    Role.ASSISTANT: frozenset({_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE}),
+    Role.ASSISTANT: frozenset(
+        {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE}
+        | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW}
+    ),
     Role.OFFICE_MANAGER: frozenset(
         {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
         | {_R.WORKFLOWS_PAUSE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE, _R.LAB_CASES_MANAGE}
@@ -71,6 +82,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.AUDITOR: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
         | {_R.FINDINGS_SEE_UNSIGNED, _R.WORKFLOWS_SEE, _R.AUDIT_SEE}
+        | {_R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT}
     ),
 }
 
@@ -82,10 +94,15 @@ WORDS: dict[Right, str] = {
     _R.PATIENTS_LINK: "link studies to patients",
     _R.IMAGES_SEE: "see images",
     _R.IMAGES_DOWNLOAD: "download images",
+    _R.IMAGES_MOUNT: "place images on the mount",
     _R.FINDINGS_SEE_UNSIGNED: "see unsigned findings",
     _R.FINDINGS_PROPOSE: "propose decisions on findings",
     _R.FINDINGS_DECIDE: "decide findings",
     _R.FINDINGS_SIGN: "sign findings",
+    _R.FINDINGS_RETRACT: "take signed findings back",
+    _R.FINDINGS_SEARCH: "search signed findings",
+    _R.FINDINGS_EXPORT: "export signed findings",
+    _R.PATIENT_PAGE_SHOW: "show the patient page",
     _R.ANALYSIS_RETRY: "start an analysis again",
     _R.WORKFLOWS_SEE: "see workflows",
     _R.WORKFLOWS_RETRY: "retry workflows",
