@@ -66,6 +66,7 @@ class StationSection(_Section):
     operatory: str
     ae_title: str = Field(min_length=1, max_length=16)
     modality: str = "IO"
+    charset: str = ""
 
 
 class PeerSection(_Section):
@@ -93,6 +94,7 @@ class DicomSection(_Section):
     fallback_charset: str = "ISO_IR 100"
     worklist_days_before: int = Field(1, ge=0)
     worklist_days_after: int = Field(1, ge=0)
+    worklist_by_station: bool = False
     stations: tuple[StationSection, ...] = ()
     peers: tuple[PeerSection, ...] = ()
 

@@ -12,9 +12,35 @@ from pydicom.charset import decode_bytes, python_encoding
 
 #: What we answer in unless the peer asked for something else.
 DEFAULT = "ISO_IR 192"
+#: Every defined term that text can be written in, the default repertoire included.
+WRITABLE = frozenset(python_encoding)
 _UNDECLARED = ("", "ISO_IR 6", "ISO 2022 IR 6")
 #: PN and text delimiters after which ISO 2022 escapes fall back to the first charset.
 _DELIMITERS = {0x5C, 0x5E, 0x3D, 0x0D, 0x0A, 0x09, 0x0C}
+#: How a charset is made active (PS3.3 Tables C.12-3 and C.12-4).
+_ESCAPES = {
+    f"ISO 2022 IR {number}": b"\x1b" + sequence
+    for number, sequence in (
+        (13, b")I"),
+        (58, b"$)A"),
+        (87, b"$B"),
+        (100, b"-A"),
+        (101, b"-B"),
+        (109, b"-C"),
+        (110, b"-D"),
+        (126, b"-F"),
+        (127, b"-G"),
+        (138, b"-H"),
+        (144, b"-L"),
+        (148, b"-M"),
+        (149, b"$)C"),
+        (159, b"$(D"),
+        (166, b"-T"),
+    )
+}
+#: Those that take the place of ASCII, so that it must be made active again.
+_TWO_BYTE_ESCAPES = ("ISO 2022 IR 87", "ISO 2022 IR 159")
+_ASCII = b"\x1b(B"
 
 
 def parse_terms(raw: bytes | None) -> tuple[str, ...]:
@@ -53,18 +79,78 @@ def decode(raw: bytes | None, terms: Sequence[str], fallback: str) -> str:
         return data.decode(codec, "replace").strip()
 
 
-def answer_in(asked: Sequence[str], texts: Sequence[str]) -> str:
-    """Choose the charset of an answer: the one asked for if it can hold every text, else UTF-8."""
-    for term in asked:
-        if not is_known(term) or term.startswith("ISO 2022"):
-            continue
+def answer_in(asked: Sequence[str], texts: Sequence[str]) -> tuple[str, ...]:
+    """Choose the charset of an answer: the one asked for if it can hold every text, else UTF-8.
+
+    Several terms with code extensions (ISO 2022) are taken together; of several without, the first
+    that holds everything.
+    """
+    offers = [tuple(asked)] if any(_is_extension(term) for term in asked) else []
+    offers += [(term,) for term in asked if is_known(term) and not _is_extension(term)]
+    for terms in offers:
+        if all(holds(terms, text) for text in texts):
+            return terms
+    return (DEFAULT,)
+
+
+def holds(terms: Sequence[str], text: str) -> bool:
+    """Whether every character of `text` can be written in `terms`."""
+    try:
+        encode(text, terms, "strict")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def encode(text: str, terms: Sequence[str], errors: str = "replace") -> bytes:
+    """Write `text` in the charset `terms`, with escape sequences where it has code extensions.
+
+    A character that the charset lacks becomes ``?``, or UnicodeEncodeError where `errors` is
+    "strict".
+    """
+    if not any(_is_extension(term) for term in terms):
+        return text.encode(_codec(terms[0] if terms else DEFAULT), errors)
+    out, active = bytearray(), ""
+    for char in text:
+        # PS3.5 6.1.2.5.3: the first charset is active again at the start of each component
+        if ord(char) in _DELIMITERS or (char.isascii() and active in _TWO_BYTE_ESCAPES):
+            out += _ASCII if active in _TWO_BYTE_ESCAPES else b""
+            active = ""
+        written = _written(char, terms, errors)
+        if written[0] not in ("", active):
+            active = written[0]
+            out += _ESCAPES[active]
+        out += written[1]
+    return bytes(out) + (_ASCII if active in _TWO_BYTE_ESCAPES else b"")
+
+
+def _written(char: str, terms: Sequence[str], errors: str) -> tuple[str, bytes]:
+    """Return the charset that must be active for `char` ("" = the first or any) and its bytes."""
+    if char.isascii():
+        return "", char.encode("ascii")
+    for number, term in enumerate(terms):
+        escape = _ESCAPES.get(term, b"")
         try:
-            for text in texts:
-                text.encode(python_encoding[term])
+            data = char.encode(_codec(term))
         except UnicodeEncodeError:
             continue
-        return term
-    return DEFAULT
+        if term in _TWO_BYTE_ESCAPES:  # Python writes the escape sequences itself
+            if data.startswith(escape):
+                return term, data[len(escape) : -len(_ASCII)]
+        elif number == 0 or escape:
+            return term if number else "", data
+    if errors == "strict":
+        raise UnicodeEncodeError("ISO 2022", char, 0, 1, "no charset asked for holds it")
+    return "", b"?"
+
+
+def _codec(term: str) -> str:
+    # pydicom reads the default repertoire as Latin-1; what is written in it is ASCII only
+    return "ascii" if term in _UNDECLARED else python_encoding.get(term, "utf-8")
+
+
+def _is_extension(term: str) -> bool:
+    return term.startswith("ISO 2022 ") and term not in _UNDECLARED and term in _ESCAPES
 
 
 def _by_declaration(data: bytes, terms: Sequence[str]) -> str | None:
@@ -73,6 +159,8 @@ def _by_declaration(data: bytes, terms: Sequence[str]) -> str | None:
             return data.decode("utf-8")  # declared Latin-1, sent UTF-8: no name reads "MÃ¼ller"
         if len(terms) == 1 and b"\x1b" not in data:
             return data.decode(python_encoding[terms[0]])
+        if "ISO 2022 IR 58" in terms:  # pydicom 3.0 takes Python's codec to know the escape
+            return data.replace(_ESCAPES["ISO 2022 IR 58"], b"").decode("gb2312")
         encodings = [python_encoding[term] for term in terms]
         return str(decode_bytes(data, encodings, _DELIMITERS))
     except (UnicodeError, LookupError, Warning):

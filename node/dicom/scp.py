@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
 from pydicom._uid_dict import UID_dictionary
@@ -24,7 +24,8 @@ from pynetdicom.sop_class import (
     uid_to_service_class,
 )
 
-from node.config import Config
+from node.config import Config, StationSection
+from node.dicom import charset
 from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instances import InstanceStore
 from node.dicom.store import on_c_store
@@ -100,6 +101,7 @@ class DicomListener:
         """
         _quieten()
         dicom = self._config.dicom
+        require_charsets(dicom.stations)
         entity = _entity(self._config)
         try:
             self._server = entity.make_server(
@@ -144,6 +146,17 @@ class DicomListener:
             (evt.EVT_C_FIND, _find, [self._db, self._config]),
             (evt.EVT_C_ECHO, _echo),
         ]
+
+
+def require_charsets(stations: Iterable[StationSection]) -> None:
+    """Raise ConfigError when a station is to be answered in a charset that nobody knows."""
+    for station in stations:
+        for term in charset.parse_terms(station.charset.encode("ascii", "ignore")):
+            if term not in charset.WRITABLE:
+                raise ConfigError(
+                    f"dicom.stations: {station.ae_title} has the charset {term!r}, which is no "
+                    "defined term of Specific Character Set (e.g. ISO_IR 100)"
+                )
 
 
 def _find(event: evt.Event, db: sa.Engine, config: Config) -> Iterator[tuple[int, Dataset | None]]:

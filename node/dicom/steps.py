@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydicom.charset import convert_encodings, python_encoding
+from pydicom.charset import convert_encodings
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
@@ -123,23 +123,30 @@ _ROOT: dict[int, Reader] = {
 ROOT_READERS = {**STEP_READERS, **_ROOT}
 
 
-def answer(query: Query, entry: Entry, is_implicit: bool = True, is_little: bool = True) -> Dataset:
+def answer(
+    query: Query,
+    entry: Entry,
+    is_implicit: bool = True,
+    is_little: bool = True,
+    charsets: Sequence[str] = (),
+) -> Dataset:
     """Compose the answer: the keys asked for and no others, unknown ones empty.
 
     The values are encoded here already, so that pynetdicom has only to copy them; ask for the
-    encoding of the association.
+    encoding of the association. `charsets` are what this peer can read, whatever it asked for:
+    what they lack is written as ``?``.
     """
     fields = [_field(tag, query, entry) for tag in query.keys.tags]
-    term = charset.answer_in(query.charsets, [text for field in fields for text in field.texts])
-    fields.append(_Field(_CHARSET, "CS", (term,)))
-    codec = python_encoding[term]
+    texts = [text for field in fields for text in field.texts]
+    terms = tuple(charsets) or charset.answer_in(query.charsets, texts)
+    fields.append(_Field(_CHARSET, "CS", ("\\".join(terms),)))
     dataset = Dataset()
     for field in fields:
-        value = _encoded(field, codec, is_implicit, is_little)
+        value = _encoded(field, terms, is_implicit, is_little)
         dataset._dict[BaseTag(field.tag)] = RawDataElement(
             BaseTag(field.tag), field.vr, len(value), value, 0, is_implicit, is_little
         )
-    dataset.set_original_encoding(is_implicit, is_little, convert_encodings([term]))
+    dataset.set_original_encoding(is_implicit, is_little, convert_encodings(list(terms)))
     return dataset
 
 
@@ -198,21 +205,21 @@ def _answered(tag: int, keys: Keys, readers: Mapping[int, Reader], entry: Entry)
     )
 
 
-def _encoded(field: _Field, codec: str, is_implicit: bool, is_little: bool) -> bytes:
+def _encoded(field: _Field, terms: Sequence[str], is_implicit: bool, is_little: bool) -> bytes:
     if field.vr != "SQ":
-        value = field.own[0].encode(codec, "replace")
+        value = charset.encode(field.own[0], terms)
         return value + (b"\0" if field.vr == "UI" else b" ") * (len(value) % 2)
     order = "<" if is_little else ">"
     out = bytearray()
     for item in field.items:
-        body = b"".join(_element(inner, codec, is_implicit, is_little) for inner in item)
+        body = b"".join(_element(inner, terms, is_implicit, is_little) for inner in item)
         out += struct.pack(f"{order}HHL", 0xFFFE, 0xE000, len(body)) + body
     return bytes(out)
 
 
-def _element(field: _Field, codec: str, is_implicit: bool, is_little: bool) -> bytes:
+def _element(field: _Field, terms: Sequence[str], is_implicit: bool, is_little: bool) -> bytes:
     # PS3.5 7.1: tag, VR and its length's size, value
-    value = _encoded(field, codec, is_implicit, is_little)
+    value = _encoded(field, terms, is_implicit, is_little)
     order = "<" if is_little else ">"
     head = struct.pack(f"{order}HH", field.tag >> 16, field.tag & 0xFFFF)
     if is_implicit:

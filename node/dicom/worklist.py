@@ -26,7 +26,7 @@ from node.db.tables import (
     provider,
     worklist_item,
 )
-from node.dicom import matching
+from node.dicom import charset, matching
 from node.dicom.query import STEP_SEQUENCE, Keys, Query, parse_query
 from node.dicom.steps import (
     ACCESSION,
@@ -65,12 +65,16 @@ def match(
     *,
     issuer_of_patient_id: str = "",
     default_days: tuple[date, date] | None = None,
+    station_ae_title: str = "",
 ) -> list[Entry]:
     """Find the open steps of one location that match, in the order of the day.
 
-    `default_days` (first and last) caps a query without any key.
+    `default_days` (first and last) caps a query without any key. `station_ae_title` is whose steps
+    a query that names no station is answered with; empty = everybody's.
     """
     statement = _statement(query, conn.dialect.name, location_id)
+    if station_ae_title and not query.key(STATION).strip():
+        statement = statement.where(worklist_item.c.station_ae_title == station_ae_title)
     if default_days is not None and not query.keys.has_any:
         first, last = (f"{day:%Y%m%d}" for day in default_days)
         statement = statement.where(worklist_item.c.start_date.between(first, last))
@@ -263,6 +267,14 @@ class _Request(Protocol):
     Identifier: io.BytesIO | None
 
 
+class _Requestor(Protocol):
+    ae_title: str
+
+
+class _Association(Protocol):
+    requestor: _Requestor
+
+
 class _Context(Protocol):
     transfer_syntax: UID
 
@@ -271,6 +283,7 @@ class FindEvent(Protocol):
     """What pynetdicom hands to a C-FIND handler."""
 
     request: _Request
+    assoc: _Association
     context: _Context
 
     @property
@@ -290,19 +303,37 @@ def on_c_find(
             event.request.Identifier.getvalue(), str(syntax), config.dicom.fallback_charset
         )
         status = PENDING if is_fully_supported(query) else PENDING_UNSUPPORTED
-        for count, entry in enumerate(_find(query, db, config)):
+        caller = event.assoc.requestor.ae_title.strip()
+        readable = _charsets_of(caller, config)
+        for count, entry in enumerate(_find(query, db, config, caller)):
             if event.is_cancelled:
                 yield CANCEL, None
                 return
             if count == _MAX_ANSWERS:
                 yield OUT_OF_RESOURCES, None
                 return
-            yield status, answer(query, entry, syntax.is_implicit_VR, syntax.is_little_endian)
+            encoding = (syntax.is_implicit_VR, syntax.is_little_endian)
+            yield status, answer(query, entry, *encoding, readable)
     except Exception as error:  # noqa: BLE001 - the DIMSE edge
         yield log_failure("C-FIND", error).find_status, None
 
 
-def _find(query: Query, db: sa.Engine, config: Config) -> list[Entry]:
+def _charsets_of(caller: str, config: Config) -> tuple[str, ...]:
+    """Return what a station was configured to be answered in; nothing = what it asks for."""
+    for station in config.dicom.stations:
+        if station.ae_title.strip() == caller and station.charset:
+            return charset.parse_terms(station.charset.encode("ascii", "ignore"))
+    return ()
+
+
+def _station_of(caller: str, config: Config) -> str:
+    """Return the station whose steps alone this caller is offered; "" = everybody's."""
+    dicom = config.dicom
+    known = {dicom.default_station_ae_title, *(station.ae_title for station in dicom.stations)}
+    return caller if dicom.worklist_by_station and caller in known else ""
+
+
+def _find(query: Query, db: sa.Engine, config: Config, caller: str) -> list[Entry]:
     today = datetime.now(config.zone).date()
     days = (
         today - timedelta(days=config.dicom.worklist_days_before),
@@ -316,6 +347,7 @@ def _find(query: Query, db: sa.Engine, config: Config) -> list[Entry]:
                 config.node.location_id,
                 issuer_of_patient_id=config.dicom.issuer_of_patient_id,
                 default_days=days,
+                station_ae_title=_station_of(caller, config),
             )
     except sa.exc.OperationalError as error:
         raise Retryable(f"the database is away ({type(error.orig).__name__})") from None

@@ -96,10 +96,16 @@ def schedule(db: sa.Engine, count: int, day: date = TODAY, family: str = "Doe") 
 
 
 @pytest.fixture
-def port(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[int]:
+def options() -> dict[str, object]:
+    """What a test configures of [dicom] before it asks for `port`."""
+    return {}
+
+
+@pytest.fixture
+def port(sqlite_database: sa.Engine, tmp_path: Path, options) -> Iterator[int]:
     url = sqlite_database.url.render_as_string(hide_password=False)
     engine = DurableEngine(url, b"a test's engine key, 32 bytes..!", "test-1")
-    config = read_config(None, {}, {"dicom": {"host": "127.0.0.1", "port": 0}})
+    config = read_config(None, {}, {"dicom": {"host": "127.0.0.1", "port": 0, **options}})
     listener = DicomListener(config, sqlite_database, FolderStore(tmp_path / "images"), engine)
     listener.start()
     yield listener.port
@@ -201,6 +207,87 @@ def test_latin_1_is_asked_and_answered(sqlite_database, findscu, tmp_path):
 def test_utf_8_without_a_charset_is_understood(sqlite_database, findscu):
     schedule(sqlite_database, 1, family="Müller")
     assert len(findscu("PatientName=müller")) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "family", "codec"),
+    [
+        ("ISO_IR 192", "Müller", "utf-8"),
+        ("GB18030", "王", "gb18030"),
+        ("\\ISO 2022 IR 87", "山田", "iso2022_jp"),
+    ],
+)
+def test_the_answer_is_in_the_charset_asked_for(
+    sqlite_database, findscu, tmp_path, asked, family, codec
+):
+    schedule(sqlite_database, 1, family=family)
+    query = Dataset()
+    query.SpecificCharacterSet = asked.split("\\")
+    query.PatientName = ""
+    path = tmp_path / "query.dcm"
+    query.save_as(path, implicit_vr=True, little_endian=True)
+    (found,) = findscu(files=(path,))
+    assert str(found.PatientName) == f"{family}^Nr0"
+    assert "\\".join(found[0x00080005]) == asked if "\\" in asked else True
+    (written,) = (tmp_path / "answers").iterdir()
+    assert family.encode(codec) in written.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"stations": [{"operatory": "1", "ae_title": "OLDSENSOR", "charset": "ISO_IR 100"}]}],
+)
+def test_a_station_that_knows_one_charset_is_answered_in_it(
+    sqlite_database, findscu, tmp_path, options
+):
+    schedule(sqlite_database, 1, family="Łoś-Müller")
+    (found,) = findscu("PatientName", options=("-aet", "OLDSENSOR"))
+    assert found.SpecificCharacterSet == "ISO_IR 100"
+    assert str(found.PatientName) == "?o?-Müller^Nr0"
+    (other,) = findscu("PatientName", options=("-aet", "NEWSENSOR"))
+    assert str(other.PatientName) == "Łoś-Müller^Nr0"
+
+
+@pytest.mark.parametrize("options", [{"worklist_by_station": True}])
+def test_a_known_station_sees_its_own_steps_unless_it_names_one(sqlite_database, findscu, options):
+    schedule(sqlite_database, 2)
+    with begin(sqlite_database, Actor("test", "main"), "test") as tx:
+        tx.conn.execute(
+            tables.worklist_item.update()
+            .where(tables.worklist_item.c.scheduled_procedure_step_id == "SDoe1")
+            .values(station_ae_title="PAN")
+        )
+    assert len(findscu("PatientName", options=("-aet", "SENSOR"))) == 1
+    assert len(findscu("PatientName", options=("-aet", "RECEPTION"))) == 2
+    by_name = ("PatientName", f"{STEP}ScheduledStationAETitle=PAN")
+    assert len(findscu(*by_name, options=("-aet", "SENSOR"))) == 1
+    everybody = ("PatientName", f"{STEP}ScheduledStationAETitle=*")
+    assert len(findscu(*everybody, options=("-aet", "SENSOR"))) == 2
+
+
+def test_date_and_time_ranges_are_one_interval(sqlite_database, findscu):
+    """PS3.4 C.2.2.2.5: from the first day at the first time to the last day at the last time."""
+    schedule(sqlite_database, 3)  # 08:00, 08:01, 08:02
+    schedule(sqlite_database, 3, TODAY + timedelta(days=1), "Roe")
+    found = findscu(
+        "PatientName",
+        f"{STEP}ScheduledProcedureStepStartDate={TODAY:%Y%m%d}-{TODAY + timedelta(days=1):%Y%m%d}",
+        f"{STEP}ScheduledProcedureStepStartTime=080100-080000",
+    )
+    assert [str(ds.PatientName) for ds in found] == ["Doe^Nr1", "Doe^Nr2", "Roe^Nr0"]
+
+
+def test_a_list_of_uids_finds_each(sqlite_database, findscu):
+    schedule(sqlite_database, 3)
+    known = [ds.StudyInstanceUID for ds in findscu("StudyInstanceUID", "PatientName")]
+    found = findscu("PatientName", f"StudyInstanceUID={known[0]}\\{known[2]}\\2.25.1")
+    assert [str(ds.PatientName) for ds in found] == ["Doe^Nr0", "Doe^Nr2"]
+
+
+def test_unknown_and_private_keys_come_back_empty(sqlite_database, findscu):
+    schedule(sqlite_database, 1)
+    (found,) = findscu("PatientName", "EthnicGroup", "0009,0010=VENDOR")
+    assert (found.EthnicGroup, str(found.PatientName)) == ("", "Doe^Nr0")
 
 
 def test_cancel_after_the_fifth_answer(sqlite_database, findscu):

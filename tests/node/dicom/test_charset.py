@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydicom.charset import convert_encodings
+from pydicom.valuerep import PersonName
 
-from node.dicom.charset import answer_in, decode, parse_terms
+from node.dicom.charset import answer_in, decode, encode, parse_terms
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,49 @@ def test_terms_are_repaired(raw, expected):
 
 
 def test_an_answer_never_loses_a_character():
-    assert answer_in(["ISO_IR 100"], ["Müller"]) == "ISO_IR 100"
-    assert answer_in(["ISO_IR 100"], ["Łoś"]) == "ISO_IR 192"
-    assert answer_in(["ISO_IR 101"], ["Łoś"]) == "ISO_IR 101"
-    assert answer_in([], ["Doe"]) == "ISO_IR 192"
+    assert answer_in(["ISO_IR 100"], ["Müller"]) == ("ISO_IR 100",)
+    assert answer_in(["ISO_IR 100"], ["Łoś"]) == ("ISO_IR 192",)
+    assert answer_in(["ISO_IR 101"], ["Łoś"]) == ("ISO_IR 101",)
+    assert answer_in(["", "ISO 2022 IR 87"], ["Müller"]) == ("ISO_IR 192",)
+    assert answer_in([], ["Doe"]) == ("ISO_IR 192",)
+
+
+@pytest.mark.parametrize(
+    ("terms", "text"),
+    [
+        (("", "ISO 2022 IR 87"), "Yamada^Tarou=山田^太郎"),
+        (("ISO 2022 IR 6", "ISO 2022 IR 87", "ISO 2022 IR 159"), "山田 A^丂"),
+        (("", "ISO 2022 IR 149"), "Hong^Gildong=洪^吉洞=홍^길동"),
+        (("ISO 2022 IR 6", "ISO 2022 IR 100", "ISO 2022 IR 126"), "Διονυσιος^Müller"),
+        (("ISO 2022 IR 100", "ISO 2022 IR 144"), "Müller^Люкceмбypг"),
+        (("ISO 2022 IR 13", "ISO 2022 IR 87"), "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎"),
+        (("GB18030",), "Wang^XiaoDong=王^小东"),
+        (("ISO_IR 100",), "Müller"),
+    ],
+)
+def test_what_is_written_another_program_reads(terms, text):
+    """pydicom's own decoder is the other program."""
+    assert answer_in(terms, [text]) == terms
+    written = encode(text, terms)
+    name = PersonName(written, convert_encodings(list(terms)))
+    assert "=".join(name.decode().components) == text
+    assert decode(written, terms, "ISO_IR 100") == text
+
+
+def test_simplified_chinese_is_written_as_the_standard_writes_it():
+    """PS3.5 K.2; pydicom 3.0 leaves the escape sequences in, so it cannot be the judge."""
+    text, terms = "Zhang^XiaoDong=张^小东", ("", "ISO 2022 IR 58")
+    written = encode(text, terms)
+    assert written == b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"
+    assert decode(written, terms, "ISO_IR 100") == text
+
+
+def test_what_a_charset_lacks_becomes_a_question_mark():
+    assert encode("Łoś", ("ISO_IR 100",)) == b"?o?"
+    assert encode("Łoś", ("", "ISO 2022 IR 87")) == b"?o?"
+
+
+@given(st.text(max_size=20))
+def test_an_answer_in_japanese_never_holds_an_open_escape(text):
+    written = encode(text, ("", "ISO 2022 IR 87"))
+    assert written.rfind(b"\x1b$B") <= max(written.rfind(b"\x1b(B"), 0)
