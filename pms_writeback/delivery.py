@@ -130,9 +130,9 @@ class Delivery:
         try:
             command = command_from_json(row.kind, cast(Json, row.payload["command"]), self.store)
             found = self.pms.find(command)
-            if found is not None:
+            if found is not None and found.is_complete:
                 return _Landed(found)
-            if (verdict := self._still_missing(row)) is not None:
+            if found is None and (verdict := self._still_missing(row)) is not None:
                 return verdict
         except CannotSearch:
             if row.sent_at is not None:

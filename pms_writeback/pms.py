@@ -234,11 +234,13 @@ class Receipt:
     """Where a command landed: the PMS's resource and primary key.
 
     ``already_there`` says that an earlier attempt was found and nothing was written now.
+    ``is_complete`` False: that attempt was cut between two steps; `Pms.execute` goes on there.
     """
 
     resource: str
     key: str
     already_there: bool = False
+    is_complete: bool = True
 
 
 class Support(Enum):
@@ -325,11 +327,17 @@ class Pms(Protocol):
         ...
 
     def execute(self, command: Command) -> Receipt:
-        """Send one command once; call `find` first when it may have been sent before."""
+        """Send one command once, or go on with one that `find` found incomplete.
+
+        Call `find` first when it may have been sent before.
+        """
         ...
 
     def find(self, command: Command) -> Receipt | None:
-        """Search the PMS for what an earlier attempt at `command` wrote; may raise CannotSearch."""
+        """Search for what an earlier attempt at `command` wrote; writes nothing.
+
+        May raise CannotSearch.
+        """
         ...
 
 

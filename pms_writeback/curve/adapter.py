@@ -8,6 +8,7 @@ lab cases cannot: those commands are refused as unsupported and the capability m
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TypeVar
 
@@ -135,7 +136,10 @@ class Curve:
             case UploadDocument():
                 raise CannotSearch("NexHealth does not list documents")
             case BookAppointment():
-                return self._booked(command)
+                row = self._booked(command)
+                if row is None:
+                    return None
+                return replace(_receipt(row), is_complete=self._fits(row, command))
             case MoveAppointment():
                 row = self._visit(command)
                 visit = reading.appointment(row)
@@ -172,6 +176,18 @@ class Curve:
         raise Rejected(f"the office has no document type {wanted!r} at NexHealth")
 
     def _book(self, command: BookAppointment) -> Receipt:
+        """Book, then look for an overlap; an attempt that was cut between goes on there."""
+        row = self._booked(command)
+        made = self._write_booking(command) if row is None else reading.key(row, "id")
+        row = self._connection.row(f"/appointments/{made}")
+        if row.get("cancelled"):
+            raise Rejected("our visit was taken back")
+        if not self._fits(row, command):
+            self._connection.write("PATCH", f"/appointments/{made}", {"appt": {"cancelled": True}})
+            raise Rejected("the room was taken at the same moment; our visit was taken back")
+        return Receipt("appointments", made)
+
+    def _write_booking(self, command: BookAppointment) -> str:
         if command.starts_at <= datetime.now(UTC):
             raise InvalidInput("NexHealth books visits in the future only")
         end = command.starts_at + timedelta(minutes=command.minutes)
@@ -190,18 +206,22 @@ class Curve:
         row = self._connection.write(
             "POST", "/appointments", body, query={"notify_patient": "false"}
         )
-        made = reading.key(row, "id")
-        if self._taken(command.starts_at, end, command.operatory_key, made):
-            self._connection.write("PATCH", f"/appointments/{made}", {"appt": {"cancelled": True}})
-            raise Rejected("the room was taken at the same moment; our visit was taken back")
-        return Receipt("appointments", made)
+        return reading.key(row, "id")
 
-    def _booked(self, command: BookAppointment) -> Receipt | None:
+    def _fits(self, row: Row, command: BookAppointment) -> bool:
+        """Tell whether a booked visit stands and has its room to itself."""
+        begins = reading.moment(row, "start_time") or command.starts_at
+        ends = reading.moment(row, "end_time") or begins + timedelta(minutes=command.minutes)
+        room = reading.text(row, "operatory_id") or command.operatory_key
+        is_off = bool(row.get("cancelled"))
+        return not is_off and not self._taken(begins, ends, room, reading.key(row, "id"))
+
+    def _booked(self, command: BookAppointment) -> Row | None:
         day = timedelta(days=1)
         for row in self._visits(command.starts_at - day, command.starts_at + day):
             is_mine = reading.text(row, "patient_id") == command.patient_key
             if is_mine and carries(reading.text(row, "note"), command.ref):
-                return _receipt(row)
+                return row
         return None
 
     def _move(self, command: MoveAppointment) -> Receipt:

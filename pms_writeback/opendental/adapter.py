@@ -13,7 +13,7 @@ from pms_writeback.opendental import events, reading
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
 from pms_writeback.opendental.record_reading import RecordReader
 from pms_writeback.opendental.rows import Fields
-from pms_writeback.opendental.versions import Version, capabilities, read_version
+from pms_writeback.opendental.versions import Version, capabilities, check_fields, read_version
 from pms_writeback.opendental.writing import Writer
 from pms_writeback.pms import (
     Capabilities,
@@ -51,7 +51,9 @@ class OpenDental:
         self._clock = clock
         self._connection = Connection(settings)
         self._writer = Writer(self._connection, settings, self._office)
-        self._records = RecordReader(self._connection, self._office, self._stamp, self._since)
+        self._records = RecordReader(
+            self._connection, self._office, self._stamp, self._since, self._today
+        )
         self._lock = threading.Lock()
         self._known: tuple[float, Capabilities] | None = None
         self._offset: tuple[float, timedelta] | None = None
@@ -205,7 +207,9 @@ class OpenDental:
         capability = known.of(type(command))
         if capability.support is not Support.SUPPORTED:
             raise Unsupported(f"{capability.operation}: {capability.reason}")
-        return read_version(known.version)
+        version = read_version(known.version)
+        check_fields(command, version)
+        return version
 
     def _planned(self) -> Capabilities:
         with self._lock:
@@ -262,6 +266,9 @@ class OpenDental:
         """Write a "changed after" filter in the server's own clock, one second early."""
         wall = self._office.earliest_wall(since + self._current_offset())
         return (wall - timedelta(seconds=1)).strftime("%Y-%m-%d %H:%M:%S")
+
+    def _today(self) -> date:
+        return self._office.today(self._clock() + self._current_offset())
 
     def _stamp(self, row: Fields, name: str) -> datetime | None:
         wall = row.moment(name)

@@ -6,6 +6,7 @@ is taken is refused, and a visit that came to overlap is taken back onto the uns
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -21,7 +22,7 @@ from pms_writeback.commands import (
 from pms_writeback.opendental.connection import Connection
 from pms_writeback.opendental.reading import MINUTES_A_CHARACTER
 from pms_writeback.opendental.rows import Fields
-from pms_writeback.opendental.wire import number, receipt
+from pms_writeback.opendental.wire import number, once_sent, receipt
 from pms_writeback.pms import OfficeTime, Receipt
 
 Booking = BookAppointment | MoveAppointment | ConfirmAppointment | CancelAppointment
@@ -54,14 +55,11 @@ class BookingWriter:
         """Search for the command's effect on the patient's visits."""
         match command:
             case BookAppointment():
-                rows = self._visits(command.patient_key)
-                found = [row for row in rows if carries(row.text("Note"), command.ref)]
-                keys = sorted((row.own_key("AptNum") for row in found), key=int)
-                return Receipt("appointments", keys[0], already_there=True) if keys else None
+                booked = self._booked(command)
+                return None if booked is None else self._found(booked)
             case MoveAppointment():
                 row = self._visit(command.patient_key, command.appointment_key)
-                is_there = row.moment("AptDateTime") == self._wall(command.starts_at)
-                return _receipt_if(is_there and row.key("Op") == command.operatory_key, row)
+                return self._found(row) if self._is_moved(row, command) else None
             case ConfirmAppointment():
                 row = self._visit(command.patient_key, command.appointment_key)
                 return _receipt_if(row.text("confirmed") == command.confirmation, row)
@@ -72,6 +70,19 @@ class BookingWriter:
                 assert_never(command)
 
     def _book(self, command: BookAppointment) -> Receipt:
+        """Book, then look for an overlap; an attempt that was cut between goes on there."""
+        row = self._booked(command)
+        key = self._write_booking(command) if row is None else row.own_key("AptNum")
+        with once_sent("the visit was booked, its room not looked at again"):
+            row = self._visit(command.patient_key, key)
+            if row.text("AptStatus") == "UnschedList":
+                raise Rejected("our visit was taken back onto the unscheduled list")
+            if not self._found(row).is_complete:
+                self._to_unscheduled_list(key)
+                raise Rejected("the room was taken at the same moment; our visit was taken back")
+        return Receipt("appointments", key)
+
+    def _write_booking(self, command: BookAppointment) -> str:
         begin = self._wall(command.starts_at)
         length = timedelta(minutes=command.minutes)
         self._refuse_taken(begin, length, command.operatory_key, "")
@@ -87,16 +98,14 @@ class BookingWriter:
                 "Note": with_ref(command.text, command.ref),
             },
         )
-        made = receipt("appointments", "AptNum", row, command.patient_key)
-        if self._taken(begin, length, command.operatory_key, made.key):
-            self._to_unscheduled_list(made.key)
-            raise Rejected("the room was taken at the same moment; our visit was taken back")
-        return made
+        return receipt("appointments", "AptNum", row, command.patient_key).key
 
     def _move(self, command: MoveAppointment) -> Receipt:
         row = self._visit(command.patient_key, command.appointment_key)
         if row.text("AptStatus") != "Scheduled":
             raise Conflict("the visit is no longer scheduled")
+        if self._is_moved(row, command):  # by an attempt whose answer was lost
+            return self._checked_move(row)
         old = row.moment("AptDateTime")
         if old != self._wall(command.expected_start):
             raise Conflict("the visit was moved in the practice system meanwhile")
@@ -108,11 +117,46 @@ class BookingWriter:
             "Op": number(command.operatory_key),
         }
         self._connection.write("PUT", path, new)
-        if self._taken(begin, length, command.operatory_key, command.appointment_key):
-            back: dict[str, str | int] = {"AptDateTime": _text(old), "Op": number(row.key("Op"))}
-            self._connection.write("PUT", path, back)
-            raise Rejected("the room was taken at the same moment; the visit is where it was")
+        with once_sent("the visit was moved, its room not looked at again"):
+            if self._taken(begin, length, command.operatory_key, command.appointment_key):
+                back: dict[str, str | int] = {
+                    "AptDateTime": _text(old),
+                    "Op": number(row.key("Op")),
+                }
+                self._connection.write("PUT", path, back)
+                raise Rejected("the room was taken at the same moment; the visit is where it was")
         return Receipt("appointments", command.appointment_key)
+
+    def _checked_move(self, row: Fields) -> Receipt:
+        """Look for an overlap of a visit that was moved before; where it was is not known now."""
+        if not self._found(row).is_complete:
+            raise Rejected("the visit was moved, and its room was taken at the same moment")
+        return _receipt(row)
+
+    def _is_moved(self, row: Fields, command: MoveAppointment) -> bool:
+        is_there = row.moment("AptDateTime") == self._wall(command.starts_at)
+        return is_there and row.key("Op") == command.operatory_key
+
+    def _booked(self, command: BookAppointment) -> Fields | None:
+        """Find the visit that an earlier attempt booked, by its token."""
+        rows = self._connection.rows("/appointments", {"PatNum": command.patient_key})
+        found = [
+            row
+            for row in rows
+            if row.key("PatNum") == command.patient_key and carries(row.text("Note"), command.ref)
+        ]
+        return min(found, key=lambda row: int(row.own_key("AptNum")), default=None)
+
+    def _found(self, row: Fields) -> Receipt:
+        """Say whether a visit found again stands alone in its room, or must still be judged."""
+        begin = row.moment("AptDateTime")
+        status = row.text("AptStatus")
+        overlaps = (
+            status == "Scheduled"
+            and begin is not None
+            and self._taken(begin, _length(row), row.key("Op"), row.own_key("AptNum"))
+        )
+        return replace(_receipt(row), is_complete=not overlaps and status != "UnschedList")
 
     def _confirm(self, command: ConfirmAppointment) -> Receipt:
         self._visit(command.patient_key, command.appointment_key)
@@ -151,10 +195,6 @@ class BookingWriter:
                 return True
         return False
 
-    def _visits(self, patient_key: str) -> list[Fields]:
-        rows = self._connection.rows("/appointments", {"PatNum": patient_key})
-        return [row for row in rows if row.key("PatNum") == patient_key]
-
     def _visit(self, patient_key: str, key: str) -> Fields:
         row = self._connection.row(f"/appointments/{number(key)}")
         if row.key("PatNum") != patient_key:
@@ -180,5 +220,9 @@ def _text(wall: datetime) -> str:
     return wall.strftime("%Y-%m-%d %H:%M:%S")
 
 
+def _receipt(row: Fields) -> Receipt:
+    return Receipt("appointments", row.own_key("AptNum"), already_there=True)
+
+
 def _receipt_if(is_there: bool, row: Fields) -> Receipt | None:
-    return Receipt("appointments", row.own_key("AptNum"), already_there=True) if is_there else None
+    return _receipt(row) if is_there else None

@@ -12,8 +12,8 @@ from node.errors import NotFound, Rejected
 from pms_writeback.commands import CreatePreauthorization, TrackClaim, carries, with_ref
 from pms_writeback.opendental.connection import Connection
 from pms_writeback.opendental.rows import Fields
-from pms_writeback.opendental.wire import number, receipt
-from pms_writeback.pms import OutcomeUnknown, Receipt
+from pms_writeback.opendental.wire import number, once_sent, receipt
+from pms_writeback.pms import Receipt
 
 Insurance = CreatePreauthorization | TrackClaim
 _TRACKING = 31  # the category of claim tracking definitions
@@ -49,7 +49,13 @@ class InsuranceWriter:
                 assert_never(command)
 
     def _preauthorize(self, command: CreatePreauthorization) -> Receipt:
-        """Make the claim, then write its note; cut between the two, the search goes on there."""
+        """Make the claim, then write its note; an attempt cut between the two goes on there."""
+        claim = self._unfinished(command)
+        key = self._make_claim(command).key if claim is None else claim.own_key("ClaimNum")
+        self._write_note(key, command)
+        return Receipt("claims", key)
+
+    def _make_claim(self, command: CreatePreauthorization) -> Receipt:
         body: dict[str, str | int | list[int]] = {
             "PatNum": number(command.patient_key),
             "procNums": [number(key) for key in command.procedure_keys],
@@ -59,32 +65,36 @@ class InsuranceWriter:
         if command.subscription_key:
             body["InsSubNum"] = number(command.subscription_key)
         row = self._connection.write("POST", "/claims", body)
-        made = receipt("claims", "ClaimNum", row, command.patient_key)
-        self._write_note(made.key, command)
-        return made
+        return receipt("claims", "ClaimNum", row, command.patient_key)
 
     def _write_note(self, claim: str, command: CreatePreauthorization) -> None:
         note = with_ref(command.text, command.ref)
-        try:
+        with once_sent("the pre-authorisation was made without its note"):
             self._connection.write("PUT", f"/claims/{number(claim)}", {"ClaimNote": note})
-        except (Rejected, NotFound) as error:
-            raise OutcomeUnknown(f"the claim was made without its note: {error}") from error
 
     def _find_preauthorization(self, command: CreatePreauthorization) -> Receipt | None:
         """Find our claim by its token, or the unsent one of the very same procedures."""
-        claims = [
+        for row in self._preauthorizations(command):
+            if carries(row.text("ClaimNote"), command.ref):
+                return Receipt("claims", row.own_key("ClaimNum"), already_there=True)
+        claim = self._unfinished(command)
+        if claim is None:
+            return None
+        return Receipt("claims", claim.own_key("ClaimNum"), already_there=True, is_complete=False)
+
+    def _unfinished(self, command: CreatePreauthorization) -> Fields | None:
+        """Find a claim of the very same procedures that has no note yet."""
+        for row in self._preauthorizations(command):
+            if row.text("ClaimNote") == "" and self._is_of(row, command):
+                return row
+        return None
+
+    def _preauthorizations(self, command: CreatePreauthorization) -> list[Fields]:
+        return [
             row
             for row in self._connection.rows("/claims", {"PatNum": command.patient_key})
             if row.key("PatNum") == command.patient_key and row.text("ClaimType") == "PreAuth"
         ]
-        for row in claims:
-            if carries(row.text("ClaimNote"), command.ref):
-                return Receipt("claims", row.own_key("ClaimNum"), already_there=True)
-        for row in claims:
-            if row.text("ClaimNote") == "" and self._is_of(row, command):
-                self._write_note(row.own_key("ClaimNum"), command)
-                return Receipt("claims", row.own_key("ClaimNum"), already_there=True)
-        return None
 
     def _is_of(self, claim: Fields, command: CreatePreauthorization) -> bool:
         if claim.text("ClaimStatus") != "U":

@@ -219,10 +219,11 @@ class TreatmentWriter:
 
     def _check_provider(self, key: str) -> None:
         """Refuse a provider that is hidden or gone: nothing may be charted in such a name."""
-        try:
-            row = self._connection.row(f"/providers/{number(key)}")
-        except NotFound:
-            raise Rejected("the office has no such provider; map the provider anew") from None
+        # One provider by number can be asked for only since 24.4.17.
+        rows = self._connection.rows("/providers")
+        row = next((row for row in rows if row.key("ProvNum") == key), None)
+        if row is None:
+            raise Rejected("the office has no such provider; map the provider anew")
         if row.flag("IsHidden") or row.text("ProvStatus") == "Deleted":
             raise Rejected("this provider is hidden in Open Dental; nothing was written")
 

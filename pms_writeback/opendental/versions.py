@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from node.errors import Unsupported
 from pms_writeback.pms import (
     AdvanceLabCase,
     AppendCommlog,
@@ -42,13 +43,13 @@ _NEEDS: dict[type[Command], Version] = {
     UploadDocument: (21, 2),  # Documents POST Upload 21.1, Documents GET 21.2
     CreateTask: (22, 3, 17),  # Tasks POST
     CloseTask: (24, 2, 10),  # Tasks PUT TaskStatus
-    PlanProcedure: (21, 1),  # ProcedureLogs POST and GET
+    PlanProcedure: (21, 4),  # ProcedureLogs POST
     MarkToothMissing: (24, 2, 3),  # ToothInitials GET
     CreateReferral: (22, 4, 27),  # RefAttaches GET
     CreatePreauthorization: (23, 2, 5),  # Claims POST
     TrackClaim: (23, 2, 5),  # ClaimTrackings POST and GET
-    CreateLabCase: (24, 2, 28),  # LabCases GET
-    AdvanceLabCase: (24, 2, 28),
+    CreateLabCase: (24, 4, 19),  # LabCases POST
+    AdvanceLabCase: (24, 4, 19),  # LabCases PUT
     ChangeRecall: (24, 2, 31),  # Recalls PUT
     SetPatientField: (21, 1),  # PatFields PUT
     BookAppointment: (21, 4),  # Appointments GET PatNum
@@ -58,6 +59,10 @@ _NEEDS: dict[type[Command], Version] = {
 }
 TOOTH_NUMBERS_SINCE: Version = (23, 1, 35)
 """First version whose uploads keep ToothNumbers."""
+CLAIM_NOTE_SINCE: Version = (25, 2, 21)
+"""First version whose procedures keep a ClaimNote."""
+REFERRAL_LINKS_SINCE: Version = (23, 3, 26)
+"""First version whose referrals keep a procedure and a provider."""
 
 
 def read_version(text: str) -> Version:
@@ -77,14 +82,34 @@ def capabilities(version_text: str, *, has_tasks: bool) -> Capabilities:
     )
 
 
+def check_fields(command: Command, version: Version) -> None:
+    """Raise Unsupported when this version would silently drop a field that the command needs."""
+    match command:
+        case PlanProcedure() if command.claim_note and version < CLAIM_NOTE_SINCE:
+            raise Unsupported(_newer("a procedure's claim note", CLAIM_NOTE_SINCE, version))
+        case CreateReferral() if version < REFERRAL_LINKS_SINCE and (
+            command.procedure_key or command.provider_key
+        ):
+            what = "a referral's procedure and provider"
+            raise Unsupported(_newer(what, REFERRAL_LINKS_SINCE, version))
+        case _:
+            pass
+
+
+def _newer(what: str, needed: Version, version: Version) -> str:
+    return f"{what} needs Open Dental {_dotted(needed)}, the office runs {_dotted(version)}"
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(str(part) for part in version)
+
+
 def _capability(command: type[Command], version: Version, has_tasks: bool) -> Capability:
     needed = _NEEDS[command]
     if command in (CreateTask, CloseTask) and not has_tasks:
         reason = "no task list and user are configured (pms.task_list, pms.task_user)"
         return Capability(command.__name__, Support.UNSUPPORTED, reason)
     if version < needed:
-        wanted = ".".join(str(part) for part in needed)
-        running = ".".join(str(part) for part in version)
-        reason = f"needs Open Dental {wanted}, the office runs {running}"
+        reason = f"needs Open Dental {_dotted(needed)}, the office runs {_dotted(version)}"
         return Capability(command.__name__, Support.NEEDS_VERSION, reason)
     return Capability(command.__name__, Support.SUPPORTED)

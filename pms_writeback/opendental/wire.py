@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from node.errors import InvalidInput, Rejected
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from node.errors import InvalidInput, Rejected, Retryable
 from pms_writeback.opendental.rows import Fields
 from pms_writeback.pms import OutcomeUnknown, Receipt
 
@@ -12,6 +15,17 @@ def number(key: str) -> int:
     if not key.isascii() or not key.isdigit():
         raise InvalidInput("an Open Dental key is a number")
     return int(key)
+
+
+@contextmanager
+def once_sent(what: str) -> Iterator[None]:
+    """Turn "later" into "outcome unknown" where a first write has landed and a step follows it."""
+    try:
+        yield
+    except OutcomeUnknown:
+        raise
+    except Retryable as error:
+        raise OutcomeUnknown(f"{what}: {error}", error.retry_after_s) from error
 
 
 def receipt(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from typing import get_args
 
@@ -31,6 +33,7 @@ from pms_writeback.commands import (
     UploadDocument,
 )
 from pms_writeback.opendental import OpenDental, OpenDentalSettings
+from pms_writeback.opendental.versions import capabilities
 from pms_writeback.payload import command_from_json, command_to_json
 from pms_writeback.pms import OutcomeUnknown, Support
 from pms_writeback.sandbox.server import running
@@ -46,9 +49,8 @@ def office(tmp_path):
         yield sandbox
 
 
-@pytest.fixture
-def pms(office):
-    pms = OpenDental(
+def connect(office):
+    return OpenDental(
         OpenDentalSettings(
             base_url=office.url,
             developer_key=office.developer_key,
@@ -60,8 +62,12 @@ def pms(office):
         ),
         lambda: NOON,
     )
-    yield pms
-    pms.close()
+
+
+@pytest.fixture
+def pms(office):
+    with closing(connect(office)) as pms:
+        yield pms
 
 
 def insured(office):
@@ -183,7 +189,13 @@ def test_a_write_whose_answer_is_lost_is_found_and_not_repeated(make, office, pm
     office.fault("commit_then_drop", methods=("POST", "PUT"))
     with pytest.raises(OutcomeUnknown):
         pms.execute(command)
-    assert pms.find(command) is not None
+    already = len(office.log())
+    found = pms.find(command)
+    assert found is not None
+    assert {entry.method for entry in office.log()[already:]} == {"GET"}, "a search writes nothing"
+    if not found.is_complete:
+        assert pms.execute(command).key == found.key
+        assert pms.find(command).is_complete
 
 
 @pytest.mark.parametrize("make", NEW, ids=ids)
@@ -250,6 +262,44 @@ def test_a_booking_that_came_to_overlap_is_taken_back(office, pms, monkeypatch):
     assert [row["AptStatus"] for row in ours] == ["UnschedList"]
 
 
+def test_a_booking_whose_answer_was_lost_is_still_taken_back(office, pms):
+    """The room was taken while nobody knew whether our visit had landed."""
+    command = book(office)
+    pms.capabilities()
+    office.fault("commit_then_drop", methods=("POST",))
+    with pytest.raises(OutcomeUnknown):
+        pms.execute(command)
+    (ours,) = [row for row in office.rows("appointments") if REF in str(row["Note"])]
+    office.add(
+        "appointments", PatNum=3, AptStatus="Scheduled", Op=2, ProvNum=1,
+        Pattern="XXXXXXXXXXXX", AptDateTime=str(ours["AptDateTime"]),
+    )  # fmt: skip
+    assert not pms.find(command).is_complete
+    with pytest.raises(Rejected, match="taken back"):
+        pms.execute(command)
+    (ours,) = [row for row in office.rows("appointments") if REF in str(row["Note"])]
+    assert ours["AptStatus"] == "UnschedList"
+    with pytest.raises(Rejected, match="taken back"):
+        pms.execute(command)
+    assert len([row for row in office.rows("appointments") if REF in str(row["Note"])]) == 1
+
+
+def test_a_move_whose_answer_was_lost_says_when_its_room_was_taken(office, pms):
+    command = move(office)
+    pms.capabilities()
+    office.fault("commit_then_drop", methods=("PUT",))
+    with pytest.raises(OutcomeUnknown):
+        pms.execute(command)
+    assert pms.find(command).is_complete
+    office.add(
+        "appointments", PatNum=3, AptStatus="Scheduled", Op=2, ProvNum=1,
+        Pattern="XXXXXXXXXXXX", AptDateTime="2026-09-08 13:00:00",
+    )  # fmt: skip
+    assert not pms.find(command).is_complete
+    with pytest.raises(Rejected, match="same moment"):
+        pms.execute(command)
+
+
 def test_a_visit_that_was_moved_meanwhile_stays_where_it_is(office, pms):
     command = move(office)
     office.change("appointments", int(command.appointment_key), AptDateTime="2026-06-20 09:00:00")
@@ -295,25 +345,41 @@ def test_a_preauthorisation_cut_before_its_note_is_finished_not_repeated(office,
         pms.execute(command)
     found = pms.find(command)
     assert found is not None
-    (row,) = [r for r in office.rows("claims") if str(r["ClaimNum"]) == found.key]
+    assert not found.is_complete
+    (row,) = office.rows("claims")
+    assert row["ClaimNote"] == ""
+    assert pms.execute(command).key == found.key
+    (row,) = office.rows("claims")
+    assert str(row["ClaimNum"]) == found.key
     assert REF in str(row["ClaimNote"])
-    assert len(office.rows("claims")) == 1
+    assert pms.find(command).is_complete
 
 
 def test_an_old_office_refuses_with_the_version_it_needs(tmp_path):
     with running(tmp_path / "old.sqlite", clock=lambda: NOON, od_version="22.1") as office:
-        pms = OpenDental(
-            OpenDentalSettings(
-                base_url=office.url,
-                developer_key=office.developer_key,
-                customer_key=office.customer_key,
-                time_zone="America/New_York",
-            ),
-            lambda: NOON,
-        )
-        with pytest.raises(Unsupported, match=r"24\.2\.28"):
+        pms = connect(office)
+        with pytest.raises(Unsupported, match=r"24\.4\.19"):
             pms.execute(advance(office))
+        with pytest.raises(Unsupported, match=r"claim note needs Open Dental 25\.2\.21"):
+            pms.execute(plan(office))
         pms.close()
+
+
+@pytest.mark.parametrize("make", NEW, ids=ids)
+def test_a_command_lands_at_the_first_version_that_is_said_to_take_it(make, tmp_path):
+    """The planned version holds for everything that the command reads and writes on the way."""
+    with running(tmp_path / "first.sqlite", clock=lambda: NOON) as newest:
+        command = make(newest)
+    if isinstance(command, PlanProcedure):
+        command = PlanProcedure(**{**fields_of(command), "claim_note": ""})
+    reason = capabilities("0.0", has_tasks=True).of(type(command)).reason
+    version = re.search(r"needs Open Dental ([\d.]+)", reason).group(1)
+    with (
+        running(tmp_path / "first.sqlite", clock=lambda: NOON, od_version=version) as office,
+        closing(connect(office)) as pms,
+    ):
+        made = pms.execute(command)
+        assert pms.find(command).key == made.key
 
 
 class _NoStore:

@@ -21,7 +21,7 @@ from node.db.tables import pms_command
 from node.engine import DurableEngine
 from pms_writeback import outbox
 from pms_writeback.delivery import Delivery, Patience
-from pms_writeback.pms import AppendCommlog
+from pms_writeback.pms import AppendCommlog, CreatePreauthorization
 from pms_writeback.practice import open_pms
 
 ACTOR = Actor("test", "main")
@@ -226,6 +226,34 @@ def attempts_of(db: sa.Engine, command_id: str) -> int:
         return conn.execute(
             sa.select(pms_command.c.attempts).where(pms_command.c.id == command_id)
         ).scalar_one()
+
+
+def test_a_write_of_two_steps_goes_on_after_the_first(
+    sqlite_database, still_engine, store, office, pms, add_case
+):
+    """A pre-authorisation cut before its note is found, finished and not repeated."""
+    patient_key = str(office.rows("patplans")[0]["PatNum"])
+    codes = {row["ProcCode"]: row["CodeNum"] for row in office.rows("procedurecodes")}
+    crown = office.add(
+        "procedurelogs", PatNum=int(patient_key), ProcStatus="TP", CodeNum=codes["D2740"],
+        ToothNum="30", ProvNum=1, ProcDate="2026-11-21",
+    )  # fmt: skip
+    case = add_case(sqlite_database, patient_key)
+    ref = outbox.ref_for("main", "k")
+    command = CreatePreauthorization(patient_key, (str(crown["ProcNum"]),), "", "cusp", ref)
+    with begin(sqlite_database, ACTOR, "test") as tx:
+        command_id = outbox.queue(
+            tx, still_engine, store, key="k", command=command, patient_id=case.patient_id
+        )
+    clock = Clock()
+    delivery = Delivery(
+        sqlite_database, still_engine, store, pms, "main", Patience(grace_s=90.0), clock
+    )
+    office.fault("status", status=429, methods=("PUT",), path="/claims")
+    assert delivery.run(command_id, 0) == "unknown"
+    assert delivery.run(command_id, 1) == "done", "what was begun needs no grace time"
+    (claim,) = office.rows("claims")
+    assert ref in str(claim["ClaimNote"])
 
 
 def test_a_superseded_run_does_nothing(sqlite_database, still_engine, store, office, pms, add_case):
