@@ -56,6 +56,7 @@ def open_slots(
     conn: sa.Connection,
     config: Config,
     *,
+    now: datetime,
     first: date,
     last: date,
     minutes: int,
@@ -73,13 +74,15 @@ def open_slots(
     Raises
     ------
     InvalidInput
-        The days are in the wrong order or too many, or the length is not a multiple of 5 minutes.
+        The days are in the wrong order, too many, or beyond those whose visits we read
+        (``pms.days_before``, ``pms.days_after``), or the length is not a multiple of 5 minutes.
     """
     if not 0 <= (last - first).days < _MOST_DAYS:
         raise InvalidInput(f"availability is asked for at most {_MOST_DAYS} days, first to last")
     if not 5 <= minutes <= 540 or minutes % 5 or step_min < 5:
         raise InvalidInput("a visit takes a multiple of 5 minutes, at most 9 hours")
     location, office = config.node.location_id, OfficeTime(config.node.time_zone)
+    _check_known(config, office.today(now), first, last)
     if _is_hidden(conn, location, provider_key):
         return []
     blocks = [record.values for record in read_records(conn, location, RecordKind.SCHEDULE)]
@@ -97,6 +100,16 @@ def open_slots(
         ):
             found.append(Slot(office.to_utc(begin), minutes, provider_key, room))
     return sorted(found, key=lambda slot: (slot.starts_at, slot.operatory_key))
+
+
+def _check_known(config: Config, today: date, first: date, last: date) -> None:
+    """Refuse days whose visits we do not read: they would all look free."""
+    begin = today - timedelta(days=config.pms.days_before)
+    end = today + timedelta(days=config.pms.days_after)
+    if first < begin or last > end:
+        raise InvalidInput(
+            f"visits are known from {begin} to {end} only; pms.days_after reads further ahead"
+        )
 
 
 def _fits(

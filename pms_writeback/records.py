@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -58,6 +58,21 @@ class RecordKind(StrEnum):
     DEFINITION = "definition"
     CLINIC = "clinic"
     USER = "user"
+
+
+#: Days of the practice's hours that are read, before and after today.
+_DAYS_OF_HOURS = (31, 400)
+
+
+def dated_span(kind: RecordKind, today: date) -> tuple[date, date] | None:
+    """Give the first and last ``day`` that a whole reading of a kind covers; None is all.
+
+    Hours of work go on for years: those long past or far ahead are left alone.
+    """
+    if kind is not RecordKind.SCHEDULE:
+        return None
+    before, after = _DAYS_OF_HOURS
+    return today - timedelta(days=before), today + timedelta(days=after)
 
 
 class Reach(StrEnum):

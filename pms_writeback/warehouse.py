@@ -16,19 +16,21 @@ from functools import partial
 import sqlalchemy as sa
 
 from node.config import Config
-from node.db.session import Actor, Tx, begin, new_id, read, upsert
-from node.db.tables import appointment, patient, sync_state
+from node.db.session import Actor, Tx, begin, new_id, read
+from node.db.tables import appointment, patient
 from node.domain.events import EventKind
-from node.errors import BitewingError, Retryable, Unsupported
+from node.errors import BitewingError, Rejected, Retryable, Unsupported
 from pms_writeback.pms import OfficeTime
 from pms_writeback.record_rows import (
     Written,
     bury,
     compare_records,
     living_keys,
+    read_records,
     write_records,
 )
-from pms_writeback.records import PmsRecord, Reach, RecordKind, RecordSource
+from pms_writeback.record_state import RecordState, keep_state, read_state, resource
+from pms_writeback.records import PmsRecord, Reach, RecordKind, RecordSource, dated_span
 
 #: Changes are read again this long: stamps are whole seconds and transactions take time.
 _OVERLAP = timedelta(minutes=5)
@@ -88,13 +90,6 @@ class KindReport:
         return self.added + self.changed + self.gone
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    watermark: datetime | None
-    last_ok_at: datetime | None
-    error: str
-
-
 class Warehouse:
     """Pulls one location's records; one run at a time."""
 
@@ -131,13 +126,12 @@ class Warehouse:
         """Reconcile once a night, at the first run after the configured hour; else `run_once`."""
         wall = self._office.to_wall(now)
         with read(self._db) as conn:
-            last = _read_state(conn, self._actor.location_id, _RECONCILED).last_ok_at
-            is_new = _read_state(conn, self._actor.location_id, _resource(RecordKind.CLINIC))
-        if last is None and is_new.last_ok_at is None:
+            last = read_state(conn, self._actor.location_id, _RECONCILED).last_ok_at
+        if last is None:
             reports = self.run_once(now)  # a first load is whole already
-            self._keep_reconciled(now)
+            self._keep_reconciled(now, reports)
             return reports
-        is_done = last is not None and self._office.to_wall(last).date() >= wall.date()
+        is_done = self._office.to_wall(last).date() >= wall.date()
         if is_done or wall.hour < self._config.pms.reconcile_hour:
             return self.run_once(now)
         return self.reconcile(now)
@@ -154,7 +148,7 @@ class Warehouse:
         failed = sorted(each.kind.value for each in reports if each.error)
         with begin(self._db, self._actor, "pms.reconciled") as tx:
             tx.record("records", drift=drift, failed=failed)
-        self._keep_reconciled(now)
+        self._keep_reconciled(now, reports)
         return tuple(reports)
 
     def refresh_patient(self, patient_key: str, now: datetime) -> tuple[KindReport, ...]:
@@ -214,16 +208,28 @@ class Warehouse:
         self, kind: RecordKind, seen: set[str], now: datetime, report: KindReport
     ) -> KindReport:
         with read(self._db) as conn:
-            ours = living_keys(conn, self._actor.location_id, kind)
+            ours = self._expected(conn, kind, now)
         missing = ours - seen
         if not seen and len(ours) > _SUSPICIOUS:
-            raise Retryable(f"the practice system lists no {kind.value} at all; kept as it was")
+            raise Rejected(f"the practice system lists no {kind.value} at all; kept as it was")
         if not missing:
             return report
         with begin(self._db, self._actor, "pms.records") as tx:
             written = bury(tx.conn, tx.location_id, kind, missing, now)
             _note(tx, kind, written)
         return _counted(report, written)
+
+    def _expected(self, conn: sa.Connection, kind: RecordKind, now: datetime) -> set[str]:
+        """Give the keys of ours that a whole reading covers."""
+        span = dated_span(kind, self._office.to_wall(now).date())
+        if span is None:
+            return living_keys(conn, self._actor.location_id, kind)
+        first, last = span[0].isoformat(), span[1].isoformat()
+        return {
+            record.key
+            for record in read_records(conn, self._actor.location_id, kind)
+            if first <= str(record.values["day"]) <= last
+        }
 
     def _keep_patient(
         self, kind: RecordKind, patient_key: str, records: Sequence[PmsRecord], now: datetime
@@ -283,13 +289,13 @@ class Warehouse:
             )
             return sorted(rows.scalars())
 
-    def _is_due(self, kind: RecordKind, state: _State, now: datetime) -> bool:
+    def _is_due(self, kind: RecordKind, state: RecordState, now: datetime) -> bool:
         if state.last_ok_at is None or state.error:
             return True
         every = _OFFICE_EVERY if kind in OFFICE_KINDS else _PATIENTS_EVERY
         return not timedelta() <= now - state.last_ok_at < every
 
-    def _since(self, state: _State, now: datetime) -> datetime | None:
+    def _since(self, state: RecordState, now: datetime) -> datetime | None:
         """Begin of a reading of changes; None when there was no whole one yet."""
         if state.watermark is None:
             return None
@@ -298,13 +304,16 @@ class Warehouse:
         overlap = _OVERLAP_AT_CLOCK_CHANGE if is_clock_change else _OVERLAP
         return min(state.watermark, now) - overlap
 
-    def _state(self, kind: RecordKind) -> _State:
+    def _state(self, kind: RecordKind) -> RecordState:
         with read(self._db) as conn:
-            return _read_state(conn, self._actor.location_id, _resource(kind))
+            return read_state(conn, self._actor.location_id, resource(kind))
 
-    def _keep_reconciled(self, now: datetime) -> None:
+    def _keep_reconciled(self, now: datetime, reports: Sequence[KindReport]) -> None:
+        """Write the night's work down as done, unless it broke off: then it is tried again."""
+        if any(each.is_away for each in reports):
+            return
         with begin(self._db, self._actor, "pms.records_read") as tx:
-            _keep_state(tx, _RECONCILED, last_ok_at=now, last_try_at=now, error="")
+            keep_state(tx, _RECONCILED, last_ok_at=now, last_try_at=now, error="")
 
     def _keep_success(self, kind: RecordKind, now: datetime, *, is_news: bool = True) -> None:
         """Move the watermark; where nothing changed, every few minutes only."""
@@ -313,50 +322,19 @@ class Warehouse:
         if not is_news and not state.error and age is not None and age < _HEARTBEAT:
             return
         with begin(self._db, self._actor, "pms.records_read") as tx:
-            _keep_state(
-                tx, _resource(kind), watermark=now, last_ok_at=now, last_try_at=now, error=""
-            )
+            keep_state(tx, resource(kind), watermark=now, last_ok_at=now, last_try_at=now, error="")
 
     def _keep_failure(self, kind: RecordKind, now: datetime, error: BitewingError) -> None:
         text = (str(error) or "failed")[:255]
         if self._state(kind).error == text:
             return
         with begin(self._db, self._actor, "pms.records_failed") as tx:
-            _keep_state(tx, _resource(kind), last_try_at=now, error=text)
-
-
-def record_errors(conn: sa.Connection, location_id: str) -> dict[str, str]:
-    """Give the kinds whose last reading failed, with the reason, for the practice's IT person."""
-    rows = conn.execute(
-        sa.select(sync_state.c.resource, sync_state.c.error).where(
-            sync_state.c.location_id == location_id,
-            sync_state.c.resource.like("records:%"),
-            sync_state.c.error != "",
-        )
-    )
-    return {row.resource.removeprefix("records:"): row.error for row in rows}
-
-
-def _read_state(conn: sa.Connection, location_id: str, resource: str) -> _State:
-    row = conn.execute(
-        sa.select(sync_state).where(
-            sync_state.c.location_id == location_id, sync_state.c.resource == resource
-        )
-    ).first()
-    return (
-        _State(None, None, "") if row is None else _State(row.watermark, row.last_ok_at, row.error)
-    )
-
-
-def _keep_state(tx: Tx, resource: str, **values: object) -> None:
-    key = {"location_id": tx.location_id, "resource": resource}
-    upsert(tx.conn, sync_state, ("location_id", "resource"), {**key, **values})
-    tx.record(resource)
+            keep_state(tx, resource(kind), last_try_at=now, error=text)
 
 
 def _note(tx: Tx, kind: RecordKind, written: Written, *, is_silent: bool = False) -> None:
     tx.record(
-        _resource(kind),
+        resource(kind),
         added=len(written.added),
         changed=len(written.changed),
         gone=len(written.gone),
@@ -364,10 +342,6 @@ def _note(tx: Tx, kind: RecordKind, written: Written, *, is_silent: bool = False
     if written.keys and not is_silent:
         data = {"kind": kind.value, "keys": list(written.keys)}
         tx.append_event(EventKind.RECORDS_CHANGED, kind.value, f"records:{new_id()}", data)
-
-
-def _resource(kind: RecordKind) -> str:
-    return f"records:{kind.value}"
 
 
 def _parts(pages: Iterator[Sequence[PmsRecord]]) -> Iterator[list[PmsRecord]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 
 from node.errors import NotFound, Rejected, Unsupported
 from pms_writeback.opendental.connection import Connection
@@ -11,7 +11,7 @@ from pms_writeback.opendental.record_fields import SOURCES, Source
 from pms_writeback.opendental.rows import Fields
 from pms_writeback.opendental.versions import Version
 from pms_writeback.pms import OfficeTime
-from pms_writeback.records import PmsRecord, Reach, RecordKind, Scalar
+from pms_writeback.records import PmsRecord, Reach, RecordKind, Scalar, dated_span
 
 #: Filters that turn a list's narrow default into everything: tasks show two weeks, definitions
 #: and users hide what is out of use.
@@ -25,22 +25,26 @@ _COMPUTED = frozenset({"serverDateTime"})
 
 Moment = Callable[[Fields, str], datetime | None]
 Wall = Callable[[datetime], str]
+Today = Callable[[], date]
+#: What the documents' list answers with 404 where others answer an empty list.
+_NO_DOCUMENTS = "no documents exist"
 
 
 class RecordReader:
     """Reads the records of one office over its connection.
 
     `stamp` reads a change stamp by our clock; `wall` writes a moment as the office's clock shows
-    it, early enough that nothing changed at it is missed.
+    it, early enough that nothing changed at it is missed; `today` gives the office's day.
     """
 
     def __init__(
-        self, connection: Connection, office: OfficeTime, stamp: Moment, wall: Wall
+        self, connection: Connection, office: OfficeTime, stamp: Moment, wall: Wall, today: Today
     ) -> None:
         self._connection = connection
         self._office = office
         self._stamp = stamp
         self._wall = wall
+        self._today = today
 
     def reach(self, version: Version) -> dict[RecordKind, Reach]:
         """Say how each kind can be read at an office of this version."""
@@ -54,13 +58,27 @@ class RecordReader:
         reach = _reach(source, version)
         if reach is Reach.NONE or reach is Reach.PATIENT:
             raise Unsupported(f"Open Dental cannot list every {kind.value} at this version")
-        filters = dict(_EVERYTHING.get(source.path, {}))
+        filters = {**_EVERYTHING.get(source.path, {}), **self._days(kind)}
         if since is not None:
             if reach is not Reach.CHANGES:
                 raise Unsupported(f"Open Dental cannot list the changes of {kind.value}")
             filters[source.delta] = self._wall(since)
+        owners, parent = self._owners(source), source.parent[1] if source.parent else ""
         for page in self._connection.pages(source.path, filters):
-            yield [self._record(kind, source, row) for row in page]
+            yield [self._record(kind, source, row, owners.get(row.key(parent), "")) for row in page]
+
+    def _days(self, kind: RecordKind) -> dict[str, str]:
+        """Ask for the hours of work by date: without one a list may be today's only."""
+        span = dated_span(kind, self._today())
+        return {} if span is None else {"dateStart": f"{span[0]}", "dateEnd": f"{span[1]}"}
+
+    def _owners(self, source: Source) -> dict[str, str]:
+        """Map the keys of the parents to their patients where the rows themselves name none."""
+        if source.parent is None or source.owner:
+            return {}
+        parent = SOURCES[source.parent[0]]
+        rows = self._connection.rows(parent.path, _EVERYTHING.get(parent.path))
+        return {row.key(parent.key): row.key(parent.owner) for row in rows}
 
     def of_patient(self, kind: RecordKind, patient_key: str) -> list[PmsRecord]:
         """Read one patient's records of a kind, complete."""
@@ -75,8 +93,10 @@ class RecordReader:
             raise Unsupported(f"Open Dental cannot list the {kind.value} of one patient")
         try:
             rows = self._connection.rows(source.path, filters)
-        except NotFound:  # "No documents exist for this patient"
-            return []
+        except NotFound as error:
+            if _NO_DOCUMENTS in str(error).lower():
+                return []
+            raise  # anything else that is not found says nothing about what there is
         found = (self._record(kind, source, row, patient_key) for row in rows)
         # A filter that an old version ignores must not give somebody else's rows to this patient.
         return [record for record in found if record.patient_key == patient_key]

@@ -52,8 +52,9 @@ def pulled(office, db):
 def slots(db, config, first=FREE_DAY, last=FREE_DAY, minutes=60, provider="1", **more):
     with read(db) as conn:
         return open_slots(
-            conn, config, first=first, last=last, minutes=minutes, provider_key=provider, **more
-        )
+            conn, config, first=first, last=last, minutes=minutes, provider_key=provider,
+            **{"now": NOW, **more},
+        )  # fmt: skip
 
 
 def local(found):
@@ -106,7 +107,7 @@ def test_windows_bound_a_type_of_visit_in_time_and_number(office, sqlite_databas
     pulled(office, sqlite_database)
     asked = {"appointment_type": "Crown prep", "step_min": 60}
     assert local(slots(sqlite_database, config, **asked)) == ["09:00", "10:00"]
-    assert slots(sqlite_database, config, date(2026, 6, 18), date(2026, 6, 18), **asked) == []
+    assert slots(sqlite_database, config, date(2026, 6, 15), date(2026, 6, 15), **asked) == []
     assert len(slots(sqlite_database, config, step_min=60)) == 8  # another type is free
     office.add(
         "appointments", PatNum=1, AptStatus="Scheduled", Op=2, ProvNum=1, Pattern="X" * 6,
@@ -129,11 +130,20 @@ def test_the_hour_that_is_skipped_or_repeated_is_read_on_the_offices_clock(
         ScheduleSync(sqlite_database, pms, config).run_once(now)
         Warehouse(sqlite_database, pms, config).run_once(now)
         monday = date(2026, 11, 2)
-        found = slots(sqlite_database, config, monday, monday)
+        found = slots(sqlite_database, config, monday, monday, now=now)
     assert found[0].starts_at == datetime(2026, 11, 2, 13, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("asked", [{"minutes": 7}, {"minutes": 600}, {"last": date(2026, 6, 1)}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"minutes": 7},
+        {"minutes": 600},
+        {"last": date(2026, 6, 1)},
+        {"last": date(2026, 6, 18)},  # its visits are not read: seven days ahead are
+        {"first": date(2026, 6, 8)},
+    ],
+)
 def test_questions_without_sense_are_refused(office, sqlite_database, asked):
     with pytest.raises(InvalidInput):
         slots(sqlite_database, config_of(office), **asked)

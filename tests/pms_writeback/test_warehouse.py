@@ -11,15 +11,16 @@ import sqlalchemy as sa
 
 from node.config import read_config
 from node.db.session import read
-from node.db.tables import audit, event, pms_record
+from node.db.tables import audit, event, pms_record, sync_state
 from node.domain.events import EventKind
-from node.errors import Retryable, Unsupported
+from node.errors import NotFound, Retryable, Unsupported
 from pms_writeback.opendental import OpenDental, OpenDentalSettings
 from pms_writeback.opendental.record_fields import SOURCES
 from pms_writeback.record_rows import read_records
+from pms_writeback.record_state import record_errors
 from pms_writeback.records import Reach, RecordKind, RecordSource
 from pms_writeback.sandbox.server import running
-from pms_writeback.warehouse import Warehouse, record_errors
+from pms_writeback.warehouse import Warehouse
 
 K = RecordKind
 NOON = datetime(2026, 6, 10, 17, 0, tzinfo=UTC)
@@ -242,8 +243,11 @@ def test_a_list_that_is_suddenly_empty_buries_nobody(database, warehouse, office
         for row in rows:
             chart.remove("recalls", int(row["RecallNum"]))
     clock.now += timedelta(hours=7)
-    report = changes(warehouse.run_once(clock.now))[K.RECALL]
+    reports = warehouse.run_once(clock.now)
+    report = changes(reports)[K.RECALL]
     assert "lists no recall at all" in report.error
+    assert not report.is_away
+    assert reports[-1].kind is not K.RECALL  # the other kinds went on
     assert len(stored(database, K.RECALL)) == len(rows)
 
 
@@ -304,3 +308,79 @@ def test_the_night_reads_everything_whole_once(database, warehouse, clock):
     assert {each.kind for each in night} >= {K.COMMLOG, K.CLAIM, K.PROCEDURE}
     clock.now += timedelta(hours=1)
     assert not all(each.is_whole for each in warehouse.run_due(clock.now))
+
+
+def last_reconciled(db):
+    with read(db) as conn:
+        return conn.execute(
+            sa.select(sync_state.c.last_ok_at).where(sync_state.c.resource == "records-reconciled")
+        ).scalar()
+
+
+def test_a_night_that_broke_off_is_tried_again(database, warehouse, office, clock):
+    office.fault("status", status=503, text="later", path="/procedurelogs", count=1)
+    assert warehouse.run_due(NOON)[-1].is_away
+    assert last_reconciled(database) is None  # the first load was not whole
+    warehouse.run_due(NOON + timedelta(minutes=5))
+    assert last_reconciled(database) == NOON + timedelta(minutes=5)
+    clock.now = NOON + timedelta(hours=14)  # 03:00 in New York, the next day
+    office.fault("status", status=503, text="later", path="/procedurelogs", count=1)
+    assert warehouse.run_due(clock.now)[-1].is_away
+    clock.now += timedelta(minutes=5)
+    assert all(each.is_whole for each in warehouse.run_due(clock.now))
+    assert last_reconciled(database) == clock.now
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "body", "parent", "parent_body"),
+    [
+        (K.PERIO_MEASURE, "/periomeasures",
+         {"SequenceType": "Probing", "IntTooth": 3, "MBvalue": 4},
+         ("/perioexams", "PerioExamNum"), {"PatNum": 3}),
+        (K.TREATMENT_PLAN_PROCEDURE, "/treatplanattaches", {"ProcNum": 1},
+         ("/treatplans", "TreatPlanNum"), {"PatNum": 3, "Heading": "plan", "TPStatus": "Saved"}),
+    ],
+)  # fmt: skip
+def test_a_child_belongs_to_its_parents_patient_whichever_way_it_is_read(
+    database, warehouse, api, clock, kind, path, body, parent, parent_body
+):
+    made = api.post(parent[0], json=parent_body)
+    assert made.is_success, made.text
+    child = api.post(path, json={**body, parent[1]: made.json()[parent[1]]})
+    assert child.is_success, child.text
+    warehouse.run_once(NOON)
+    mine = stored(database, kind, patient_key="3")
+    assert mine
+    before = len(events(database))
+    warehouse.refresh_patient("3", NOON + timedelta(minutes=1))
+    clock.now += timedelta(hours=7)
+    warehouse.run_once(clock.now)
+    assert stored(database, kind, patient_key="3") == mine
+    assert kind.value not in [each["kind"] for each in events(database)[before:]]
+
+
+def test_only_the_sentence_about_no_documents_means_none(pms, office):
+    assert pms.records_of(K.DOCUMENT, "5") == []
+    office.fault("status", status=404, text="Patient not found", path="/documents", count=1)
+    with pytest.raises(NotFound):
+        pms.records_of(K.DOCUMENT, "5")
+
+
+def test_schedules_are_asked_for_by_date_and_past_days_are_not_buried(
+    database, warehouse, office, clock
+):
+    office.add(
+        "schedules", SchedDate="2026-05-20", SchedType="Provider", ProvNum=1,
+        StartTime="08:00:00", StopTime="12:00:00",
+    )  # fmt: skip
+    warehouse.run_once(NOON)
+    asked = [entry.query for entry in office.log() if entry.path == "/schedules"]
+    assert asked
+    assert all("dateStart=" in query and "dateEnd=" in query for query in asked)
+    old = [each for each in stored(database, K.SCHEDULE) if each.values["day"] == "2026-05-20"]
+    assert old
+    clock.now += timedelta(days=60)
+    assert K.SCHEDULE not in {
+        each.kind for each in changes(warehouse.run_once(clock.now)).values() if each.gone
+    }
+    assert stored(database, K.SCHEDULE, key=old[0].key)
