@@ -214,6 +214,8 @@ worklist_item = sa.Table(
     sa.Column("cdt_code", sa.String(16), nullable=False, server_default=""),
     sa.Column("expected_images", sa.Integer, nullable=True),
     sa.Column("is_open", sa.Boolean, nullable=False, server_default=sa.true()),
+    # what a modality said by MPPS: "", started, completed, discontinued; the sync leaves it alone
+    sa.Column("performed", sa.String(16), nullable=False, server_default=""),
     sa.UniqueConstraint("location_id", "scheduled_procedure_step_id"),
     sa.UniqueConstraint("appointment_id", "modality"),
     sa.Index("ix_worklist_item_day", "location_id", "start_date", "start_time"),
@@ -304,6 +306,8 @@ study = sa.Table(
     sa.Column("sender_ae_title", sa.String(16), nullable=False, server_default=""),
     sa.Column("generation", sa.Integer, nullable=False, server_default="0"),  # reopened n times
     sa.Column("review_version", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("is_prior", sa.Boolean, nullable=False, server_default=sa.false()),  # fetched
+    sa.Column("routed_generation", sa.Integer, nullable=True),  # node.dicom.forwarding
     _at("received_at"),
     _at("last_image_at"),
     _at("completed_at", nullable=True),
@@ -367,6 +371,101 @@ instance_duplicate = sa.Table(
     sa.Column("sender_ae_title", sa.String(16), nullable=False, server_default=""),
     _at("received_at"),
     sa.UniqueConstraint("instance_id", "sha256"),
+)
+
+#: A Modality Performed Procedure Step; all that was said of it is the data set `storage_key`.
+performed_step = sa.Table(
+    "performed_step",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # node.domain.performed.PerformedState
+    sa.Column("study_instance_uid", sa.String(64), nullable=False, server_default=""),
+    sa.Column("modality", sa.String(16), nullable=False, server_default=""),
+    sa.Column("station_ae_title", sa.String(16), nullable=False, server_default=""),
+    sa.Column("image_uids", sa.JSON, nullable=False),
+    sa.Column("reason", sa.String(64), nullable=False, server_default=""),  # code of discontinuing
+    sa.Column("match_state", sa.String(16), nullable=False),
+    sa.Column("match_reason", sa.String(255), nullable=False, server_default=""),
+    _ref("patient_id", "patient", nullable=True),
+    _ref("appointment_id", "appointment", nullable=True),
+    _ref("worklist_item_id", "worklist_item", nullable=True),
+    sa.Column("storage_key", sa.String(255), nullable=False),
+    sa.Column("sender_ae_title", sa.String(16), nullable=False, server_default=""),
+    _at("started_at"),
+    _at("ended_at", nullable=True),
+    sa.UniqueConstraint("location_id", "sop_instance_uid"),
+    sa.Index("ix_performed_step_study", "location_id", "study_instance_uid"),
+)
+
+#: Storage commitment: what senders asked of us (`answer`) and what we asked of an archive (`ask`).
+commitment = sa.Table(
+    "commitment",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("role", sa.String(8), nullable=False),  # answer | ask
+    sa.Column("peer", sa.String(32), nullable=False),  # AE title that asked, or name of the archive
+    sa.Column("transaction_uid", sa.String(64), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # node.dicom.commitment.CommitmentState
+    sa.Column("objects", sa.JSON, nullable=False),  # [[SOP class, SOP instance], ...]
+    sa.Column("failures", sa.JSON, nullable=False),  # [[SOP class, SOP instance, reason], ...]
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    _at("created_at"),
+    _at("updated_at"),
+    sa.UniqueConstraint("location_id", "role", "peer", "transaction_uid"),
+    sa.Index("ix_commitment_state", "location_id", "role", "state"),
+)
+
+#: Received images on their way to other systems; an archive's copy counts once it is committed.
+image_delivery = sa.Table(
+    "image_delivery",
+    metadata,
+    _id(),
+    _location(),
+    _ref("instance_id", "instance"),
+    sa.Column("peer", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # queued sent committed failed
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    _at("updated_at"),
+    sa.UniqueConstraint("instance_id", "peer"),
+    sa.Index("ix_image_delivery_state", "location_id", "peer", "state"),
+)
+
+#: Fetching a patient's earlier studies from the office's archive before a visit.
+prior_fetch = sa.Table(
+    "prior_fetch",
+    metadata,
+    _id(),
+    _location(),
+    _ref("appointment_id", "appointment"),
+    _ref("patient_id", "patient"),
+    sa.Column("peer", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # queued done failed
+    sa.Column("found", sa.Integer, nullable=False, server_default="0"),  # studies surely theirs
+    sa.Column("fetched", sa.Integer, nullable=False, server_default="0"),  # images now here
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    _at("created_at"),
+    _at("updated_at"),
+    sa.UniqueConstraint("appointment_id", "peer"),
+)
+
+#: Files of a watched folder: what became of each, by its bytes; names of files are not kept.
+import_file = sa.Table(
+    "import_file",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),  # dicom picture scan unknown
+    sa.Column("state", sa.String(16), nullable=False),  # imported quarantined
+    sa.Column("reason", sa.String(255), nullable=False, server_default=""),
+    _ref("instance_id", "instance", nullable=True),
+    _at("at"),
+    sa.UniqueConstraint("location_id", "sha256"),
 )
 
 # --- what the models and people say --------------------------------------------------------------
@@ -770,6 +869,117 @@ executor_beat = sa.Table(  # which processes run workflows, and when each was la
     sa.Column("location_id", sa.String(32), primary_key=True),
     sa.Column("executor", sa.String(64), primary_key=True),
     _at("beat_at"),
+)
+
+# --- messages and recall -------------------------------------------------------------------------
+
+patient_contact = sa.Table(  # how the PMS says that a person is reached
+    "patient_contact",
+    metadata,
+    sa.Column("patient_id", sa.String(32), sa.ForeignKey("patient.id"), primary_key=True),
+    _location(),
+    sa.Column("email", sa.String(254), nullable=False, server_default=""),
+    sa.Column("mobile", sa.String(32), nullable=False, server_default=""),
+    sa.Column("text_allowed", sa.String(8), nullable=False, server_default=""),  # yes no "" unknown
+    sa.Column("contact_method", sa.String(32), nullable=False, server_default=""),
+    sa.Column("recall_method", sa.String(32), nullable=False, server_default=""),
+    sa.Column("language", sa.String(32), nullable=False, server_default=""),
+    sa.Column("guarantor_key", sa.String(64), nullable=False, server_default=""),
+)
+
+contact_choice = sa.Table(  # who wants messages and who does not; the newest of a scope counts
+    "contact_choice",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("key", sa.String(128), nullable=False),
+    _ref("patient_id", "patient", nullable=True),
+    sa.Column("address_digest", sa.String(32), nullable=False, server_default=""),
+    sa.Column("scope", sa.String(8), nullable=False),  # all, email, sms
+    sa.Column("choice", sa.String(8), nullable=False),  # stop, start
+    sa.Column("source", sa.String(32), nullable=False),
+    _at("at"),
+    sa.UniqueConstraint("location_id", "key"),
+    sa.Index("ix_contact_choice_patient", "location_id", "patient_id"),
+    sa.Index("ix_contact_choice_address", "location_id", "address_digest"),
+)
+
+message = sa.Table(  # every message that was to go out, once per key; the text is with its case
+    "message",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("key", sa.String(128), nullable=False),
+    sa.Column("channel", sa.String(8), nullable=False),
+    sa.Column("purpose", sa.String(32), nullable=False),
+    _ref("patient_id", "patient", nullable=True),
+    _ref("case_id", "workflow_case", nullable=True),
+    sa.Column("template", sa.String(64), nullable=False, server_default=""),
+    sa.Column("address_digest", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # orchestration.messengers.log
+    sa.Column("provider_id", sa.String(128), nullable=False, server_default=""),
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    _at("created_at"),
+    _at("updated_at"),
+    sa.UniqueConstraint("location_id", "key"),
+    sa.Index("ix_message_patient", "location_id", "patient_id", "created_at"),
+    sa.Index("ix_message_provider", "location_id", "provider_id"),
+)
+
+message_reply = sa.Table(  # what people answered, as they wrote it
+    "message_reply",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("key", sa.String(128), nullable=False),  # the provider's delivery id
+    sa.Column("channel", sa.String(8), nullable=False),
+    sa.Column("address_digest", sa.String(32), nullable=False),
+    _ref("patient_id", "patient", nullable=True),
+    sa.Column("meaning", sa.String(16), nullable=False),  # orchestration.recall.replies
+    sa.Column("text", sa.Text, nullable=False),
+    _at("at"),
+    sa.UniqueConstraint("location_id", "key"),
+    sa.Index("ix_message_reply_patient", "location_id", "patient_id", "at"),
+)
+
+link_use = sa.Table(  # one-time links that were used
+    "link_use",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    _location(),
+    sa.Column("purpose", sa.String(16), nullable=False),
+    sa.Column("subject", sa.String(64), nullable=False),
+    _at("used_at"),
+)
+
+recall_policy = sa.Table(  # a person let one version of a template go to one segment unasked
+    "recall_policy",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("segment", sa.String(32), nullable=False),
+    sa.Column("template", sa.String(64), nullable=False),  # name, language and version
+    sa.Column("digest", sa.String(64), nullable=False),  # of the text that was read
+    _ref("approved_by", "user_account"),
+    sa.Column("reason", sa.String(255), nullable=False),
+    _at("approved_at"),
+    _at("ends_at"),
+    _at("revoked_at", nullable=True),
+    sa.Column("revoked_by", sa.String(64), nullable=False, server_default=""),
+    sa.Index("ix_recall_policy_segment", "location_id", "segment", "template"),
+)
+
+recall_trial = sa.Table(  # which reminders were delayed by chance, and who booked when
+    "recall_trial",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("case_key", sa.String(128), primary_key=True),
+    sa.Column("arm", sa.String(8), nullable=False),  # prompt, delayed
+    sa.Column("seed", sa.String(64), nullable=False),
+    sa.Column("share", sa.Float, nullable=False),
+    sa.Column("delay_days", sa.Integer, nullable=False),
+    _at("assigned_at"),
+    _at("booked_at", nullable=True),
 )
 
 # --- what happened -------------------------------------------------------------------------------
