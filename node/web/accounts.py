@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
-from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
 
 from node.db.session import Actor, begin, insert_once, new_id, read
 from node.db.tables import user_account, web_session
 from node.domain.rights import RIGHTS, Right, Role
 from node.errors import BitewingError, InvalidInput, Rejected, Retryable
+from node.web.hashing import NOBODY, fits, hashed
+from node.web.pins import check_pin, keep_pin
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +29,6 @@ MIN_PASSWORD = 8
 
 _LOCKED = datetime(1970, 1, 1, tzinfo=UTC)
 _TOUCH_EVERY = timedelta(seconds=60)
-_HASHER = PasswordHasher()
-#: Each hash takes 64 MB of memory: a flood of sign-ins must not take it all.
-_HASHING = threading.BoundedSemaphore(4)
-#: Checked when the name is unknown, so that the answer takes as long as for a known one.
-_DUMMY = _HASHER.hash(secrets.token_hex(16))
 
 
 class Unauthenticated(BitewingError):
@@ -68,6 +63,7 @@ class Session:
     csrf_token: str
     proved_at: datetime
     is_locked: bool
+    has_pin: bool = False
 
     @property
     def rights(self) -> frozenset[Right]:
@@ -116,7 +112,7 @@ def create_user(
         "username": name,
         "display_name": display_name.strip(),
         "role": known_role.value,
-        "password_hash": _HASHER.hash(password),
+        "password_hash": hashed(password),
         "failed_attempts": 0,
         "is_active": True,
     }
@@ -145,7 +141,32 @@ class Accounts:
 
         Raises WrongCredentials, in about the same time whether the name exists or not.
         """
-        user_id = self._check(user_account.c.username == username.strip().lower(), password)
+        return self._open(
+            self._check(user_account.c.username == username.strip().lower(), password)
+        )
+
+    def switch(
+        self, session: Session, username: str, *, password: str = "", pin: str = ""
+    ) -> tuple[str, Session]:
+        """Hand a workstation to another person, by PIN or password; the session before ends.
+
+        Raises WrongCredentials or WrongPin, and the session stays as it was.
+        """
+        who = user_account.c.username == username.strip().lower()
+        user_id = self._check(who, password) if password else self._check_pin(who, pin)
+        opened = self._open(user_id)
+        self.sign_out(session)
+        return opened
+
+    def change_pin(self, session: Session, password: str, pin: str) -> None:
+        """Give the person a PIN, or take it away when empty. Raises WrongCredentials."""
+        self._check(user_account.c.id == session.user_id, password)
+        keep_pin(self._db, session.actor, pin)
+
+    def _check_pin(self, who: sa.ColumnElement[bool], pin: str) -> str:
+        return check_pin(self._db, self._location_id, who, pin)
+
+    def _open(self, user_id: str) -> tuple[str, Session]:
         token, now = secrets.token_urlsafe(32), datetime.now(UTC)
         with begin(self._db, Actor(user_id, self._location_id), "session.opened") as tx:
             tx.conn.execute(
@@ -172,6 +193,7 @@ class Accounts:
                     user_account.c.username,
                     user_account.c.display_name,
                     user_account.c.role,
+                    user_account.c.pin_hash,
                 )
                 .join(user_account, user_account.c.id == web_session.c.user_id)
                 .where(
@@ -196,6 +218,7 @@ class Accounts:
             csrf_token=row.csrf_token,
             proved_at=row.proved_at,
             is_locked=now - last_seen > self._idle,
+            has_pin=bool(row.pin_hash),
         )
 
     def touch(self, session: Session) -> None:
@@ -222,9 +245,16 @@ class Accounts:
         """End the session for good."""
         self._update(session, "session.closed", ended_at=datetime.now(UTC))
 
-    def prove(self, session: Session, password: str) -> None:
-        """Take the password again: unlock, and count as fresh proof. Raises WrongCredentials."""
-        self._check(user_account.c.id == session.user_id, password)
+    def prove(self, session: Session, password: str = "", *, pin: str = "") -> None:
+        """Take the password or the PIN again: unlock, and count as fresh proof.
+
+        Raises WrongCredentials or WrongPin.
+        """
+        who = user_account.c.id == session.user_id
+        if password:
+            self._check(who, password)
+        else:
+            self._check_pin(who, pin)
         now = datetime.now(UTC)
         with self._guard:
             self._seen[session.token_hash] = now
@@ -256,21 +286,21 @@ class Accounts:
                     user_account.c.is_active,
                 )
             ).first()
-        fits = _fits(row.password_hash if row else _DUMMY, password)
+        is_right = fits(row.password_hash if row else NOBODY, password)
         if row is None:
             raise WrongCredentials
         now = datetime.now(UTC)
         if row.locked_until is not None and row.locked_until > now:
             raise WrongCredentials
-        if not fits:
+        if not is_right:
             self._count_failure(row.id)
             raise WrongCredentials
-        if row.failed_attempts or row.locked_until is not None:
+        if row.failed_attempts or row.pin_failures or row.locked_until is not None:
             with begin(self._db, Actor(row.id, self._location_id), "user.tries_cleared") as tx:
                 tx.conn.execute(
                     user_account.update()
                     .where(user_account.c.id == row.id)
-                    .values(failed_attempts=0, locked_until=None)
+                    .values(failed_attempts=0, locked_until=None, pin_failures=0)
                 )
                 tx.record(f"user:{row.id}")
         return str(row.id)
@@ -294,11 +324,3 @@ class Accounts:
 
 def _hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
-
-
-def _fits(password_hash: str, password: str) -> bool:
-    with _HASHING:
-        try:
-            return _HASHER.verify(password_hash, password)
-        except VerificationError:
-            return False

@@ -10,7 +10,18 @@ from node import __version__
 from node.config import Config
 from node.dicom.instances import InstanceStore
 from node.engine import DurableEngine
-from node.web import api, auth, health, images, live, pages, problems, readings, repairs
+from node.web import (
+    api,
+    auth,
+    health,
+    images,
+    live,
+    pages,
+    presence,
+    problems,
+    readings,
+    repairs,
+)
 
 
 def create_web(
@@ -35,7 +46,7 @@ def create_web(
     app.state.live = live.Live(web)
     app.state.pictures = images.Pictures(store)
     problems.install(app)
-    for part in (auth, api, images, readings, repairs, live, pages):
+    for part in (auth, api, images, readings, repairs, presence, live, pages):
         app.include_router(part.router)
     app.include_router(health.make_router(probes, metrics_registry))
     return app

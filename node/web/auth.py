@@ -25,7 +25,16 @@ from node.domain.rights import WORDS, Right
 from node.engine import DurableEngine
 from node.errors import Forbidden, NotFound
 from node.web.accounts import PROOF, Accounts, Locked, Session, Unauthenticated
-from node.web.shapes import LoginRequest, Me, ProveRequest, Settings
+from node.web.preferences import keep_preferences, preferences_of
+from node.web.shapes import (
+    LoginRequest,
+    Me,
+    PinRequest,
+    Preferences,
+    ProveRequest,
+    Settings,
+    SwitchRequest,
+)
 
 COOKIE = "bitewing_session"
 #: The page locks itself exactly; the server is the backstop and waits a little longer.
@@ -174,6 +183,8 @@ def me_of(web: Web, session: Session) -> Me:
         csrf_token=session.csrf_token,
         is_locked=session.is_locked,
         proved_until=session.proved_at + PROOF,
+        has_pin=session.has_pin,
+        preferences=preferences_of(web.db, session.user_id),
         settings=web.settings,
     )
 
@@ -188,15 +199,21 @@ def login(body: LoginRequest, request: Request, response: Response, web: WebDep)
     _refuse_other_sites(request)
     token, session = web.accounts.sign_in(body.username, body.password.get_secret_value())
     _end_old_session(request, web)
-    response.set_cookie(
-        COOKIE,
-        token,
-        httponly=True,
-        samesite="strict",
-        secure=web.config.web.secure_cookies,
-        max_age=web.config.web.session_hours * 3600,
-    )
+    _set_cookie(response, web, token)
     return me_of(web, session)
+
+
+@router.post("/switch")
+def switch(
+    body: SwitchRequest,
+    response: Response,
+    web: WebDep,
+    session: Annotated[Session, Depends(session_of)],
+) -> Me:
+    """Let another person take over this workstation as themselves; the session before ends."""
+    token, opened = web.accounts.switch(session, body.username, **_proof(body))
+    _set_cookie(response, web, token)
+    return me_of(web, opened)
 
 
 @router.post("/logout", status_code=204)
@@ -221,9 +238,30 @@ def prove(
     web: WebDep,
     session: Annotated[Session, Depends(session_of)],
 ) -> Me:
-    """Take the password again: unlocks, and is fresh proof for signing."""
-    web.accounts.prove(session, body.password.get_secret_value())
+    """Take the password or PIN again: unlocks, and is fresh proof for signing."""
+    web.accounts.prove(session, **_proof(body))
     return me_of(web, session_of(request))
+
+
+@router.post("/pin")
+def change_pin(
+    body: PinRequest,
+    request: Request,
+    web: WebDep,
+    session: Annotated[Session, Depends(unlocked)],
+) -> Me:
+    """Choose a PIN, or none."""
+    web.accounts.change_pin(session, body.password.get_secret_value(), body.pin.get_secret_value())
+    return me_of(web, session_of(request))
+
+
+@router.post("/preferences")
+def change_preferences(
+    body: Preferences, web: WebDep, session: Annotated[Session, Depends(unlocked)]
+) -> Me:
+    """Keep what the person chose for their screen."""
+    keep_preferences(web.db, session, body)
+    return me_of(web, session)
 
 
 @router.get("/me")
@@ -233,6 +271,24 @@ def me(request: Request, web: WebDep) -> Me:
     if not session.is_locked and "x-background" not in request.headers:
         web.accounts.touch(session)
     return me_of(web, session)
+
+
+def _proof(body: ProveRequest) -> dict[str, str]:
+    return {
+        "password": body.password.get_secret_value() if body.password else "",
+        "pin": body.pin.get_secret_value() if body.pin else "",
+    }
+
+
+def _set_cookie(response: Response, web: Web, token: str) -> None:
+    response.set_cookie(
+        COOKIE,
+        token,
+        httponly=True,
+        samesite="strict",
+        secure=web.config.web.secure_cookies,
+        max_age=web.config.web.session_hours * 3600,
+    )
 
 
 def _refuse_other_sites(request: Request) -> None:

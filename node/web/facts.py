@@ -33,7 +33,7 @@ Row = sa.Row
 
 SUGGESTED = DecisionState.SUGGESTED.value
 #: Operations that decide nothing.
-VIEW_KINDS = ("seen_image", "bare_view")
+VIEW_KINDS = ("seen_image", "bare_view", "place", "calibrate")
 _UNREADABLE = (InstanceState.UNREADABLE.value, InstanceState.NOT_AN_IMAGE.value)
 
 

@@ -22,11 +22,23 @@ from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.edits import added, canvas_of, edit, restored, snapshot
 from node.web.facts import Row, find_study, finding_rows, read_facts, sees_ai, shown_findings
+from node.web.film_edits import calibrate_image, place_image
 from node.web.marks import finding_shape, proposals
-from node.web.shapes import Finding, Operation, OpKind, OpResult, OpsAnswer, Proposal
+from node.web.shapes import (
+    CalibrateData,
+    Finding,
+    Operation,
+    OpKind,
+    OpResult,
+    OpsAnswer,
+    PlaceData,
+    Proposal,
+)
 from node.web.signing import screen_hash, sign_state
 
 _VIEWS = (OpKind.SEEN_IMAGE, OpKind.BARE_VIEW)
+#: What they may do besides.
+_OPEN = (OpKind.COMMENT, OpKind.CALIBRATE)
 #: What somebody may do who only proposes.
 _PROPOSALS = (OpKind.ACCEPT, OpKind.REJECT)
 
@@ -150,11 +162,17 @@ class _Desk:
     def _do(self, asked: Operation) -> _Done:
         if asked.kind in _VIEWS:
             return self._see(asked)
+        if asked.kind is OpKind.PLACE:
+            return self._place(asked)
         if self.study.state == StudyState.SIGNED.value:
             raise Rejected("This study is signed. Amend it to change a finding.")
         self._demand(asked)
         if asked.kind is OpKind.ADD:
             return self._add(asked)
+        if asked.kind is OpKind.CALIBRATE:
+            data = CalibrateData.model_validate(asked.data)
+            calibrate_image(self.tx, self._image(data.image_id), data, self.session.user_id)
+            return _Done()
         row = self._find(asked)
         if not self.session.may(Right.FINDINGS_DECIDE) and asked.kind in _PROPOSALS:
             return _Done(row=row, is_proposal=True)
@@ -170,7 +188,7 @@ class _Desk:
 
     def _demand(self, asked: Operation) -> None:
         may = self.session.may
-        is_open = asked.kind in (*_PROPOSALS, OpKind.COMMENT) and may(Right.FINDINGS_PROPOSE)
+        is_open = asked.kind in (*_PROPOSALS, *_OPEN) and may(Right.FINDINGS_PROPOSE)
         if not (is_open or may(Right.FINDINGS_DECIDE)):
             raise Forbidden("You need the right: decide findings. Ask an administrator.")
 
@@ -284,6 +302,13 @@ class _Desk:
                 )
                 .values(bare_at=self.tx.now)
             )
+        return _Done()
+
+    def _place(self, asked: Operation) -> _Done:
+        if not self.session.may(Right.IMAGES_MOUNT):
+            raise Forbidden("You need the right: place images on the mount.")
+        data = PlaceData.model_validate(asked.data)
+        place_image(self.tx, self._image(data.image_id), data, self.session.user_id)
         return _Done()
 
     def _image(self, image_id: str) -> Row:

@@ -27,6 +27,7 @@ from node.errors import (
 )
 from node.web.accounts import Locked, Unauthenticated, WrongCredentials
 from node.web.auth import BadToken
+from node.web.pins import WrongPin
 from node.web.shapes import Blocker, Problem
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ _TYPES: tuple[tuple[type[BitewingError], str, int | None], ...] = (
     (Unauthenticated, "unauthenticated", 401),
     (Locked, "locked", 401),
     (WrongCredentials, "credentials", 401),
+    (WrongPin, "credentials", 401),
     (BadToken, "csrf", None),
     (NotSignable, "not_signable", None),
     (Forbidden, "forbidden", None),

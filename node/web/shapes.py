@@ -8,11 +8,15 @@ call                                        body                 answer
 ==========================================  ===================  =====================
 POST /api/login                             LoginRequest         Me
 POST /api/logout, /api/lock                 –                    204
-POST /api/prove  (password again, unlock)   ProveRequest         Me
+POST /api/prove  (proof again, unlock)      ProveRequest         Me
+POST /api/switch (another person, here)     SwitchRequest        Me
+POST /api/pin                               PinRequest           Me
+POST /api/preferences                       Preferences          Me
 GET  /api/me                                –                    Me
 GET  /api/worklist?filter=                  –                    Worklist
 GET  /api/studies/{id}                      –                    Study
 POST /api/studies/{id}/ops                  OpsRequest           OpsAnswer (200, 409, 422)
+POST /api/studies/{id}/presence             PresenceRequest      PresenceAnswer
 POST /api/studies/{id}/sign                 SignRequest          SignAnswer
 POST /api/studies/{id}/amend                AmendRequest         AmendAnswer
 GET  /api/studies/{id}/candidates           –                    Candidates
@@ -39,9 +43,9 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SecretStr, model_validator
 
 _ID = r"^[0-9a-f]{32}$"
 
@@ -83,9 +87,49 @@ class LoginRequest(_Shape):
 
 
 class ProveRequest(_Shape):
-    """The password again: a fresh proof for signing, or unlocking an idle screen."""
+    """Password or PIN again: a fresh proof for signing, or unlocking an idle screen."""
+
+    password: SecretStr | None = Field(None, min_length=1, max_length=256)
+    pin: SecretStr | None = Field(None, min_length=1, max_length=12)
+
+    @model_validator(mode="after")
+    def _one_proof(self) -> Self:
+        if (self.password is None) == (self.pin is None):
+            raise ValueError("give either the password or the PIN")
+        return self
+
+
+class SwitchRequest(ProveRequest):
+    """Another person takes over this workstation, as themselves."""
+
+    username: str = Field(min_length=1, max_length=64)
+
+
+class PinRequest(_Shape):
+    """A new PIN of 6 to 12 digits, or an empty one to have none; with the password."""
 
     password: SecretStr = Field(min_length=1, max_length=256)
+    pin: SecretStr = Field(SecretStr(""), max_length=12)
+
+
+class Preferences(_Shape):
+    """What a person chose for their own screen; the defaults are those of a first sign-in.
+
+    ``keys`` maps commands of the review page (``accept``, ``next-finding`` …) to key combinations
+    (``A``, ``Shift+J``) that replace the usual ones. ``reads_first`` keeps marks off on each image
+    that the person has not seen.
+    """
+
+    numbering: Literal["universal", "fdi", "palmer"] = "universal"
+    stop: Literal["strict", "default", "wide"] = "default"
+    panel: Literal["right", "left"] = "right"
+    zooms_to_selection: bool = False
+    reads_first: bool = False
+    shows_teeth: bool = False
+    is_nearest: bool = False  # no smoothing when enlarged
+    has_single_keys: bool = True  # letters without Ctrl are commands
+    sorts_by_urgency: bool = False
+    keys: dict[str, str] = Field(default_factory=dict, max_length=80)
 
 
 class Settings(_Shape):
@@ -93,7 +137,6 @@ class Settings(_Shape):
 
     practice_name: str
     mode: Literal["silent", "assist"]
-    numbering: Literal["universal", "fdi"] = "universal"
     time_zone: str
     idle_lock_s: int
     proof_s: int
@@ -111,6 +154,8 @@ class Me(_Shape):
     csrf_token: str
     is_locked: bool
     proved_until: datetime | None
+    has_pin: bool
+    preferences: Preferences
     settings: Settings
 
 
@@ -254,6 +299,16 @@ class SpacingShape(_Shape):
     kind: Literal["calibrated", "detector", "unknown"]
 
 
+class Calibration(_Shape):
+    """The scale that follows from a length a person knows; for lengths drawn on this image."""
+
+    mm_per_px: float
+    known_mm: float
+    points: tuple[tuple[float, float], tuple[float, float]]
+    by: str
+    at: datetime
+
+
 class ToothShape(_Shape):
     """A tooth that a model found on an image."""
 
@@ -292,6 +347,7 @@ class Image(_Shape):
     state: Literal["received", "analysed", "unreadable", "failed"]
     failure: str
     spacing: SpacingShape
+    calibration: Calibration | None
     grey: Grey | None
     teeth: tuple[ToothShape, ...]
     side: str
@@ -301,6 +357,39 @@ class Image(_Shape):
     is_seen_bare: bool  # by me
     duplicates: int
     received_at: datetime
+
+
+class MountSlot(_Shape):
+    """One place of the mount; `placed_by` is None when the models said so, or it is empty."""
+
+    code: str
+    words: str
+    teeth: tuple[str, ...]
+    image_id: str | None
+    placed_by: str | None
+
+
+class MountPlace(_Shape):
+    """What a person said of how one image hangs; `slot` is empty when only the turning was said."""
+
+    image_id: str
+    slot: str
+    quarter_turns: int  # clockwise
+    is_mirrored: bool  # before turning
+    by: str
+
+
+class Mount(_Shape):
+    """The series laid out, top row first; images on no place are `loose`.
+
+    `template` is empty where no series was recognised and nothing was placed.
+    """
+
+    template: str
+    templates: tuple[str, ...]
+    rows: tuple[tuple[MountSlot, ...], ...]
+    loose: tuple[str, ...]
+    hangs: tuple[MountPlace, ...]
 
 
 class GeometryShape(_Shape):
@@ -463,6 +552,7 @@ class Study(_Shape):
     match: Match
     appointment_at: datetime | None
     images: tuple[Image, ...]
+    mount: Mount
     findings: tuple[Finding, ...]
     progress: Progress
     models: tuple[Model, ...]
@@ -499,6 +589,8 @@ class OpKind(StrEnum):
     RESTORE = "restore"  # {"op_id": the own operation to take back (a restore too: redo)}
     SEEN_IMAGE = "seen_image"  # {"image_id": id}
     BARE_VIEW = "bare_view"  # {"image_id": id}
+    PLACE = "place"  # PlaceData
+    CALIBRATE = "calibrate"  # CalibrateData
 
 
 class RejectReason(StrEnum):
@@ -525,6 +617,23 @@ class AddData(_Shape):
     value_mm: float | None = None
     value_percent: float | None = None
     comment: str = Field("", max_length=500)
+
+
+class PlaceData(_Shape):
+    """An image at a place of the mount (empty: at none), and how it hangs there."""
+
+    image_id: str = Field(pattern=_ID)
+    slot: str = Field("", max_length=24)
+    quarter_turns: int = Field(0, ge=0, le=3)
+    is_mirrored: bool = False
+
+
+class CalibrateData(_Shape):
+    """A line of known length on an image; without a length the calibration is taken away."""
+
+    image_id: str = Field(pattern=_ID)
+    points: tuple[tuple[float, float], tuple[float, float]] | None = None
+    known_mm: float | None = None
 
 
 class Operation(_Shape):
@@ -572,17 +681,42 @@ class OpsAnswer(_Shape):
     state: ShownState
 
 
+# --- who else is here ---------------------------------------------------------------------------
+
+
+class PresenceRequest(_Shape):
+    """A sign of life, every 20 seconds while the page is open and somebody is at it."""
+
+    image_id: str | None = Field(None, pattern=_ID)
+    is_leaving: bool = False
+
+
+class Colleague(_Shape):
+    """Somebody else who has the study open."""
+
+    name: str
+    role: str
+    image_id: str | None
+
+
+class PresenceAnswer(_Shape):
+    """Who else has the study open now."""
+
+    others: tuple[Colleague, ...]
+
+
 # --- signing, linking ----------------------------------------------------------------------------
 
 
 class SignRequest(_Shape):
-    """Sign what the screen shows. `password` may be left out within the proof time."""
+    """Sign what the screen shows. Both proofs may be left out within the proof time."""
 
     version: int = Field(ge=1)
     content_hash: str = Field(pattern=r"^[0-9a-f]{64}$")
     left_unreviewed: tuple[str, ...] = ()  # ids of weak suggestions expressly left
     reason: str = Field("", max_length=255)  # needed from version 2 on
     password: SecretStr | None = Field(None, max_length=256)
+    pin: SecretStr | None = Field(None, max_length=12)
 
 
 class SignAnswer(_Shape):

@@ -30,6 +30,7 @@ from node.errors import Conflict, Rejected
 from node.web.accounts import Session, WrongCredentials
 from node.web.auth import Web
 from node.web.facts import Facts, Row, read_facts
+from node.web.pins import WrongPin
 from node.web.problems import NotSignable
 from node.web.sensitivity import stop_of
 from node.web.shapes import AmendAnswer, Blocker, SignAnswer, SignRequest, SignState
@@ -164,15 +165,21 @@ def amend(web: Web, session: Session, study_id: str, reason: str) -> AmendAnswer
 
 
 def _prove(web: Web, session: Session, request: SignRequest) -> None:
-    if request.password is not None:
+    password = request.password.get_secret_value() if request.password else ""
+    pin = request.pin.get_secret_value() if request.pin else ""
+    if password or pin:
         try:
-            web.accounts.prove(session, request.password.get_secret_value())
+            web.accounts.prove(session, password=password, pin=pin)
         except WrongCredentials:
             words = "That password does not fit, or your account rests after wrong tries."
             raise NotSignable((Blocker(kind="proof", words=words),)) from None
+        except WrongPin as wrong:
+            raise NotSignable((Blocker(kind="proof", words=str(wrong)),)) from None
         return
     if not session.is_proved(datetime.now(UTC)):
-        raise NotSignable((Blocker(kind="proof", words="Please give your password to sign."),))
+        raise NotSignable(
+            (Blocker(kind="proof", words="Please give your PIN or password to sign."),)
+        )
 
 
 def _signed_before(

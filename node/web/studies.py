@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
@@ -14,9 +15,11 @@ from node.db.tables import (
     dicom_delivery,
     dicom_result,
     event,
+    image_calibration,
     instance_duplicate,
     pms_command,
     tooth_mark,
+    user_account,
 )
 from node.domain.findings import View
 from node.domain.review import SignedReview
@@ -29,8 +32,10 @@ from node.web.facts import Facts, Row, patient_header, read_facts
 from node.web.flaws import flaws
 from node.web.images import Pictures
 from node.web.marks import finding_shapes, read_reviews, signed_shapes, universal
+from node.web.mounts import compose_mount
 from node.web.readings import reading_json
 from node.web.shapes import (
+    Calibration,
     Counts,
     Delivery,
     Finding,
@@ -73,6 +78,7 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
             match=match_shape(row),
             appointment_at=appointment_at(conn, row),
             images=_images(conn, pictures, facts),
+            mount=compose_mount(conn, facts),
             findings=tuple(_findings(conn, session, facts, reviews)),
             progress=Progress(done=len(facts.images) - len(facts.waiting), total=len(facts.images)),
             models=_models(facts),
@@ -135,14 +141,46 @@ def _images(conn: sa.Connection, pictures: Pictures, facts: Facts) -> tuple[Imag
         ).scalars()
     )
     teeth = _teeth(conn, ids) if facts.sees_ai else {}
+    scales = _calibrations(conn, ids)
     return tuple(
-        _image(image, pictures, facts, teeth.get(image.id, ()), duplicates[image.id])
+        _image(
+            image,
+            pictures,
+            facts,
+            teeth.get(image.id, ()),
+            duplicates[image.id],
+            scales.get(image.id),
+        )
         for image in facts.images
     )
 
 
+def _calibrations(conn: sa.Connection, ids: list[str]) -> dict[str, Calibration]:
+    rows = conn.execute(
+        sa.select(image_calibration, user_account.c.display_name)
+        .join(user_account, user_account.c.id == image_calibration.c.calibrated_by)
+        .where(image_calibration.c.instance_id.in_(ids))
+    )
+    found = {}
+    for row in rows:
+        first, second = ((x, y) for x, y in row.points)
+        found[row.instance_id] = Calibration(
+            mm_per_px=row.known_mm / math.dist(first, second),
+            known_mm=row.known_mm,
+            points=(first, second),
+            by=row.display_name,
+            at=row.calibrated_at,
+        )
+    return found
+
+
 def _image(
-    image: Row, pictures: Pictures, facts: Facts, teeth: tuple[ToothShape, ...], duplicates: int
+    image: Row,
+    pictures: Pictures,
+    facts: Facts,
+    teeth: tuple[ToothShape, ...],
+    duplicates: int,
+    calibration: Calibration | None,
 ) -> Image:
     run = facts.runs.get(image.id)
     grey, problem = pictures.grey_or_problem(image)
@@ -161,6 +199,7 @@ def _image(
             mm_col=image.spacing_mm_col or 0.0,
             kind=image.spacing_kind,
         ),
+        calibration=calibration,
         grey=grey,
         teeth=teeth,
         side=run.side if run is not None else "",
