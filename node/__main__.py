@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from node import __version__
+from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.errors import BitewingError, Unsupported, outcome, place_of
 from node.model_commands import models_cli
+from orchestration.sandboxes import cli as sandbox_cli
 from pms_writeback.bridge.cli import cli as bridge_cli
+from pms_writeback.practice_cli import practice_cli
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from node.config import Config
 
 cli = typer.Typer(
@@ -36,11 +37,8 @@ users = typer.Typer(no_args_is_help=True, help="Accounts of the people who work 
 cli.add_typer(users, name="user")
 cli.add_typer(models_cli, name="models")
 cli.add_typer(bridge_cli, name="bridge")
-
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file; ./bitewing.toml when there is one.")
-]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder for database and images.")]
+cli.add_typer(sandbox_cli, name="sandbox")
+cli.add_typer(practice_cli, name="practice")
 
 
 def _config(
@@ -48,16 +46,7 @@ def _config(
     data_dir: Path | None = None,
     **overrides: dict[str, object],
 ) -> Config:
-    from node.config import read_config
-
-    if config is None and Path("bitewing.toml").exists():
-        config = Path("bitewing.toml")
-    merged: dict[str, dict[str, object]] = {
-        name: dict(values) for name, values in overrides.items()
-    }
-    if data_dir is not None:
-        merged.setdefault("node", {})["data_dir"] = data_dir
-    return read_config(config, overrides=merged)
+    return read_settings(config, data_dir, overrides)
 
 
 def _given(**values: object) -> dict[str, object]:
@@ -165,7 +154,7 @@ def migrate_command(config: ConfigFile = None, data_dir: DataDir = None) -> None
     """Bring the database to this release."""
     from node.db.migrate import current_revision, migrate
 
-    db = _open(_config(config, data_dir))
+    db = open_db(_config(config, data_dir))
     before = current_revision(db)
     after = migrate(db)
     typer.echo(f"{before or 'empty'} -> {after}" if before != after else f"already at {after}")
@@ -177,7 +166,7 @@ def verify_audit(config: ConfigFile = None, data_dir: DataDir = None) -> None:
     from node.db import audit
     from node.db.session import read
 
-    with read(_open(_config(config, data_dir))) as conn:
+    with read(open_db(_config(config, data_dir))) as conn:
         count, broken = audit.verify(conn)
     if broken is None:
         typer.echo(f"{count} audit rows, chain intact")
@@ -187,7 +176,13 @@ def verify_audit(config: ConfigFile = None, data_dir: DataDir = None) -> None:
 
 
 @cli.command("reconcile")
-def reconcile_command(config: ConfigFile = None, data_dir: DataDir = None) -> None:
+def reconcile_command(
+    patient: Annotated[
+        str, typer.Option(help="Only this patient, by the key of the practice's system.")
+    ] = "",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
     """Compare our copy of the practice's records with its system, and mend it."""
     from datetime import UTC, datetime
 
@@ -199,7 +194,8 @@ def reconcile_command(config: ConfigFile = None, data_dir: DataDir = None) -> No
     source: object = open_pms(settings)
     if not isinstance(source, RecordSource):
         raise Unsupported("this practice's system cannot list its records")
-    reports = Warehouse(_open(settings), source, settings).reconcile(datetime.now(UTC))
+    warehouse, now = Warehouse(open_db(settings), source, settings), datetime.now(UTC)
+    reports = warehouse.refresh_patient(patient, now) if patient else warehouse.reconcile(now)
     for each in reports:
         words = each.error or f"{each.read} read, {each.drift} differed"
         typer.echo(f"{each.kind.value:<26} {words}")
@@ -235,7 +231,7 @@ def export_findings(
     settings = _config(config, data_dir)
     table = settings.analysis.cdt_table
     codes = cdt.load(Path(table) if table else None)
-    exported = export_study(_open(settings), settings.node.location_id, study, codes)
+    exported = export_study(open_db(settings), settings.node.location_id, study, codes)
     typer.echo(json.dumps(exported, indent=2) if as_json else describe(exported))
 
 
@@ -269,7 +265,7 @@ def export_training_command(
     with Progress(transient=not sys.stderr.isatty()) as bar:
         line = bar.add_task("exporting", total=None)
         done = export_training(
-            _open(settings),
+            open_db(settings),
             FolderStore(settings.node.data_dir / "images"),
             settings,
             Wish(out, day, task, include_burned_in),
@@ -300,7 +296,7 @@ def add_user(
     from node.web.accounts import create_user
 
     settings = _config(config, data_dir)
-    db = _open(settings)
+    db = open_db(settings)
     migrate(db)
     create_user(
         db,
@@ -328,12 +324,6 @@ def service(
 def version() -> None:
     """Print the version."""
     typer.echo(__version__)
-
-
-def _open(config: Config) -> sa.Engine:
-    from node.db.session import open_database
-
-    return open_database(config.database_url)
 
 
 def _stop_on_signal(stop: Callable[[], None]) -> None:

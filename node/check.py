@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
+
+import sqlalchemy as sa
 
 from node.config import Config
 from node.db.migrate import current_revision, head_revision
@@ -18,6 +21,7 @@ from node.errors import BitewingError
 from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.registry import state_of
 from pms_writeback.practice import open_pms
+from pms_writeback.record_state import record_errors
 
 _LOW_DISK_GB = 5.0
 #: Keys whose values the first line tells anyway.
@@ -44,6 +48,7 @@ def run_checks(config: Config) -> list[CheckResult]:
         ("weights", _check_weights),
         ("codes", _check_codes),
         ("pms", _check_pms),
+        ("records", _check_records),
     ]
     return [_guarded(name, check, config) for name, check in checks]
 
@@ -153,14 +158,11 @@ def _check_pms(config: Config) -> CheckResult:
 
 def _check_bridge(config: Config) -> CheckResult:
     """Say what was last heard of the clinic's bridge; only the running node is connected to it."""
-    db = open_database(config.database_url)
-    try:
-        if current_revision(db) != head_revision(db):
+    with _current_database(config) as db:
+        if db is None:
             return CheckResult("pms", "warn", "a bridge, never heard of yet")
         with read(db) as conn:
             state = state_of(conn, config.node.location_id)
-    finally:
-        db.dispose()
     if state.last_seen_at is None:
         words = "no bridge has called yet: make a token with `bitewing bridge token`"
         return CheckResult("pms", "warn", words)
@@ -170,3 +172,26 @@ def _check_bridge(config: Config) -> CheckResult:
     if state.is_stopped:
         return CheckResult("pms", "warn", words + "; stopped by this node")
     return CheckResult("pms", "ok", words)
+
+
+def _check_records(config: Config) -> CheckResult:
+    """Say which kinds of record could not be read the last time, each with its reason."""
+    with _current_database(config) as db:
+        if config.pms.kind == "none" or db is None:
+            return CheckResult("records", "ok", "none read yet")
+        with read(db) as conn:
+            errors = record_errors(conn, config.node.location_id)
+    if errors:
+        words = "; ".join(f"{kind}: {error}" for kind, error in errors.items())
+        return CheckResult("records", "warn", f"not read the last time: {words}")
+    return CheckResult("records", "ok", "no kind of record failed the last time")
+
+
+@contextmanager
+def _current_database(config: Config) -> Iterator[sa.Engine | None]:
+    """Open the database; None while it has not been brought to this release."""
+    db = open_database(config.database_url)
+    try:
+        yield db if current_revision(db) == head_revision(db) else None
+    finally:
+        db.dispose()

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from models.registry import Choice, Listed
     from node.analysis.agreement import Agreement, Row, Share
     from node.analysis.reliability import Reliability
@@ -26,12 +25,6 @@ models_cli = typer.Typer(
     help="The installed networks: what runs, whether it is intact, how it does in this practice.",
 )
 
-_Config = Annotated[
-    Path | None, typer.Option("--config", help="TOML file; ./bitewing.toml when there is one.")
-]
-_DataDir = Annotated[
-    Path | None, typer.Option("--data-dir", help="Folder for database and images.")
-]
 _Since = Annotated[str, typer.Option(help="Only what was signed since this day, YYYY-MM-DD.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -43,12 +36,12 @@ _NO_CHANGE_NOTE = "No threshold is changed by this report."
 
 
 @models_cli.command("list")
-def list_models(config: _Config = None, data_dir: _DataDir = None) -> None:
+def list_models(config: ConfigFile = None, data_dir: DataDir = None) -> None:
     """List every network with its role; one that cannot run says why."""
     from models import registry
     from node.analysis.shadow import all_choices
 
-    listed = registry.listed(all_choices(_settings(config, data_dir).analysis))
+    listed = registry.listed(all_choices(read_settings(config, data_dir).analysis))
     _table(("task", "version", "role", "digest", "folder", "state"), map(_listed_row, listed))
 
 
@@ -57,8 +50,8 @@ def verify(
     folder: Annotated[
         Path | None, typer.Argument(help="A folder to look at before it is configured.")
     ] = None,
-    config: _Config = None,
-    data_dir: _DataDir = None,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Load every network as the node would; fails when one is not what it claims."""
     from models import registry, weights
@@ -66,7 +59,7 @@ def verify(
     from node.analysis.shadow import all_choices
 
     if folder is None:
-        chosen = all_choices(_settings(config, data_dir).analysis)
+        chosen = all_choices(read_settings(config, data_dir).analysis)
     else:
         chosen = tuple(Choice(entry.task, folder) for entry in weights.manifest(folder))
         if not chosen:
@@ -85,8 +78,8 @@ def compare(
     version: Annotated[str, typer.Option(help="Only this version of the shadow.")] = "",
     since: _Since = "",
     as_json: _Json = False,
-    config: _Config = None,
-    data_dir: _DataDir = None,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Set shadow and live networks against the signed reviews of the same images."""
     from models.weights import TASKS
@@ -94,9 +87,9 @@ def compare(
 
     if task not in TASKS:
         raise InvalidInput(f"unknown task {task!r}; known: {', '.join(TASKS)}")
-    settings = _settings(config, data_dir)
+    settings = read_settings(config, data_dir)
     found = compare_runs(
-        _open(settings), settings.node.location_id, task, version, _day(since, settings)
+        open_db(settings), settings.node.location_id, task, version, _day(since, settings)
     )
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=2))
@@ -111,14 +104,14 @@ def compare(
 def calibration_report(
     since: _Since = "",
     as_json: _Json = False,
-    config: _Config = None,
-    data_dir: _DataDir = None,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Report how often this practice kept suggestions of each probability."""
     from node.analysis.reliability import reliability
 
-    settings = _settings(config, data_dir)
-    found = reliability(_open(settings), settings.node.location_id, _day(since, settings))
+    settings = read_settings(config, data_dir)
+    found = reliability(open_db(settings), settings.node.location_id, _day(since, settings))
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=2))
         return
@@ -128,20 +121,6 @@ def calibration_report(
     for one in found:
         _print_reliability(one)
     typer.echo(_NO_CHANGE_NOTE)
-
-
-def _settings(config: Path | None, data_dir: Path | None) -> Config:
-    from node.config import read_config
-
-    if config is None and Path("bitewing.toml").exists():
-        config = Path("bitewing.toml")
-    return read_config(config, overrides={"node": {"data_dir": data_dir}} if data_dir else {})
-
-
-def _open(settings: Config) -> sa.Engine:
-    from node.db.session import open_database
-
-    return open_database(settings.database_url)
 
 
 def _day(text: str, settings: Config) -> datetime | None:

@@ -17,6 +17,7 @@ from node.db.session import read
 from node.db.tables import dicom_delivery, event, instance, pms_command, study, workflow_case
 from node.domain import jobs
 from node.domain.events import EventKind
+from pms_writeback.record_state import record_errors
 from pms_writeback.sync import read_status
 
 
@@ -51,6 +52,7 @@ class Status:
             found[name] = Probe(alive, "runs" if alive else "has stopped; restart the node")
         if self.config.pms.kind != "none":
             found["pms"] = self._guarded(self._pms, is_ours=False)
+            found["records"] = self._guarded(self._records, is_ours=False)
         if self.config.dicom.peers:
             found["peers"] = self._guarded(self._peers, is_ours=False)
         return found
@@ -85,6 +87,14 @@ class Status:
         # The PMS's own sentence stays in the table: anybody may read these words.
         help_ = "" if seen.is_fresh else ", late or failing: `bitewing check` says why"
         return Probe(seen.is_fresh, words + help_, is_ours=False)
+
+    def _records(self) -> Probe:
+        with read(self.db) as conn:
+            failing = record_errors(conn, self.config.node.location_id)
+        if not failing:
+            return Probe(True, "no kind of record failed", is_ours=False)
+        words = f"not read the last time: {', '.join(failing)}: `bitewing check` says why"
+        return Probe(False, words, is_ours=False)
 
     def _peers(self) -> Probe:
         with read(self.db) as conn:

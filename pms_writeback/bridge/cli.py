@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ cli = typer.Typer(
     help="The bridge between a clinic's own machine (Dentrix, Eaglesoft) and the node.",
 )
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="The node's TOML file; ./bitewing.toml if any.")
-]
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="The node's data folder.")]
 Folder = Annotated[Path, typer.Option("--folder", help="The bridge's own folder.")]
 
 DEFAULT_FOLDER = Path("bitewing-bridge")
@@ -47,7 +44,7 @@ def token(
     from pms_writeback.bridge.authority import open_authority
     from pms_writeback.bridge.listener import bridge_folder
 
-    settings = _config(config, data_dir)
+    settings = read_settings(config, data_dir)
     if settings.pms.kind not in ("dentrix", "eaglesoft"):
         raise ConfigError('[pms] kind must be "dentrix" or "eaglesoft" for a bridge')
     now = datetime.now(UTC)
@@ -62,7 +59,7 @@ def list_command(config: ConfigFile = None, data_dir: DataDir = None) -> None:
     from node.db.session import read
     from pms_writeback.bridge import registry
 
-    settings = _config(config, data_dir)
+    settings = read_settings(config, data_dir)
     with read(_open(settings)) as conn:
         state = registry.state_of(conn, settings.node.location_id)
         issued = registry.certificates(conn, settings.node.location_id)
@@ -93,7 +90,7 @@ def revoke(
     """On the node: refuse a certificate from now on."""
     from pms_writeback.bridge import registry
 
-    settings = _config(config, data_dir)
+    settings = read_settings(config, data_dir)
     registry.revoke(_open(settings), _actor(settings), serial, reason)
     typer.echo(f"{serial} is refused from now on")
 
@@ -130,7 +127,7 @@ def offer(
     from pms_writeback.bridge.updates import Package
     from pms_writeback.bridge.vault import write_private
 
-    settings = _config(config, data_dir)
+    settings = read_settings(config, data_dir)
     package = None
     if manifest is not None:
         package = Package.from_json(_read_json(manifest))
@@ -293,24 +290,14 @@ def _open_driver(settings: BridgeSettings, folder: Path) -> Driver:
 def _set_stopped(config: Path | None, data_dir: Path | None, is_stopped: bool, reason: str) -> None:
     from pms_writeback.bridge import registry
 
-    settings = _config(config, data_dir)
+    settings = read_settings(config, data_dir)
     registry.set_stopped(_open(settings), _actor(settings), is_stopped, reason)
-
-
-def _config(config: Path | None, data_dir: Path | None) -> Config:
-    from node.config import read_config
-
-    if config is None and Path("bitewing.toml").exists():
-        config = Path("bitewing.toml")
-    overrides = {} if data_dir is None else {"node": {"data_dir": data_dir}}
-    return read_config(config, overrides=overrides)
 
 
 def _open(config: Config) -> sa.Engine:
     from node.db.migrate import migrate
-    from node.db.session import open_database
 
-    db = open_database(config.database_url)
+    db = open_db(config)
     migrate(db)
     return db
 

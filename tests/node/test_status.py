@@ -9,6 +9,7 @@ from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database
 from node.db.tables import sync_state
 from node.status import Probe, Status
+from pms_writeback.record_state import keep_state
 
 POLL_S = 15.0
 
@@ -64,4 +65,17 @@ def test_a_late_or_failing_sync_degrades_in_words_for_anybody(
     assert not verdict.is_ok
     assert not verdict.is_ours
     assert "bitewing check" in verdict.words
+    assert "Ada" not in verdict.words
+
+
+def test_kinds_of_record_that_failed_are_named_without_the_reason(config: Config) -> None:
+    db = open_database(config.database_url)
+    migrate(db)
+    assert Status(db, config).probes()["records"].is_ok
+    with begin(db, Actor("test", config.node.location_id), "test.synced") as tx:
+        keep_state(tx, "records:claim", error="Sandbox^Ada has no permission")
+    verdict = Status(db, config).probes()["records"]
+    db.dispose()
+    assert (verdict.is_ok, verdict.is_ours) == (False, False)
+    assert "claim" in verdict.words
     assert "Ada" not in verdict.words

@@ -1,0 +1,56 @@
+"""``bitewing practice …``: what an office's manager or IT person asks of the practice's records."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from node.command_options import ConfigFile, DataDir, open_db, read_settings
+from node.errors import InvalidInput
+
+practice_cli = typer.Typer(
+    no_args_is_help=True, help="The practice's records: free times, merged patients, who is who."
+)
+
+
+@practice_cli.command()
+def slots(
+    provider: Annotated[str, typer.Option(help="The provider's key in the practice's system.")],
+    minutes: Annotated[int, typer.Option(help="Length of the visit.")] = 60,
+    first: Annotated[str, typer.Option(help="First day, YYYY-MM-DD; today if left out.")] = "",
+    last: Annotated[str, typer.Option(help="Last day; the first if left out.")] = "",
+    visit: Annotated[
+        str, typer.Option("--type", help="Type of visit, as in [[pms.windows]].")
+    ] = "",
+    step: Annotated[int, typer.Option(help="Minutes between two offers.")] = 30,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List when and where a visit could be booked, from our copy of the schedule."""
+    from node.db.session import read
+    from pms_writeback.availability import open_slots
+    from pms_writeback.pms import OfficeTime
+
+    settings = read_settings(config, data_dir)
+    office, now = OfficeTime(settings.node.time_zone), datetime.now(UTC)
+    begin = _day(first) or office.today(now)
+    with read(open_db(settings)) as conn:
+        found = open_slots(
+            conn, settings, now=now, first=begin, last=_day(last) or begin, minutes=minutes,
+            provider_key=provider, appointment_type=visit, step_min=step,
+        )  # fmt: skip
+    for slot in found:
+        start = office.to_wall(slot.starts_at)
+        end = office.to_wall(slot.starts_at + timedelta(minutes=slot.minutes))
+        typer.echo(f"{start:%Y-%m-%d %H:%M}-{end:%H:%M}  room {slot.operatory_key}")
+    if not found:
+        typer.echo("nothing free")
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise InvalidInput(f"not a day: {text[:20]!r} (expected 2026-01-31)") from None
