@@ -35,9 +35,9 @@ cli = typer.Typer(
 )
 users = typer.Typer(no_args_is_help=True, help="Accounts of the people who work here.")
 cli.add_typer(users, name="user")
+cli.add_typer(sandbox_cli, name="sandbox")
 cli.add_typer(models_cli, name="models")
 cli.add_typer(bridge_cli, name="bridge")
-cli.add_typer(sandbox_cli, name="sandbox")
 cli.add_typer(practice_cli, name="practice")
 
 

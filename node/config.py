@@ -22,6 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from node.errors import ConfigError
 
 
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+#: Keys whose values in the environment are lists with commas.
+_LISTS = ("disabled_models", "allowed_hosts", "send_weekdays", "hygienists")
+
+
 class Mode(StrEnum):
     """Roll-out mode: ``silent`` runs and shows no suggestion, ``assist`` shows suggestions."""
 
@@ -114,7 +120,7 @@ class WindowSection(_Section):
 
     appointment_type: str
     provider: str = ""
-    weekdays: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = (
+    weekdays: tuple[Weekday, ...] = (
         "mon",
         "tue",
         "wed",
@@ -185,6 +191,53 @@ class AnalysisSection(_Section):
 
 
 class Config(_Section):
+class MessengersSection(_Section):
+    """``[messengers]``: how people are reached; an empty address switches a way off."""
+
+    public_url: str = Field("", pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")
+    link_hours: int = Field(48, ge=1, le=720)
+    allowed_hosts: tuple[str, ...] = ()
+    smtp_host: str = ""
+    smtp_port: int = Field(587, ge=1, le=65535)
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    smtp_ca_file: str = ""
+    mail_from: str = ""
+    mail_reply_to: str = ""
+    sms_url: str = ""
+    sms_key: SecretStr = SecretStr("")
+    sms_secret: SecretStr = SecretStr("")
+    sms_from: str = ""
+    chat_url: SecretStr = SecretStr("")
+
+
+class RecallSection(_Section):
+    """``[recall]``: when and how often patients are reminded, and how many a day."""
+
+    phone: str = ""
+    booking_url: str = Field("", pattern=r"^(https://\S+)?$")
+    template_dir: str = ""
+    use_first_name: bool = False
+    days_ahead: int = Field(21, ge=0, le=120)
+    given_up_days: int = Field(540, ge=30)
+    send_from: time = time(9)
+    send_until: time = time(19)
+    send_weekdays: tuple[Weekday, ...] = ("mon", "tue", "wed", "thu", "fri", "sat")
+    texts_need_consent: bool = True
+    most_per_week: int = Field(2, ge=1, le=7)
+    days_between: int = Field(3, ge=1, le=60)
+    hygienists: tuple[str, ...] = ()
+    appointment_type: str = ""
+    visit_min: int = Field(60, ge=5, le=540, multiple_of=5)
+    fill_days: int = Field(14, ge=1, le=60)
+    booking_rate: float = Field(0.2, gt=0, le=1)
+    most_a_day: int = Field(50, ge=0)
+    lift_share: float = Field(0.0, ge=0, le=0.5)
+    lift_delay_days: int = Field(14, ge=7, le=28)
+    lift_seed: str = ""
+
+
     """The whole effective configuration."""
 
     node: NodeSection = NodeSection()
@@ -208,6 +261,8 @@ class Config(_Section):
     @property
     def zone(self) -> ZoneInfo:
         """The practice's time zone."""
+    messengers: MessengersSection = MessengersSection()
+    recall: RecallSection = RecallSection()
         return ZoneInfo(self.node.time_zone)
 
 
@@ -259,7 +314,7 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
             raise ConfigError(f"unknown environment variable {name}{_suggest(name, known)}")
         section, key = known[name]
         value: object = environment[name]
-        if key == "disabled_models":
+        if key in _LISTS:
             value = [part for part in environment[name].split(",") if part]
         raw.setdefault(section, {})[key] = value
 

@@ -5,7 +5,6 @@ Everything vendor-specific about HTTP is here; rows are read in `rows`, meanings
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import threading
 import time
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from node.domain.destinations import is_near
 from node.errors import (
     BitewingError,
     ConfigError,
@@ -24,7 +24,7 @@ from node.errors import (
     Unsupported,
 )
 from pms_writeback.opendental.rows import Fields, Oddities
-from pms_writeback.pms import OutcomeUnknown
+from pms_writeback.pms import OfficeAway, OutcomeUnknown
 
 PAGE_CAPS = (100, 1000, 10_000)
 """Row caps of the remote, local and enterprise services; a page this long may not be the last."""
@@ -71,19 +71,10 @@ def _check_url(url: str, allow_plain_http: bool) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
         raise ConfigError("pms.base_url must look like https://host/api/v1")
-    if parts.scheme == "http" and not allow_plain_http and not _is_near(parts.hostname):
+    if parts.scheme == "http" and not allow_plain_http and not is_near(parts.hostname):
         raise ConfigError(
             f"pms.base_url sends patient data to {parts.hostname} without TLS; use https"
         )
-
-
-def _is_near(host: str) -> bool:
-    """Tell whether a host is this machine or one of the office's own network."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host == "localhost" or "." not in host or host.endswith((".local", ".lan"))
-    return address.is_loopback or address.is_private
 
 
 class Pace:
@@ -123,7 +114,7 @@ class Connection:
             timeout=httpx2.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
             follow_redirects=False,
             # A proxy is for the vendor's cloud, never for the office's own network.
-            trust_env=not _is_near(urlsplit(settings.base_url).hostname or ""),
+            trust_env=not is_near(urlsplit(settings.base_url).hostname or ""),
         )
 
     def close(self) -> None:
@@ -226,8 +217,8 @@ def _kind(error: Exception) -> str:
     return type(error).__name__
 
 
-def _away(error: Exception) -> Retryable:
-    return Retryable(f"Open Dental does not answer ({_kind(error)})", retry_after_s=15.0)
+def _away(error: Exception) -> OfficeAway:
+    return OfficeAway(f"Open Dental does not answer ({_kind(error)})", retry_after_s=15.0)
 
 
 _TRANSIENT = ("econnector", "timeout", "timed out", "connectivity", "try again")
@@ -252,7 +243,7 @@ def _common_failure(answer: httpx2.Response, said: str) -> BitewingError | None:
     if status == 401:
         return ConfigError(f"Open Dental refuses the keys or their permissions: {said}")
     if status in (429, 503):
-        return Retryable(f"Open Dental asks to wait ({status}): {said}", _retry_after(answer))
+        return OfficeAway(f"Open Dental asks to wait ({status}): {said}", _retry_after(answer))
     if status == 410:
         return Unsupported(f"Open Dental has retired this method: {said}")
     if 300 <= status < 400:

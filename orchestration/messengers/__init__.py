@@ -1,0 +1,1 @@
+"""Ways to reach people: e-mail, text message, chat and a task in the PMS; adapters, one a file."""
