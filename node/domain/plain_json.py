@@ -1,7 +1,8 @@
 """Frozen dataclasses as plain JSON and back, by their annotations.
 
 For values that are stored and sent whole. Teeth are ISO 3950 codes with an S for supernumerary,
-enums their values, tuples lists; a field that is missing takes its default.
+enums their values, tuples lists, days and moments ISO texts; a field that is missing takes its
+default.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from datetime import date, datetime
 from enum import Enum
 from typing import TypeVar, Union, cast
 
@@ -35,6 +37,8 @@ def encode(value: object) -> object:
         return [encode(item) for item in value]
     if isinstance(value, float):
         return round(value, 4)
+    if isinstance(value, date):
+        return value.isoformat()
     return value
 
 
@@ -65,6 +69,8 @@ def _decode(kind: object, data: object) -> object:
         return kind(data)
     if kind is float:
         return float(str(data))
+    if kind in (date, datetime):
+        return kind.fromisoformat(str(data))
     if kind in (str, int, bool) and not isinstance(data, cast("type", kind)):
         raise TypeError
     return data
