@@ -373,7 +373,7 @@ instance_duplicate = sa.Table(
     sa.UniqueConstraint("instance_id", "sha256"),
 )
 
-#: A Modality Performed Procedure Step; all that was said of it is the data set `storage_key`.
+#: A Modality Performed Procedure Step; all that was said of it is in its `messages`.
 performed_step = sa.Table(
     "performed_step",
     metadata,
@@ -391,7 +391,7 @@ performed_step = sa.Table(
     _ref("patient_id", "patient", nullable=True),
     _ref("appointment_id", "appointment", nullable=True),
     _ref("worklist_item_id", "worklist_item", nullable=True),
-    sa.Column("storage_key", sa.String(255), nullable=False),
+    sa.Column("messages", sa.JSON, nullable=False),  # storage keys, one a message
     sa.Column("sender_ae_title", sa.String(16), nullable=False, server_default=""),
     _at("started_at"),
     _at("ended_at", nullable=True),
@@ -711,6 +711,7 @@ pms_command = sa.Table(
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("payload", sa.JSON, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # queued sending unknown done failed held
+    sa.Column("lane", sa.Integer, nullable=False, server_default="0"),  # 0 goes first
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error", sa.String(512), nullable=False, server_default=""),
     sa.Column("receipt", sa.JSON, nullable=True),
@@ -719,6 +720,17 @@ pms_command = sa.Table(
     sa.UniqueConstraint("location_id", "key"),
     sa.Index("ix_pms_command_study", "study_id"),
     sa.Index("ix_pms_command_state", "location_id", "state"),
+)
+
+#: An office's system that is away: nothing is sent before `until`; gone once it answers.
+pms_pause = sa.Table(
+    "pms_pause",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("command_id", sa.String(32), nullable=False),  # which met it
+    _at("until"),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String(255), nullable=False),
 )
 
 dicom_result = sa.Table(
@@ -861,6 +873,13 @@ partner_pace = sa.Table(  # when the next call to an outside party may be made
     sa.Column("location_id", sa.String(32), primary_key=True),
     sa.Column("partner", sa.String(64), primary_key=True),
     _at("next_at"),
+)
+
+hook_cursor = sa.Table(  # up to which event the workflows have been told
+    "hook_cursor",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("seq", sa.BigInteger, nullable=False),
 )
 
 executor_beat = sa.Table(  # which processes run workflows, and when each was last heard of

@@ -180,9 +180,7 @@ def match_study(tx: Tx, study_id: str, config: Config) -> MatchOutcome:
     is_signed = row.review_version > 0 or row.state == StudyState.SIGNED.value
     if state is MatchState.LINKED or (state.is_certain and is_signed):
         return MatchOutcome(state, row.match_reason, row.patient_id, row.appointment_id)
-    identity = _identity(row)
-    found = _find(tx.conn, tx.location_id, identity, config.dicom.issuer_of_patient_id, config.zone)
-    decided = decide(found, identity)
+    decided = match_identity(tx.conn, tx.location_id, _identity(row), config)
     tx.conn.execute(
         study.update()
         .where(study.c.id == study_id, study.c.location_id == tx.location_id)
@@ -202,6 +200,14 @@ def match_study(tx: Tx, study_id: str, config: Config) -> MatchOutcome:
         )
     tx.record(study_id, match_state=decided.state.value)
     return decided
+
+
+def match_identity(
+    conn: sa.Connection, location_id: str, identity: SenderIdentity, config: Config
+) -> MatchOutcome:
+    """Match who somebody is said to be, by the rule of :func:`decide`; nothing is written."""
+    own_issuer = config.dicom.issuer_of_patient_id
+    return decide(_find(conn, location_id, identity, own_issuer, config.zone), identity)
 
 
 def candidates(conn: sa.Connection, study_id: str, config: Config) -> tuple[PatientCandidate, ...]:
@@ -301,12 +307,12 @@ def _study_row(
 def _identity(row: sa.Row[tuple[object, ...]]) -> SenderIdentity:
     return SenderIdentity(
         name_key=dicom_name_key(row.patient_name),
-        birth_date=_day(row.birth_date),
+        birth_date=read_day(row.birth_date),
         patient_id=row.patient_id_text.strip(),
         issuer=row.issuer_of_patient_id.strip(),
         accession_number=row.accession_number.strip(),
         study_instance_uid=row.study_instance_uid,
-        study_day=_day(row.study_date),
+        study_day=read_day(row.study_date),
     )
 
 
@@ -465,7 +471,8 @@ def _is_name(name_key: str) -> bool:
     return bool(family) and bool(given)
 
 
-def _day(text: str) -> date | None:
+def read_day(text: str) -> date | None:
+    """Read ``YYYYMMDD`` as a calendar day; None when it is none."""
     try:
         return datetime.strptime(text, "%Y%m%d").date()  # noqa: DTZ007 - a calendar day, no zone
     except ValueError:

@@ -1,7 +1,7 @@
 """The DICOM listener: which services are offered, and the thin edge in front of each.
 
-C-STORE for every storage SOP class and transfer syntax pydicom knows, Verification, and Modality
-Worklist C-FIND. Nothing that peers send is logged.
+C-STORE for every storage SOP class and transfer syntax pydicom knows, Verification, Modality
+Worklist C-FIND and Modality Performed Procedure Step. Nothing that peers send is logged.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import (
+    ModalityPerformedProcedureStep,
     ModalityWorklistInformationFind,
     Verification,
     register_uid,
@@ -28,6 +29,7 @@ from node.config import Config, StationSection
 from node.dicom import charset
 from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instances import InstanceStore
+from node.dicom.mpps import on_n_create, on_n_set
 from node.dicom.store import on_c_store
 from node.dicom.transport import AssociationListener
 from node.dicom.worklist import on_c_find
@@ -144,6 +146,8 @@ class DicomListener:
                 [self._db, self._store, self._engine, location_id, fallback],
             ),
             (evt.EVT_C_FIND, _find, [self._db, self._config]),
+            (evt.EVT_N_CREATE, on_n_create, [self._db, self._store, self._config]),
+            (evt.EVT_N_SET, on_n_set, [self._db, self._store, self._config]),
             (evt.EVT_C_ECHO, _echo),
         ]
 
@@ -186,7 +190,7 @@ def _contexts() -> list[PresentationContext]:
         _register(uid)
         contexts.append(_context(uid, syntaxes))
     plain = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", *_LAST_SYNTAXES]
-    services = (Verification, ModalityWorklistInformationFind)
+    services = (Verification, ModalityWorklistInformationFind, ModalityPerformedProcedureStep)
     return contexts + [_context(uid, plain) for uid in services]
 
 

@@ -49,6 +49,7 @@ class Entry:
     start_time: str
     provider_name: str
     operatory_name: str
+    is_started: bool = False
 
 
 Value = str | tuple[Mapping[int, str], ...]
@@ -84,7 +85,7 @@ STEP_READERS: dict[int, Reader] = {
     0x00400010: lambda e: e.operatory_name[:16],  # Scheduled Station Name, SH
     0x00400011: lambda e: e.operatory_name[:16],  # Scheduled Procedure Step Location, SH
     0x00400012: _nothing,  # Pre-Medication
-    0x00400020: lambda e: "SCHEDULED",
+    0x00400020: lambda e: "STARTED" if e.is_started else "SCHEDULED",
     0x00400400: _nothing,  # Comments
 }
 #: PS3.4 Table K.6-1, at the root. Empty ones are known and have no value here.

@@ -172,7 +172,9 @@ def _receive(
     store.require_room(incoming.data.nbytes)
     header = parse_data_set(incoming.data, incoming.transfer_syntax_uid, fallback_charset)
     object_id = new_id()
-    stored = store.put(location_id, f"{object_id}.dcm", lambda file: _write(file, incoming), sha256)
+    stored = store.put(
+        location_id, f"{object_id}.dcm", lambda file: write_part_10(file, incoming), sha256
+    )
     try:
         with begin(db, Actor("dicom", location_id), "image.received") as tx:
             arrival = _Arrival(tx, engine, incoming, header, stored, sha256, object_id)
@@ -235,7 +237,8 @@ def _known(
     return _Known(same, beside.storage_key)
 
 
-def _write(file: BinaryIO, incoming: Incoming) -> None:
+def write_part_10(file: BinaryIO, incoming: Incoming) -> None:
+    """Write the bytes behind a preamble of zeros and file meta information of our own."""
     # PS3.10 7.1: the preamble is zeros, so that a stored file is never anything but DICOM
     meta = b"".join(
         (

@@ -48,6 +48,7 @@ from node.dicom.steps import (
     is_fully_supported,
 )
 from node.dicom.store import log_failure
+from node.domain.performed import PerformedState
 from node.errors import InvalidInput, Retryable
 
 PENDING = 0xFF00
@@ -170,6 +171,7 @@ def _open_steps() -> sa.Select[tuple[object, ...]]:
         )
         .where(
             item.is_open,
+            item.performed != PerformedState.COMPLETED.value,
             visit.tombstoned_at.is_(None),
             patient.c.tombstoned_at.is_(None),
         )
@@ -244,6 +246,7 @@ def _entry(row: sa.Row[tuple[object, ...]], issuer: str) -> Entry:
         start_time=row.start_time,
         provider_name=_provider_name(row.provider_name or row.provider_abbreviation or ""),
         operatory_name=_plain(row.operatory_name or ""),
+        is_started=row.performed == PerformedState.STARTED.value,
     )
 
 
