@@ -94,6 +94,7 @@ class DicomSection(_Section):
     require_called_aet: bool = False
     max_associations: int = Field(32, ge=1)
     study_quiet_s: float = Field(30.0, gt=0)
+    step_wait_s: float = Field(900.0, gt=0)
     min_free_mb: int = Field(64, ge=0)
     issuer_of_patient_id: str = ""
     default_station_ae_title: str = "SENSOR"
@@ -167,6 +168,21 @@ class BridgeSection(_Section):
     stale_s: float = Field(900.0, ge=10)
 
 
+class WorkflowsSection(_Section):
+    """``[workflows]``: which workflows run, and how; one that is not named runs silently.
+
+    ``per_minute`` limits the calls to a partner, such as ``{payer = 30, sms = 60}``.
+    """
+
+    modes: dict[str, Literal["off", "silent", "assist"]] = Field(default_factory=dict)
+    per_minute: dict[str, float] = Field(default_factory=dict)
+
+    def mode(self, workflow: str) -> Mode | None:
+        """Give the mode of a workflow; None when it is off."""
+        word = self.modes.get(workflow, "silent")
+        return None if word == "off" else Mode(word)
+
+
 class ModelSection(_Section):
     """``[[analysis.models]]``: a network of another folder, live, in the shadow or off."""
 
@@ -176,21 +192,6 @@ class ModelSection(_Section):
     role: Literal["live", "shadow", "off"] = "live"
 
 
-class AnalysisSection(_Section):
-    """``[analysis]``: the inference process."""
-
-    weights_dir: str = ""
-    disabled_models: tuple[str, ...] = ()
-    threads: int = Field(2, ge=1)
-    timeout_s: float = Field(120.0, gt=0)
-    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    models: tuple[ModelSection, ...] = ()
-    training_export: bool = False
-    cdt_table: str = ""
-
-
-class Config(_Section):
 class MessengersSection(_Section):
     """``[messengers]``: how people are reached; an empty address switches a way off."""
 
@@ -238,6 +239,21 @@ class RecallSection(_Section):
     lift_seed: str = ""
 
 
+class AnalysisSection(_Section):
+    """``[analysis]``: the inference process."""
+
+    weights_dir: str = ""
+    disabled_models: tuple[str, ...] = ()
+    threads: int = Field(2, ge=1)
+    timeout_s: float = Field(120.0, gt=0)
+    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    models: tuple[ModelSection, ...] = ()
+    training_export: bool = False
+    cdt_table: str = ""
+
+
+class Config(_Section):
     """The whole effective configuration."""
 
     node: NodeSection = NodeSection()
@@ -246,7 +262,10 @@ class RecallSection(_Section):
     web: WebSection = WebSection()
     pms: PmsSection = PmsSection()
     bridge: BridgeSection = BridgeSection()
+    messengers: MessengersSection = MessengersSection()
+    recall: RecallSection = RecallSection()
     analysis: AnalysisSection = AnalysisSection()
+    workflows: WorkflowsSection = WorkflowsSection()
 
     @property
     def database_url(self) -> str:
@@ -261,8 +280,6 @@ class RecallSection(_Section):
     @property
     def zone(self) -> ZoneInfo:
         """The practice's time zone."""
-    messengers: MessengersSection = MessengersSection()
-    recall: RecallSection = RecallSection()
         return ZoneInfo(self.node.time_zone)
 
 

@@ -125,6 +125,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("location_id", "partner", name=op.f("pk_partner_pace")),
     )
     op.create_table(
+        "hook_cursor",
+        _text("location_id", 32),
+        sa.Column("seq", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("location_id", name=op.f("pk_hook_cursor")),
+    )
+    op.create_table(
         "executor_beat",
         _text("location_id", 32),
         _text("executor", 64),
@@ -134,7 +140,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("executor_beat", "partner_pace", "workflow_switch", "approval"):
+    for table in ("executor_beat", "hook_cursor", "partner_pace", "workflow_switch", "approval"):
         op.drop_table(table)
     for table in ("case_signal", "case_entry", "case_step"):
         op.drop_table(table)
