@@ -76,6 +76,7 @@ __all__ = [
     "PmsAppointment",
     "PmsOperatory",
     "PmsPatient",
+    "PmsContact",
     "PmsProcedure",
     "PmsProvider",
     "ProcedureStatus",
@@ -136,13 +137,32 @@ class ProcedureStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PmsPatient:
-    """A person as the PMS knows them; ``sex`` is the DICOM letter M, F, O or empty."""
+    """A person as the PMS knows them; ``sex`` is the DICOM letter M, F, O or empty.
+
+    ``contact`` is None where the PMS does not tell.
+    """
 
     key: str
     family_name: str = field(repr=False)
     given_name: str = field(repr=False)
     middle_name: str = field(repr=False)
     preferred_name: str = field(repr=False)
+@dataclass(frozen=True, slots=True)
+class PmsContact:
+    """How a person is reached, as the office wrote it; empty where it says nothing.
+
+    ``text_allowed`` is "yes", "no" or empty for unknown; the methods are the PMS's own words.
+    ``guarantor_key`` is the patient who answers for this one, often a parent.
+    """
+
+    email: str = field(default="", repr=False)
+    mobile: str = field(default="", repr=False)
+    text_allowed: str = ""
+    contact_method: str = ""
+    recall_method: str = ""
+    guarantor_key: str = ""
+
+
     birth_date: date | None = field(repr=False)
     sex: str
     status: PatientStatus
@@ -160,6 +180,7 @@ class PmsAppointment:
     ``starts_at`` is None only for one that is on no day's schedule (planned, unscheduled).
     ``procedures_text`` is the PMS's own short list ("4BW, Ex, Pro"), for people only.
     """
+    contact: PmsContact | None = field(default=None, repr=False)
 
     key: str
     patient_key: str

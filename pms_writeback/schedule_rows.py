@@ -18,6 +18,7 @@ from node.db.tables import (
     appointment,
     operatory,
     patient,
+    patient_contact,
     patient_identity,
     procedure,
     provider,
@@ -29,12 +30,16 @@ from pms_writeback.pms import (
     AppointmentStatus,
     PatientStatus,
     PmsAppointment,
+    PmsContact,
     PmsOperatory,
     PmsPatient,
     PmsProcedure,
     PmsProvider,
     ProcedureStatus,
 )
+
+#: What a patient without a row of contacts differs from.
+_NO_CONTACT: Row = dict.fromkeys(column.name for column in patient_contact.columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +100,11 @@ class ScheduleRows:
         self, conn: sa.Connection, reading: PracticeReading, now: datetime, changes: Changes
     ) -> None:
         known = self._rows(conn, patient, (each.key for each in reading.patients))
-        identities = self._identities(conn, (str(row["id"]) for row in known.values()))
+        ids = [str(row["id"]) for row in known.values()]
+        identities = self._of_patients(conn, patient_identity, ids)
+        contacts = self._of_patients(conn, patient_contact, ids)
         people: list[tuple[str, dict[str, object]]] = []
+        reached: list[tuple[str, dict[str, object]]] = []
         for each in {each.key: each for each in reading.patients}.values():
             row = known.get(each.key)
             gone = row["tombstoned_at"] if row else None
@@ -109,12 +117,27 @@ class ScheduleRows:
             people.append((patient_id, _identity(each)))
             if patient_id in identities and difference(identities[patient_id], people[-1][1]):
                 changes.touch(patient, each.key)
+            if each.contact is not None:
+                reached.append((patient_id, _contact(each, each.contact)))
+                if difference(contacts.get(patient_id, _NO_CONTACT), reached[-1][1]):
+                    changes.touch(patient, each.key)
+        self._differ_in(patient_identity, identities, people, changes)
+        self._differ_in(patient_contact, contacts, reached, changes)
+
+    def _differ_in(
+        self,
+        table: sa.Table,
+        known: Mapping[str, Row],
+        people: Iterable[tuple[str, dict[str, object]]],
+        changes: Changes,
+    ) -> None:
+        """Add what differs in a table that has one row a patient."""
         for patient_id, values in people:
-            if patient_id not in identities:
+            if patient_id not in known:
                 where = {"patient_id": patient_id, "location_id": self._location_id}
-                changes.inserts.append((patient_identity, where | values))
-            elif different := difference(identities[patient_id], values):
-                changes.updates.append((patient_identity, patient_id, different))
+                changes.inserts.append((table, where | values))
+            elif different := difference(known[patient_id], values):
+                changes.updates.append((table, patient_id, different))
 
     def _compare_team(
         self, conn: sa.Connection, reading: PracticeReading, changes: Changes
@@ -251,12 +274,12 @@ class ScheduleRows:
             found |= {row["pms_key"]: dict(row) for row in rows}
         return found
 
-    def _identities(self, conn: sa.Connection, ids: Iterable[str]) -> dict[str, Row]:
+    def _of_patients(
+        self, conn: sa.Connection, table: sa.Table, ids: Iterable[str]
+    ) -> dict[str, Row]:
         found: dict[str, Row] = {}
         for chunk in chunks(ids):
-            rows = conn.execute(
-                sa.select(patient_identity).where(patient_identity.c.patient_id.in_(chunk))
-            ).mappings()
+            rows = conn.execute(sa.select(table).where(table.c.patient_id.in_(chunk))).mappings()
             found |= {row["patient_id"]: dict(row) for row in rows}
         return found
 
@@ -279,6 +302,18 @@ def _identity(each: PmsPatient) -> dict[str, object]:
         "birth_date": each.birth_date,
         "sex": each.sex if each.sex in ("M", "F", "O") else "",
         "name_key": fit(name_key(each.family_name, each.given_name), 255),
+    }
+
+
+def _contact(each: PmsPatient, contact: PmsContact) -> dict[str, object]:
+    return {
+        "email": fit(contact.email, 254),
+        "mobile": fit(contact.mobile, 32),
+        "text_allowed": fit(contact.text_allowed, 8),
+        "contact_method": fit(contact.contact_method, 32),
+        "recall_method": fit(contact.recall_method, 32),
+        "language": fit(each.language, 32),
+        "guarantor_key": fit(contact.guarantor_key, 64),
     }
 
 

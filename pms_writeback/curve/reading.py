@@ -10,6 +10,7 @@ from pms_writeback.pms import (
     AppointmentStatus,
     PatientStatus,
     PmsAppointment,
+    PmsContact,
     PmsOperatory,
     PmsPatient,
     PmsProvider,
@@ -37,6 +38,13 @@ def patient(row: Row) -> PmsPatient:
         clinic_key="",
         language="",
         changed_at=moment(row, "updated_at"),
+        contact=PmsContact(
+            email=text(row, "email").strip(),
+            mobile=text(person, "cell_phone_number").strip(),
+            # the service tells who unsubscribed, not who agreed
+            text_allowed="no" if row.get("unsubscribe_sms") else "",
+            guarantor_key=text(row, "guarantor_id"),
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from pms_writeback.pms import (
     OfficeTime,
     PatientStatus,
     PmsAppointment,
+    PmsContact,
     PmsOperatory,
     PmsPatient,
     PmsProcedure,
@@ -33,6 +34,7 @@ _PATIENT_STATUS = {
     "Deceased": PatientStatus.INACTIVE,
     "Deleted": PatientStatus.DELETED,
 }
+_TEXTING = {"Yes": "yes", "No": "no"}
 _APPOINTMENT_STATUS = {
     "Scheduled": AppointmentStatus.SCHEDULED,
     "ASAP": AppointmentStatus.SCHEDULED,
@@ -73,6 +75,14 @@ def patient(row: Fields, stamp: Stamp) -> PmsPatient:
         clinic_key=row.key("ClinicNum"),
         language=row.text("Language"),
         changed_at=stamp(row, "DateTStamp"),
+        contact=PmsContact(
+            email=row.text("Email").strip(),
+            mobile=row.text("WirelessPhone").strip(),
+            text_allowed=_TEXTING.get(row.text("TxtMsgOk"), ""),
+            contact_method=row.text("PreferContactMethod"),
+            recall_method=row.text("PreferRecallMethod"),
+            guarantor_key=row.key("Guarantor"),
+        ),
     )
 
 

@@ -9,7 +9,15 @@ import sqlalchemy as sa
 
 from node.db import audit
 from node.db.session import read
-from node.db.tables import appointment, event, patient, patient_identity, procedure, worklist_item
+from node.db.tables import (
+    appointment,
+    event,
+    patient,
+    patient_contact,
+    patient_identity,
+    procedure,
+    worklist_item,
+)
 from node.db.tables import audit as audit_table
 from node.domain import schedule
 from pms_writeback.practice import open_pms
@@ -327,3 +335,21 @@ def test_two_locations_side_by_side(database, tmp_path, configure):
             .where(worklist_item.c.location_id != patient.c.location_id)
         ).scalar()
     assert mixed == 0
+
+
+def test_how_patients_are_reached_is_kept_and_follows_the_chart(sync, office, sqlite_database):
+    office.change("patients", 2, WirelessPhone="(212) 555-0123", TxtMsgOk="Yes", Language="es")
+    sync.run_once(now())
+    owner = one(sqlite_database, patient, pms_key="2").id
+    contact = one(sqlite_database, patient_contact, patient_id=owner)
+    assert (contact.mobile, contact.text_allowed, contact.language) == (
+        "(212) 555-0123",
+        "yes",
+        "es",
+    )
+    assert contact.email
+    office.change("patients", 2, TxtMsgOk="No", Email="")
+    assert sync.run_once(now()).patients == 1
+    contact = one(sqlite_database, patient_contact, patient_id=owner)
+    assert (contact.text_allowed, contact.email) == ("no", "")
+    assert sync.run_once(now()).changed == 0

@@ -143,6 +143,8 @@ def upgrade() -> None:
         _at("booked_at", nullable=True),
         _pk("recall_trial", "location_id", "case_key"),
     )
+    # Patients that we know already are read once more: how they are reached was not kept before.
+    op.execute("UPDATE sync_state SET watermark = NULL WHERE resource = 'schedule'")
 
 
 def downgrade() -> None:
