@@ -171,10 +171,12 @@ class DurableEngine:
         *args: str | int | float | bool | None,
         partition: str | None = None,
         delay_s: float | None = None,
+        priority: int = 0,
     ) -> None:
         """Queue a run in the caller's transaction; the same `workflow_id` again has no effect.
 
-        `workflow_id` and `partition` are stored in the clear: opaque ids only.
+        Lower `priority` runs first; within one, what was queued first. `workflow_id` and
+        `partition` are stored in the clear: opaque ids only.
         """
         if self._client is None:
             raise ConfigError("the durable engine is not running in this process")
@@ -188,6 +190,8 @@ class DurableEngine:
             options["queue_partition_key"] = partition
         if delay_s is not None:
             options["delay_seconds"] = delay_s
+        if priority:
+            options["priority"] = priority
         self._client.enqueue_in_transaction(conn, options, *args)
 
     def step(

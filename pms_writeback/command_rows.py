@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 import sqlalchemy as sa
 
@@ -14,6 +14,14 @@ from node.domain import jobs
 from node.engine import PMS, DurableEngine
 from pms_writeback.payload import Json
 from pms_writeback.pms import Receipt
+
+
+class Lane(IntEnum):
+    """How urgent a command is; a lower lane goes first, each patient's commands in their order."""
+
+    INTERACTIVE = 0  # somebody waits for it: a signature, a booking
+    WORKFLOW = 1
+    BACKFILL = 2
 
 
 class CommandState(StrEnum):
@@ -39,7 +47,8 @@ class CommandRow:
     """One command as stored, with what earlier tries left.
 
     ``sent_at`` is when it was last given to the wire and may have landed since, None when it
-    certainly did not. ``unknown_answers`` counts the sends whose answer was lost.
+    certainly did not. ``unknown_answers`` counts the sends whose answer was lost, ``tries`` the
+    tries that ended in waiting; ``waited_for`` is the command whose pause of the office it sat out.
     """
 
     id: str
@@ -53,6 +62,8 @@ class CommandRow:
     created_at: datetime
     sent_at: datetime | None
     unknown_answers: int
+    tries: int
+    waited_for: str
 
     @property
     def waiting_state(self) -> CommandState:
@@ -79,6 +90,8 @@ def load_command(conn: sa.Connection, command_id: str) -> CommandRow | None:
         created_at=row.created_at,
         sent_at=datetime.fromisoformat(sent_at) if sent_at else None,
         unknown_answers=int(delivery.get("unknown_answers", 0)),
+        tries=int(delivery.get("tries", 0)),
+        waited_for=str(delivery.get("waited_for", "")),
     )
 
 
@@ -96,6 +109,26 @@ def next_open(conn: sa.Connection, row: CommandRow) -> str | None:
     ).scalar()
 
 
+def hurry(tx: Tx, engine: DurableEngine, patient_id: str, lane: Lane) -> None:
+    """Let a patient's open commands overtake too when a more urgent one stands behind them."""
+    slower = (
+        pms_command.c.location_id == tx.location_id,
+        pms_command.c.patient_id == patient_id,
+        pms_command.c.state.in_([state.value for state in OPEN]),
+        pms_command.c.lane > lane.value,
+    )
+    first = tx.conn.execute(
+        sa.select(pms_command.c.id)
+        .where(*slower)
+        .order_by(pms_command.c.created_at, pms_command.c.id)
+        .limit(1)
+    ).scalar()
+    if first is None:
+        return
+    tx.conn.execute(pms_command.update().where(*slower).values(lane=lane.value))
+    schedule_run(tx, engine, first, None)
+
+
 def store_state(
     tx: Tx,
     row: CommandRow,
@@ -103,6 +136,8 @@ def store_state(
     *,
     sent_at: datetime | None,
     unknown_answers: int,
+    tries: int = 0,
+    waited_for: str = "",
     error: str = "",
     receipt: Receipt | None = None,
 ) -> None:
@@ -110,6 +145,8 @@ def store_state(
     delivery = {
         "sent_at": sent_at.isoformat() if sent_at else None,
         "unknown_answers": unknown_answers,
+        "tries": tries,
+        "waited_for": waited_for,
     }
     values: dict[str, object] = {
         "state": state.value,
@@ -128,17 +165,22 @@ def store_state(
 
 def schedule_run(tx: Tx, engine: DurableEngine, command_id: str, wait_s: float | None) -> None:
     """Leave one more run of a command behind, in the same transaction."""
-    attempts = tx.conn.execute(
+    row = tx.conn.execute(
         pms_command.update()
         .where(pms_command.c.id == command_id)
         .values(attempts=pms_command.c.attempts + 1)
-        .returning(pms_command.c.attempts)
-    ).scalar_one()
-    enqueue_run(tx, engine, command_id, attempts, wait_s)
+        .returning(pms_command.c.attempts, pms_command.c.lane)
+    ).one()
+    enqueue_run(tx, engine, command_id, row.attempts, wait_s, Lane(row.lane))
 
 
 def enqueue_run(
-    tx: Tx, engine: DurableEngine, command_id: str, attempts: int, wait_s: float | None
+    tx: Tx,
+    engine: DurableEngine,
+    command_id: str,
+    attempts: int,
+    wait_s: float | None,
+    lane: Lane,
 ) -> None:
     """Queue one numbered run; the same number again has no effect."""
     engine.enqueue(
@@ -150,4 +192,5 @@ def enqueue_run(
         attempts,
         partition=tx.location_id,
         delay_s=wait_s,
+        priority=lane.value,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import assert_never, cast
 
 import sqlalchemy as sa
@@ -30,8 +30,9 @@ from pms_writeback.command_rows import (
     schedule_run,
     store_state,
 )
+from pms_writeback.pauses import Pause, end_pause, read_pause, store_pause
 from pms_writeback.payload import DocumentStore, Json, command_from_json
-from pms_writeback.pms import CannotSearch, CloseTask, OutcomeUnknown, Pms, Receipt
+from pms_writeback.pms import CannotSearch, CloseTask, OfficeAway, OutcomeUnknown, Pms, Receipt
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,10 @@ class Patience:
         growing = self.first_wait_s * 2.0 ** min(attempts, 10)
         return min(max(growing, asked_s), self.longest_wait_s)
 
+    def for_office(self, failures: int, asked_s: float) -> float:
+        """Wait this long for an office that is away: half as long, as other commands try too."""
+        return min(max(self.before_try(failures, 0.0) / 2, asked_s), self.longest_wait_s)
+
 
 @dataclass(frozen=True, slots=True)
 class _Landed:
@@ -76,6 +81,8 @@ class _Later:
     error: str
     sent_at: datetime | None
     unknown_answers: int
+    office_wait_s: float | None = None
+    waited_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,11 @@ _Outcome = _Landed | _Later | _Ended
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Delivers the commands of one location; `run` may be cut anywhere and repeated."""
+    """Delivers the commands of one location; `run` may be cut anywhere and repeated.
+
+    While the office is away as a whole its commands wait together (`pauses`); what only one
+    record suffers from holds up that patient's commands alone.
+    """
 
     db: sa.Engine
     engine: DurableEngine
@@ -117,13 +128,28 @@ class Delivery:
                 if row.state not in OPEN or next_open(conn, row) != row.id:
                     return row.state.value  # the one before it wakes it
                 obstacle = _obstacle(conn, row)
+                pause = read_pause(conn, row.location_id)
         except sa.exc.OperationalError:
             raise Retryable("the database is away") from None
-        outcome = obstacle or self._try(row)
-        self._keep(row, outcome)
+        outcome = obstacle or self._waits(row, pause) or self._try(row, pause)
+        self._keep(row, outcome, pause)
         return "done" if isinstance(outcome, _Landed) else outcome.state.value
 
-    def _try(self, row: CommandRow) -> _Outcome:
+    def _waits(self, row: CommandRow, pause: Pause | None) -> _Outcome | None:
+        """Wait with the whole office; None when this command may try."""
+        now = self.clock()
+        if pause is None or not pause.holds(row.id, row.waited_for, now):
+            return None
+        return _Later(
+            row.waiting_state,
+            (pause.until - now).total_seconds(),
+            pause.reason,
+            row.sent_at,
+            row.unknown_answers,
+            waited_for=pause.command_id,
+        )
+
+    def _try(self, row: CommandRow, pause: Pause | None) -> _Outcome:
         """Search, then send; turn every error into what happens next."""
         if self.pms is None:
             return _Ended(CommandState.FAILED, "No practice management system is set up.", None)
@@ -138,7 +164,7 @@ class Delivery:
             if row.sent_at is not None:
                 return _Ended(CommandState.FAILED, CANNOT_SEARCH, row.sent_at)
         except Exception as error:  # noqa: BLE001 - an edge: one bad command holds up no other
-            return self._judge(row, error, row.sent_at)
+            return self._judge(row, error, row.sent_at, pause)
         sent_at = self.clock()
         self._say_sending(row, sent_at)
         try:
@@ -147,9 +173,9 @@ class Delivery:
             wait_s, answers = self.patience.first_wait_s, row.unknown_answers + 1
             return _Later(CommandState.UNKNOWN, wait_s, str(error), sent_at, answers)
         except BitewingError as error:  # this time it certainly did not land
-            return self._judge(row, error, row.sent_at)
+            return self._judge(row, error, row.sent_at, pause)
         except Exception as error:  # noqa: BLE001 - an edge: one bad command holds up no other
-            return self._judge(row, error, sent_at)
+            return self._judge(row, error, sent_at, pause)
 
     def _still_missing(self, row: CommandRow) -> _Outcome | None:
         """Judge a search that found nothing; None means that it may be sent."""
@@ -168,12 +194,19 @@ class Delivery:
             return _Ended(CommandState.FAILED, ASK_A_PERSON, row.sent_at)
         return None
 
-    def _judge(self, row: CommandRow, error: Exception, sent_at: datetime | None) -> _Outcome:
+    def _judge(
+        self, row: CommandRow, error: Exception, sent_at: datetime | None, pause: Pause | None
+    ) -> _Outcome:
         """Say what follows from an error; `sent_at` is the last send that may have landed."""
         if isinstance(error, Retryable):
-            wait_s = self.patience.before_try(row.attempts, error.retry_after_s)
+            wait_s = self.patience.before_try(row.tries, error.retry_after_s)
+            office_wait_s = None
+            if isinstance(error, OfficeAway):
+                failures = 0 if pause is None else pause.failures
+                office_wait_s = self.patience.for_office(failures, error.retry_after_s)
+                wait_s = max(wait_s, office_wait_s + self.patience.first_wait_s)
             state = CommandState.QUEUED if sent_at is None else CommandState.UNKNOWN
-            return _Later(state, wait_s, str(error), sent_at, row.unknown_answers)
+            return _Later(state, wait_s, str(error), sent_at, row.unknown_answers, office_wait_s)
         if isinstance(error, Unsupported):
             return _Ended(CommandState.DECLINED, str(error), sent_at)
         if isinstance(error, BitewingError):
@@ -193,7 +226,7 @@ class Delivery:
             )
             tx.record(row.id, kind=row.kind)
 
-    def _keep(self, row: CommandRow, outcome: _Outcome) -> None:
+    def _keep(self, row: CommandRow, outcome: _Outcome, pause: Pause | None) -> None:
         """Commit what a try came to, and the run that follows from it."""
         match outcome:
             case _Landed(receipt):
@@ -206,6 +239,8 @@ class Delivery:
                         unknown_answers=row.unknown_answers,
                         receipt=receipt,
                     )
+                    if pause is not None:
+                        end_pause(tx)
                     self._announce(tx, row, CommandState.DONE)
             case _Ended(state, error, sent_at):
                 with begin(self.db, self._actor, f"pms.command_{state.value}") as tx:
@@ -218,20 +253,29 @@ class Delivery:
                         error=error,
                     )
                     self._announce(tx, row, state)
-            case _Later(state, wait_s, error, sent_at, unknown_answers):
-                with begin(self.db, self._actor, "pms.command_waiting") as tx:
-                    store_state(
-                        tx,
-                        row,
-                        state,
-                        sent_at=sent_at,
-                        unknown_answers=unknown_answers,
-                        error=error,
-                    )
-                    schedule_run(tx, self.engine, row.id, wait_s)
-                    tx.record(row.id, kind=row.kind, state=state.value)
+            case _Later():
+                self._wait(row, outcome, pause)
             case _:
                 assert_never(outcome)
+
+    def _wait(self, row: CommandRow, later: _Later, pause: Pause | None) -> None:
+        with begin(self.db, self._actor, "pms.command_waiting") as tx:
+            store_state(
+                tx,
+                row,
+                later.state,
+                sent_at=later.sent_at,
+                unknown_answers=later.unknown_answers,
+                tries=row.tries if later.waited_for else row.tries + 1,
+                waited_for=later.waited_for,
+                error=later.error,
+            )
+            if later.office_wait_s is not None:
+                until = self.clock() + timedelta(seconds=later.office_wait_s)
+                failures = 1 if pause is None else pause.failures + 1
+                store_pause(tx, Pause(until, failures, row.id, later.error))
+            schedule_run(tx, self.engine, row.id, later.wait_s)
+            tx.record(row.id, kind=row.kind, state=later.state.value)
 
     def _announce(self, tx: Tx, row: CommandRow, state: CommandState) -> None:
         """Leave the event of an end, and wake the patient's next command."""

@@ -22,7 +22,9 @@ from node.errors import Conflict, InvalidInput, NotFound
 from pms_writeback.command_rows import (
     OPEN,
     CommandState,
+    Lane,
     enqueue_run,
+    hurry,
     load_command,
     schedule_run,
     store_state,
@@ -48,11 +50,13 @@ def queue(
     patient_id: str,
     study_id: str | None = None,
     review_version: int | None = None,
+    lane: Lane = Lane.INTERACTIVE,
 ) -> str:
     """Queue a command under `key` in the caller's transaction; the same key again has no effect.
 
-    Its token must be ``ref_for(tx.location_id, key)`` (a CloseTask carries its task's). Returns
-    the command's id.
+    `lane` says whose turn is first; a patient's commands keep their order, so those before a more
+    urgent one overtake with it. The command's token must be ``ref_for(tx.location_id, key)`` (a
+    CloseTask carries its task's). Returns the command's id.
 
     Raises
     ------
@@ -80,6 +84,7 @@ def queue(
             "kind": type(command).__name__,
             "payload": {"command": command_to_json(command, store, tx.location_id, key)},
             "state": CommandState.QUEUED.value,
+            "lane": lane.value,
             "created_at": _place_in_line(tx, patient_id),
             "updated_at": tx.now,
         },
@@ -92,7 +97,8 @@ def queue(
         f"write-queued:{command_id}",
         {"study_id": study_id, "kind": type(command).__name__},
     )
-    enqueue_run(tx, engine, command_id, 0, None)
+    enqueue_run(tx, engine, command_id, 0, None, lane)
+    hurry(tx, engine, patient_id, lane)
     return command_id
 
 

@@ -6,9 +6,10 @@ Times crossing this contract are aware UTC by *our* clock. An adapter converts t
 clock with `OfficeTime`, and corrects change stamps by the measured `Pms.clock_offset`.
 
 Errors, besides those of `node.errors`: `OutcomeUnknown` says that a write may have landed.
-`Retryable` says that it did not; `Rejected` carries the PMS's own sentence; `ConfigError` means
-keys or permissions; `Unsupported` means that this PMS cannot express the command, and
-`NotLicensed` under it that the vendor keeps it for licensed partners.
+`Retryable` says that it did not, `OfficeAway` under it that the whole office must be waited for;
+`Rejected` says why the PMS refuses, in words that name nobody; `ConfigError` means keys or
+permissions; `Unsupported` means that this PMS cannot express the command, and `NotLicensed` under
+it that the vendor keeps it for licensed partners.
 """
 
 from __future__ import annotations
@@ -68,15 +69,16 @@ __all__ = [
     "MarkToothMissing",
     "MoveAppointment",
     "NotLicensed",
+    "OfficeAway",
     "OfficeTime",
     "OutcomeUnknown",
     "PatientStatus",
     "PlanProcedure",
     "Pms",
     "PmsAppointment",
+    "PmsContact",
     "PmsOperatory",
     "PmsPatient",
-    "PmsContact",
     "PmsProcedure",
     "PmsProvider",
     "ProcedureStatus",
@@ -93,6 +95,13 @@ __all__ = [
 
 class OutcomeUnknown(Retryable):
     """A write was sent and its answer lost: look with `Pms.find` before sending it again."""
+
+
+class OfficeAway(Retryable):
+    """The whole office does not answer or asks to wait: nothing was written, every command waits.
+
+    A record that is locked is plain `Retryable`: only what concerns it waits.
+    """
 
 
 class NotLicensed(Unsupported):
@@ -136,18 +145,6 @@ class ProcedureStatus(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class PmsPatient:
-    """A person as the PMS knows them; ``sex`` is the DICOM letter M, F, O or empty.
-
-    ``contact`` is None where the PMS does not tell.
-    """
-
-    key: str
-    family_name: str = field(repr=False)
-    given_name: str = field(repr=False)
-    middle_name: str = field(repr=False)
-    preferred_name: str = field(repr=False)
-@dataclass(frozen=True, slots=True)
 class PmsContact:
     """How a person is reached, as the office wrote it; empty where it says nothing.
 
@@ -163,6 +160,18 @@ class PmsContact:
     guarantor_key: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class PmsPatient:
+    """A person as the PMS knows them; ``sex`` is the DICOM letter M, F, O or empty.
+
+    ``contact`` is None where the PMS does not tell.
+    """
+
+    key: str
+    family_name: str = field(repr=False)
+    given_name: str = field(repr=False)
+    middle_name: str = field(repr=False)
+    preferred_name: str = field(repr=False)
     birth_date: date | None = field(repr=False)
     sex: str
     status: PatientStatus
@@ -171,6 +180,7 @@ class PmsContact:
     clinic_key: str
     language: str
     changed_at: datetime | None
+    contact: PmsContact | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +190,6 @@ class PmsAppointment:
     ``starts_at`` is None only for one that is on no day's schedule (planned, unscheduled).
     ``procedures_text`` is the PMS's own short list ("4BW, Ex, Pro"), for people only.
     """
-    contact: PmsContact | None = field(default=None, repr=False)
 
     key: str
     patient_key: str

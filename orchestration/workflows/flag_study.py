@@ -18,6 +18,7 @@ from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
 from orchestration.flags import closing_commands, flag_key
 from pms_writeback import notes, outbox
+from pms_writeback.command_rows import Lane
 from pms_writeback.payload import DocumentStore
 from pms_writeback.pms import CreateTask
 
@@ -144,4 +145,5 @@ def _queue_task(
         command=CreateTask(patient_key=row.pms_key, text=text, ref=ref),
         patient_id=row.patient_id,
         study_id=row.id,
+        lane=Lane.WORKFLOW,
     )

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from node.errors import Conflict, Retryable
 from pms_writeback.bridge.protocol import Answer, Json, Request
-from pms_writeback.pms import OutcomeUnknown
+from pms_writeback.pms import OfficeAway, OutcomeUnknown
 
 AWAY_AFTER_S = 60.0
 """A bridge that was silent this long counts as away."""
@@ -55,10 +55,10 @@ class Desk:
 
     @property
     def guest(self) -> Guest:
-        """The connected bridge; raises Retryable when there is none."""
+        """The connected bridge; raises OfficeAway when there is none."""
         with self._changed:
             if self._guest is None or self.monotonic() - self._heard_at > AWAY_AFTER_S:
-                raise Retryable(AWAY, 15.0)
+                raise OfficeAway(AWAY, 15.0)
             return self._guest
 
     def ask(self, method: str, params: Mapping[str, object], timeout_s: float) -> Json:
@@ -156,5 +156,5 @@ class Desk:
 
 def _no_answer(asked: _Asked) -> Retryable:
     if not asked.handed_to:
-        return Retryable(AWAY, 15.0)
+        return OfficeAway(AWAY, 15.0)
     return OutcomeUnknown("the bridge fetched the question and did not answer in time", 15.0)

@@ -11,7 +11,7 @@ from typing import cast
 import httpx2
 
 from node.errors import BitewingError, ConfigError, NotFound, Rejected, Retryable
-from pms_writeback.pms import OutcomeUnknown
+from pms_writeback.pms import OfficeAway, OutcomeUnknown
 
 API_VERSION = "v20240412"
 #: Rows a page; the service's default is 5.
@@ -190,8 +190,8 @@ def _resource(path: str) -> str:
     return path.strip("/").split("/")[0]
 
 
-def _away(error: Exception) -> Retryable:
-    return Retryable(f"NexHealth does not answer ({type(error).__name__})", retry_after_s=15.0)
+def _away(error: Exception) -> OfficeAway:
+    return OfficeAway(f"NexHealth does not answer ({type(error).__name__})", retry_after_s=15.0)
 
 
 def _failure(answer: httpx2.Response) -> BitewingError:
@@ -202,7 +202,7 @@ def _failure(answer: httpx2.Response) -> BitewingError:
         case 404:
             return NotFound(f"NexHealth: {said}")
         case 429:
-            return Retryable("NexHealth asks to wait", retry_after_s=60.0)
+            return OfficeAway("NexHealth asks to wait", retry_after_s=60.0)
         case _:
             return Rejected(f"NexHealth: {said}")
 

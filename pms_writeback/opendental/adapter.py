@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
-from node.errors import NotFound, Rejected, Retryable, Unsupported
+from node.errors import NotFound, Rejected, Unsupported
 from pms_writeback.opendental import events, reading
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
 from pms_writeback.opendental.record_reading import RecordReader
@@ -18,6 +18,7 @@ from pms_writeback.opendental.writing import Writer
 from pms_writeback.pms import (
     Capabilities,
     Command,
+    OfficeAway,
     OfficeTime,
     PmsAppointment,
     PmsOperatory,
@@ -227,7 +228,7 @@ class OpenDental:
         name = "UpdateInProgressOnComputerName"
         for row in self._connection.rows("/preferences", {"PrefName": name}):
             if row.text("PrefName") == name and row.text("ValueString").strip():
-                raise Retryable("Open Dental is being updated at this office", retry_after_s=120.0)
+                raise OfficeAway("Open Dental is being updated at this office", retry_after_s=120.0)
         with self._lock:
             self._update_checked = now
 

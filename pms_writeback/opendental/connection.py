@@ -221,6 +221,9 @@ def _away(error: Exception) -> OfficeAway:
     return OfficeAway(f"Open Dental does not answer ({_kind(error)})", retry_after_s=15.0)
 
 
+_UPDATING = ("update in progress", "being updated")
+#: Somebody holds the row. A procedure that "is locked" for good is no such thing.
+_LOCKED = ("lock wait timeout", "locked by", "in use by", "deadlock")
 _TRANSIENT = ("econnector", "timeout", "timed out", "connectivity", "try again")
 
 
@@ -239,7 +242,11 @@ def sentence(answer: httpx2.Response) -> str:
 
 
 def _common_failure(answer: httpx2.Response, said: str) -> BitewingError | None:
-    status = answer.status_code
+    status, words = answer.status_code, said.lower()
+    if status in (400, 503) and any(each in words for each in _UPDATING):
+        return OfficeAway("Open Dental is being updated at this office", retry_after_s=120.0)
+    if status == 423 or (status in (400, 409) and any(each in words for each in _LOCKED)):
+        return Retryable(f"the record is locked in Open Dental ({status})", _retry_after(answer))
     if status == 401:
         return ConfigError(f"Open Dental refuses the keys or their permissions: {said}")
     if status in (429, 503):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -13,8 +14,9 @@ from node.db.tables import event, patient, pms_command, study
 from node.domain.study import MatchState
 from node.errors import Conflict, InvalidInput, NotFound
 from pms_writeback import outbox
-from pms_writeback.command_rows import CommandState
-from pms_writeback.delivery import ASK_A_PERSON, Patience
+from pms_writeback.command_rows import CommandState, Lane
+from pms_writeback.delivery import ASK_A_PERSON, Delivery, Patience
+from pms_writeback.pauses import read_pause
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
@@ -414,3 +416,113 @@ def test_states_are_the_documented_ones():
     assert {state.value for state in CommandState} == {
         *("queued", "sending", "unknown", "done", "failed", "held", "declined")
     }
+
+
+# --- lanes and an office that is away ------------------------------------------------------------
+
+
+def _refs(office) -> list[str]:
+    return [row["Note"].rsplit(" ", 1)[-1] for row in office.rows("commlogs")]
+
+
+def _lane_of(db: sa.Engine, command_id: str) -> int:
+    with read(db) as conn:
+        query = sa.select(pms_command.c.lane).where(pms_command.c.id == command_id)
+        return conn.execute(query).scalar_one()
+
+
+def test_the_urgent_lane_goes_first_and_each_patient_keeps_its_order(
+    sqlite_database, engine, store, config, add_case, office
+):
+    """Everything is queued before anything is delivered, the least urgent first."""
+    cases = {key: add_case(sqlite_database, key) for key in ("1", "2", "3")}
+    plan = [
+        ("old film", "1", Lane.BACKFILL),
+        ("older film", "2", Lane.BACKFILL),
+        ("flag", "3", Lane.WORKFLOW),
+        ("signed", "2", Lane.INTERACTIVE),  # takes the older film of its patient along
+    ]
+    with begin(sqlite_database, ACTOR, "test") as tx:
+        ids = {
+            key: outbox.queue(
+                tx,
+                engine,
+                store,
+                key=key,
+                command=commlog(cases[owner], key),
+                patient_id=cases[owner].patient_id,
+                lane=lane,
+            )
+            for key, owner, lane in plan
+        }
+    assert _lane_of(sqlite_database, ids["older film"]) == Lane.INTERACTIVE
+    assert _lane_of(sqlite_database, ids["old film"]) == Lane.BACKFILL
+    pms = open_pms(config)
+    outbox.register(engine, sqlite_database, store, pms, config, QUICK)
+    for command_id in ids.values():
+        assert wait_for(sqlite_database, command_id).state == "done"
+    in_order = ["older film", "signed", "flag", "old film"]
+    assert _refs(office) == [outbox.ref_for("main", key) for key in in_order]
+    pms.close()
+
+
+def test_an_office_that_is_away_is_asked_once_for_all_its_commands(
+    sqlite_database, engine, store, config, add_case, office
+):
+    cases = [add_case(sqlite_database, str(number)) for number in range(1, 9)]
+    pms = open_pms(config)
+    pms.capabilities()
+    office.fault("status", status=429, seconds=600, methods=("GET",), path="/commlogs")
+    patience = Patience(first_wait_s=0.4, longest_wait_s=0.4, grace_s=0.3)
+    outbox.register(engine, sqlite_database, store, pms, config, patience)
+    with begin(sqlite_database, ACTOR, "test") as tx:
+        ids = [
+            queue_one(tx, engine, store, case, key=str(number), command=commlog(case, str(number)))
+            for number, case in enumerate(cases)
+        ]
+    for command_id in ids:
+        assert wait_for(sqlite_database, command_id).state == "done"
+    assert sum(entry.status == 429 for entry in office.log()) == 1
+    assert sorted(_refs(office)) == sorted(outbox.ref_for("main", str(n)) for n in range(8))
+    with read(sqlite_database) as conn:
+        assert read_pause(conn, "main") is None, "it answered"
+    pms.close()
+
+
+def test_a_pause_of_the_office_outlives_the_node(
+    sqlite_database, engine, store, config, add_case, office
+):
+    first, second = add_case(sqlite_database, "1"), add_case(sqlite_database, "2")
+    with begin(sqlite_database, ACTOR, "test") as tx:
+        ids = [
+            queue_one(tx, engine, store, case, key=case.patient_key, command=commlog(case, key))
+            for case, key in ((first, "1"), (second, "2"))
+        ]
+    now = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+    def delivery(pms):
+        return Delivery(sqlite_database, engine, store, pms, "main", Patience(), lambda: now)
+
+    with closing(open_pms(config)) as pms:
+        office.fault("status", status=429, seconds=120, methods=("GET",), path="/commlogs")
+        assert delivery(pms).run(ids[0], 0) == "queued"
+    asked = len(office.log())
+    with closing(open_pms(config)) as pms:
+        assert delivery(pms).run(ids[1], 0) == "queued"
+        assert len(office.log()) == asked, "nothing was sent while the office rests"
+        now += timedelta(seconds=121)
+        assert delivery(pms).run(ids[1], 1) == "done"
+    assert "429" in row_of(sqlite_database, ids[0]).error
+
+
+def test_a_locked_record_holds_up_its_own_patient_only(sqlite_database, office, deliver, add_case):
+    stuck, other = add_case(sqlite_database, "1"), add_case(sqlite_database, "2")
+    text = "Lock wait timeout exceeded; try restarting transaction"
+    office.fault("status", status=423, text=text, count=3, methods=("POST",), path="/tasks")
+    first, second = deliver(stuck, ("t", task(stuck, "t")), ("c", commlog(stuck, "c")))
+    (others,) = deliver(other, ("o", commlog(other, "o")))
+    for command_id in (first, second, others):
+        assert wait_for(sqlite_database, command_id).state == "done"
+    with read(sqlite_database) as conn:
+        assert read_pause(conn, "main") is None, "one record is no office"
+    assert len(office.rows("tasks")) == 1
