@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache
+from xml.sax.saxutils import escape
 
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
@@ -32,6 +33,11 @@ def writable(text: str, otherwise: str = "?") -> str:
         if all(ord(character) in letters for character in wording):
             return wording
     return otherwise
+
+
+def markup(words: str) -> str:
+    """Make a person's words safe for reportlab's markup and the font."""
+    return escape(" ".join(writable(word) for word in words.split()))
 
 
 @cache

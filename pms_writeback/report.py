@@ -9,7 +9,6 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, tzinfo
-from xml.sax.saxutils import escape
 
 from PIL import Image as Picture
 from reportlab.lib import colors
@@ -33,7 +32,7 @@ from reportlab.platypus.frames import Frame
 
 from node.domain.review import NOT_CLEARED, SignedFinding, SignedReview
 from pms_writeback import notes
-from pms_writeback.lettering import BOLD, REGULAR, register_fonts, writable
+from pms_writeback.lettering import BOLD, REGULAR, markup, register_fonts, writable
 
 _MARGIN = 0.6 * inch
 _WIDTH = LETTER[0] - 2 * _MARGIN
@@ -127,13 +126,13 @@ def _head(
         ("Birth date", born, "Images read", str(len(signed.instances))),
         ("Patient no.", patient.patient_key, "Models", notes.model_names(signed)),
     ]
-    yield Paragraph(_text(practice_name), styles.small)
+    yield Paragraph(markup(practice_name), styles.small)
     yield Paragraph("AI-assisted imaging report", styles.title)
     table = Table(
         [
             [
                 Paragraph(cell if number % 2 else f"<b>{cell}</b>", styles.cell)
-                for number, cell in enumerate(map(_text, row))
+                for number, cell in enumerate(map(markup, row))
             ]
             for row in facts
         ],
@@ -155,7 +154,7 @@ def _head(
         reason = f" Reason: {signed.reason}" if signed.reason.strip() else ""
         text = f"Amendment: version {signed.version} replaces version {signed.version - 1}.{reason}"
         yield Spacer(0, 4)
-        yield Paragraph(_text(text), styles.body)
+        yield Paragraph(markup(text), styles.body)
     yield Spacer(0, 8)
 
 
@@ -195,9 +194,9 @@ def _findings(signed: SignedReview, styles: _Styles) -> Iterator[Flowable]:
 
 
 def _cells(number: int, each: SignedFinding, place: str) -> list[str]:
-    kind = _text(notes.kind_name(each))
+    kind = markup(notes.kind_name(each))
     if each.comment.strip():
-        kind += f"<br/><i>{_text(each.comment)}</i>"
+        kind += f"<br/><i>{markup(each.comment)}</i>"
     tooth = f"#{each.finding.tooth.universal}" if each.finding.tooth else ""
     return [
         str(number),
@@ -219,7 +218,7 @@ def _pictures(images: Sequence[tuple[str, bytes]], styles: _Styles) -> Iterator[
     width = _WIDTH / columns - 6
     height = {1: 3.6, 2: 2.2, 3: 1.9}[columns] * inch
     cells = [
-        [_picture(content, width, height), Paragraph(_text(caption), styles.caption)]
+        [_picture(content, width, height), Paragraph(markup(caption), styles.caption)]
         for caption, content in images
     ]
     rows = [cells[start : start + columns] for start in range(0, len(cells), columns)]
@@ -255,24 +254,19 @@ def _signature(signed: SignedReview, zone: tzinfo, styles: _Styles) -> list[Flow
     signer = writable(notes.signer(signed), "the reader")
     models = [f"{model}, weights SHA-256 {model.digest[:16]}" for model in signed.models]
     return [
-        Paragraph(f"<b>Signed by {_text(signer)} on {_text(when)}</b>", styles.body),
-        Paragraph(_text(signed.statement), styles.body),
+        Paragraph(f"<b>Signed by {markup(signer)} on {markup(when)}</b>", styles.body),
+        Paragraph(markup(signed.statement), styles.body),
         Spacer(0, 4),
-        Paragraph(_text(notes.counts(signed, zone)), styles.small),
-        Paragraph(_text("Models: " + ("; ".join(models) or "none installed") + "."), styles.small),
+        Paragraph(markup(notes.counts(signed, zone)), styles.small),
+        Paragraph(markup("Models: " + ("; ".join(models) or "none installed") + "."), styles.small),
         Paragraph(
             "Lengths are measured at the detector plane and not corrected for magnification. "
             "Marks and suggestions come from software that misses disease and marks healthy "
             "areas; the findings listed are those that the signer confirmed.",
             styles.small,
         ),
-        Paragraph(f"Study {_text(signed.study_instance_uid)}", styles.small),
+        Paragraph(f"Study {markup(signed.study_instance_uid)}", styles.small),
     ]
-
-
-def _text(words: str) -> str:
-    """Make a person's words safe for reportlab's markup and the font."""
-    return escape(" ".join(writable(word) for word in words.split()))
 
 
 def _day(study_date: str) -> str:
