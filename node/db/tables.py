@@ -110,6 +110,8 @@ patient = sa.Table(
     _location(),
     sa.Column("pms_key", sa.String(64), nullable=False),
     sa.Column("status", sa.String(32), nullable=False, server_default="Patient"),
+    # Id of the patient this one was merged into there; its links have moved (merging).
+    sa.Column("merged_into", sa.String(32), nullable=True),
     _at("synced_at"),
     _at("tombstoned_at", nullable=True),
     sa.UniqueConstraint("location_id", "pms_key"),
@@ -240,6 +242,20 @@ pms_record = sa.Table(
     _at("tombstoned_at", nullable=True),
     sa.UniqueConstraint("location_id", "kind", "pms_key"),
     sa.Index("ix_pms_record_patient", "location_id", "patient_key", "kind"),
+)
+
+#: Whom and what the PMS's keys of providers and rooms stand for here, and when; never deleted.
+pms_map = sa.Table(
+    "pms_map",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("kind", sa.String(16), nullable=False),  # pms_writeback.provider_map.MapKind
+    sa.Column("pms_key", sa.String(64), nullable=False),
+    sa.Column("meaning", sa.String(128), nullable=False, server_default=""),
+    sa.Column("valid_from", sa.Date, nullable=False),  # the practice's days, both included
+    sa.Column("valid_to", sa.Date, nullable=True),
+    sa.UniqueConstraint("location_id", "kind", "pms_key", "valid_from"),
 )
 
 sync_state = sa.Table(
