@@ -18,8 +18,9 @@ from typing import IO
 import sqlalchemy as sa
 import uvicorn
 
+from node.analysis.arrivals import Patience
 from node.analysis.completion import (
-    complete_quiet_studies,
+    complete_studies,
     requeue_forgotten_images,
     reread_stale_studies,
 )
@@ -193,10 +194,11 @@ class Node:
         inference: InferenceProcess,
         status: Status,
     ) -> None:
-        quiet_s = self.config.dicom.study_quiet_s
+        dicom = self.config.dicom
+        patience = Patience(dicom.study_quiet_s, dicom.step_wait_s)
 
         def tick() -> None:
-            complete_quiet_studies(db, engine, actor, quiet_s, datetime.now(UTC))
+            complete_studies(db, engine, actor, patience, datetime.now(UTC))
 
         def heal() -> None:
             long_ago = datetime.now(UTC) - timedelta(seconds=_FORGOTTEN_S)

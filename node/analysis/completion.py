@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import sqlalchemy as sa
 
+from node.analysis.arrivals import CompleteBy, Patience, complete_by
 from node.analysis.findings import store_failure
 from node.db.session import Actor, Tx, begin, read
 from node.db.tables import event, instance, study, study_reading
@@ -18,53 +19,54 @@ from node.engine import ANALYSIS, STUDIES, DurableEngine
 _BROKEN = ("ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
 
-def complete_quiet_studies(
-    db: sa.Engine, engine: DurableEngine, actor: Actor, quiet_s: float, now: datetime
+def complete_studies(
+    db: sa.Engine, engine: DurableEngine, actor: Actor, patience: Patience, now: datetime
 ) -> int:
-    """Mark studies complete that have received nothing for `quiet_s` seconds; return how many."""
+    """Mark the studies complete whose images are all here; return how many."""
     with read(db) as conn:
-        quiet = conn.execute(
-            sa.select(study.c.id, study.c.generation).where(
+        open_ones = conn.execute(
+            sa.select(study).where(
                 study.c.location_id == actor.location_id,
                 study.c.state == StudyState.RECEIVING.value,
-                study.c.last_image_at <= now - timedelta(seconds=quiet_s),
             )
         ).all()
-    for row in quiet:
-        _complete(db, engine, actor, row.id, row.generation, quiet_s)
-    return len(quiet)
+        due = [(row, complete_by(conn, row, patience, now)) for row in open_ones]
+    found = [(row, by) for row, by in due if by is not None]
+    for row, by in found:
+        _complete(db, engine, actor, row, by)
+    return len(found)
 
 
 def _complete(
     db: sa.Engine,
     engine: DurableEngine,
     actor: Actor,
-    study_id: str,
-    generation: int,
-    quiet_s: float,
+    row: sa.Row[tuple[object, ...]],
+    by: CompleteBy,
 ) -> None:
     with begin(db, actor, "study.completed") as tx:
         changed = tx.conn.execute(
             study.update()
             .where(
-                study.c.id == study_id,
+                study.c.id == row.id,
                 study.c.state == StudyState.RECEIVING.value,
-                study.c.generation == generation,
-                study.c.last_image_at <= tx.now - timedelta(seconds=quiet_s),
+                study.c.generation == row.generation,
+                study.c.last_image_at == row.last_image_at,  # nothing came since it was looked at
             )
             .values(state=StudyState.COMPLETE.value, completed_at=tx.now)
         ).rowcount
-        tx.record(f"study:{study_id}", generation=generation, changed=changed)
+        tx.record(f"study:{row.id}", generation=row.generation, changed=changed, by=by.value)
         if not changed:
             return
-        tx.append_event(EventKind.STUDY_COMPLETED, study_id, f"completed:{study_id}:{generation}")
+        key = f"completed:{row.id}:{row.generation}"
+        tx.append_event(EventKind.STUDY_COMPLETED, row.id, key, {"by": by.value})
         engine.enqueue(
             tx.conn,
             STUDIES,
             jobs.FINISH_STUDY,
-            jobs.finish_key(study_id, generation),
-            study_id,
-            generation,
+            jobs.finish_key(row.id, row.generation),
+            row.id,
+            row.generation,
         )
 
 

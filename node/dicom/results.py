@@ -96,11 +96,13 @@ def compose_preliminary_sr(
     models: Sequence[ModelVersion],
     algorithms: Algorithms,
     composer: Composer,
+    predecessor: Dataset | None = None,
 ) -> Dataset:
     """Report what the models suggest on the images of a study, unverified.
 
     ``sources`` are all images that were analysed, pixels not needed; ``at`` is the aware time the
-    analysis ended; ``findings`` may be empty, which the report then says.
+    analysis ended; ``findings`` may be empty, which the report then says. ``predecessor`` is the
+    report of the generation before, where a late image made this one necessary.
 
     Raises
     ------
@@ -122,6 +124,8 @@ def compose_preliminary_sr(
     ds.CompletionFlag = "PARTIAL"
     ds.VerificationFlag = "UNVERIFIED"
     ds.PreliminaryFlag = "PRELIMINARY"
+    if predecessor is not None:
+        ds.PredecessorDocumentsSequence = [predecessor_item(predecessor, images[0])]
     return ds
 
 

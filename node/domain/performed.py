@@ -17,6 +17,11 @@ class PerformedState(StrEnum):
         """Read the defined term that DICOM uses; None for anything else."""
         return _TERMS.get(" ".join(text.upper().split()))
 
+    @classmethod
+    def is_told(cls, text: str) -> bool:
+        """Whether what is stored of a scheduled step says that its device is done with it."""
+        return bool(text) and cls(text).is_final
+
     @property
     def is_final(self) -> bool:
         """Whether the step may not be changed any more (PS3.4 F.7.2.2.2)."""

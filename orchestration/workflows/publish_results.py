@@ -242,8 +242,27 @@ class Publisher:
             models=tuple(sorted(models.values(), key=_name)),
             algorithms=_algorithms(seen, tuple(models.values())),
             composer=self.composer,
+            predecessor=self._report_before(study_id, 0, generation),
         )
         return [(ds, None)]
+
+    def _report_before(self, study_id: str, version: int, generation: int) -> Dataset | None:
+        """Read the report that one of this version and generation replaces."""
+        is_before = sa.or_(
+            dicom_result.c.review_version < version,
+            sa.and_(
+                dicom_result.c.review_version == version,
+                dicom_result.c.generation < generation,
+            ),
+        )
+        with read(self.db) as conn:
+            before = conn.execute(
+                sa.select(dicom_result.c.storage_key)
+                .where(dicom_result.c.study_id == study_id, dicom_result.c.kind == "SR", is_before)
+                .order_by(dicom_result.c.review_version.desc(), dicom_result.c.generation.desc())
+                .limit(1)
+            ).scalar()
+        return pydicom.dcmread(self.store.path(before)) if before else None
 
     def _review(self, study_id: str, version: int) -> tuple[SignedReview, Dataset | None]:
         with read(self.db) as conn:
@@ -252,18 +271,7 @@ class Publisher:
                     review.c.study_id == study_id, review.c.version == version
                 )
             ).scalar_one()
-            before = conn.execute(
-                sa.select(dicom_result.c.storage_key)
-                .where(
-                    dicom_result.c.study_id == study_id,
-                    dicom_result.c.kind == "SR",
-                    dicom_result.c.review_version < version,
-                )
-                .order_by(dicom_result.c.review_version.desc(), dicom_result.c.generation.desc())
-                .limit(1)
-            ).scalar()
-        predecessor = pydicom.dcmread(self.store.path(before)) if before else None
-        return SignedReview.from_json(content), predecessor
+        return SignedReview.from_json(content), self._report_before(study_id, version, 0)
 
     def _images(self, study_id: str) -> list[_Image]:
         with read(self.db) as conn:

@@ -188,21 +188,47 @@ def test_a_peer_that_was_removed_is_told_apart(practice: Practice) -> None:
     assert {without.deliver(delivery_id) for delivery_id in ids} == {"failed"}
 
 
+def _reports(practice: Practice) -> list[tuple[str, str]]:
+    """Return each report's UID and that of the one it replaces, in the order composed."""
+    with read(practice.db) as conn:
+        keys = conn.execute(
+            sa.select(dicom_result.c.storage_key)
+            .where(dicom_result.c.kind == "SR")
+            .order_by(dicom_result.c.review_version, dicom_result.c.generation)
+        ).scalars()
+        found = [pydicom.dcmread(practice.store.path(key)) for key in keys]
+    return [(str(ds.SOPInstanceUID), _predecessor(ds)) for ds in found]
+
+
+def _predecessor(ds: pydicom.Dataset) -> str:
+    if "PredecessorDocumentsSequence" not in ds:
+        return ""
+    (reference,) = ds.PredecessorDocumentsSequence
+    (series,) = reference.ReferencedSeriesSequence
+    (item,) = series.ReferencedSOPSequence
+    return str(item.ReferencedSOPInstanceUID)
+
+
 def test_the_signed_report_follows_the_preliminary_one(practice: Practice) -> None:
     _suggest(practice)
     publisher = _register(practice, _peer(_free_port(), preliminary=True))
     publisher.publish(practice.study_id, 0, 0)
     practice.sign(practice.mark(FindingKind.CARIES, "36", None))
     publisher.publish(practice.study_id, 1, 0)
-    with read(practice.db) as conn:
-        rows = conn.execute(
-            sa.select(dicom_result).where(dicom_result.c.kind == "SR").order_by("review_version")
-        ).all()
-    signed = pydicom.dcmread(practice.store.path(rows[1].storage_key))
-    (reference,) = signed.PredecessorDocumentsSequence
-    (series,) = reference.ReferencedSeriesSequence
-    (item,) = series.ReferencedSOPSequence
-    assert item.ReferencedSOPInstanceUID == rows[0].sop_instance_uid
+    (first, before), (_, replaced) = _reports(practice)
+    assert (before, replaced) == ("", first)
+
+
+def test_what_a_late_image_makes_necessary_names_what_it_replaces(practice: Practice) -> None:
+    _suggest(practice)
+    publisher = _register(practice, _peer(_free_port(), preliminary=True))
+    publisher.publish(practice.study_id, 0, 0)
+    practice.set_study(generation=1)
+    publisher.publish(practice.study_id, 0, 1)
+    practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+    publisher.publish(practice.study_id, 1, 0)
+    (first, none), (second, replaced), (_, last) = _reports(practice)
+    assert (none, replaced, last) == ("", first, second)
 
 
 def test_silent_mode_sends_nothing_before_the_signature(practice: Practice) -> None:

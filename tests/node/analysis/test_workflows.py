@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.uid import ComprehensiveSRStorage, generate_uid
 
-from node.analysis.completion import complete_quiet_studies, requeue_forgotten_images
+from node.analysis.arrivals import Patience
+from node.analysis.completion import complete_studies, requeue_forgotten_images
 from node.analysis.findings import store_analysis
 from node.analysis.inference import InferenceProcess
 from node.analysis.workflows import Analyser
@@ -82,7 +83,7 @@ class House:
     def quiet(self) -> int:
         later = datetime.now(UTC) + timedelta(seconds=10)
         time.sleep(0.02)
-        return complete_quiet_studies(self.db, self.engine, ACTOR, 0.01, later)
+        return complete_studies(self.db, self.engine, ACTOR, Patience(0.01), later)
 
 
 def _incoming(ds: Dataset) -> Incoming:
