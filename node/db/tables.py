@@ -891,6 +891,18 @@ partner_pace = sa.Table(  # when the next call to an outside party may be made
     _at("next_at"),
 )
 
+webhook_delivery = sa.Table(  # what partners have sent us, once each
+    "webhook_delivery",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("source", sa.String(64), nullable=False),
+    sa.Column("delivery_id", sa.String(128), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    _at("at"),
+    sa.UniqueConstraint("location_id", "source", "delivery_id"),
+)
+
 hook_cursor = sa.Table(  # up to which event the workflows have been told
     "hook_cursor",
     metadata,
