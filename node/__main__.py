@@ -117,7 +117,8 @@ def send(
     """Send files by C-STORE, byte for byte as they are."""
     from rich.progress import Progress
 
-    from node.dicom.send import parse_peer, send_paths
+    from node.dicom.peers import parse_peer
+    from node.dicom.send import send_paths
 
     with Progress(transient=not sys.stderr.isatty()) as bar:
         task = bar.add_task("sending", total=None)

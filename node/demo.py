@@ -29,7 +29,8 @@ from node.config import Config, Mode, read_config
 from node.db.migrate import migrate
 from node.db.session import Actor, open_database, read
 from node.db.tables import study, user_account, worklist_item
-from node.dicom.send import Peer, send_paths
+from node.dicom.peers import Peer
+from node.dicom.send import send_paths
 from node.dicom.worklist_scu import ScheduledStep, query_worklist
 from node.domain.study import StudyState
 from node.errors import Retryable

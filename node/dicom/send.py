@@ -7,62 +7,25 @@ decoded. An association has at most 128 contexts; more are spread over several a
 
 from __future__ import annotations
 
-import re
-import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
 from pydicom.uid import UID
-from pynetdicom import AE, _config, build_context, evt
+from pynetdicom import _config, build_context
 from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
 
 from node.dicom.files import FoundObject, Skipped, find_objects
+from node.dicom.peers import Receiver, associate, require_ae_title
 from node.errors import InvalidInput, Rejected, Retryable
 
 #: PS3.8 9.3.2.2: context ids are the odd numbers 1..255.
 MAX_CONTEXTS = 128
-_CONNECT_S = 10.0
-_ANSWER_S = 60.0
-_PERMANENT = 1
 
 Progress = Callable[[int, int], None]
-
-
-class Receiver(Protocol):
-    """Where to send: a :class:`Peer` or a peer of the configuration."""
-
-    @property
-    def ae_title(self) -> str:
-        """The called AE title."""
-
-    @property
-    def host(self) -> str:
-        """Name or address."""
-
-    @property
-    def port(self) -> int:
-        """TCP port."""
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A DICOM peer on the network."""
-
-    ae_title: str
-    host: str
-    port: int
-
-    def __post_init__(self) -> None:
-        _require_ae_title(self.ae_title)
-        if not self.host:
-            raise InvalidInput("a peer has a host name or address")
-        if not 1 <= self.port <= 65535:
-            raise InvalidInput("a port lies between 1 and 65535")
 
 
 class Sent(Enum):
@@ -109,20 +72,6 @@ class SendReport:
         return tuple((o.path, o.reason) for o in self.outcomes if o.sent is Sent.SKIPPED)
 
 
-def _require_ae_title(text: str) -> None:
-    # PS3.5 6.2: AE
-    if not re.fullmatch(r"[\x20-\x5b\x5d-\x7e]{1,16}", text) or not text.strip():
-        raise InvalidInput("an AE title has 1 to 16 ASCII characters and no backslash")
-
-
-def parse_peer(text: str) -> Peer:
-    """Read ``AE@host:port``; an IPv6 address stands in brackets."""
-    match = re.fullmatch(r"([^@]+)@(\[[0-9A-Fa-f:.]+\]|[^@:\[\]\s]+):(\d{1,5})", text.strip())
-    if match is None:
-        raise InvalidInput("a peer is written AE@host:port")
-    return Peer(match[1], match[2].strip("[]"), int(match[3]))
-
-
 def send_paths(
     paths: Iterable[Path],
     peer: Receiver,
@@ -142,8 +91,8 @@ def send_paths(
     Rejected
         The peer refuses associations with us, and nothing was sent.
     """
-    _require_ae_title(calling_ae)
-    _require_ae_title(peer.ae_title)
+    require_ae_title(calling_ae)
+    require_ae_title(peer.ae_title)
     found = list(find_objects(paths))
     objects = [item for item in found if isinstance(item, FoundObject)]
     outcomes = [
@@ -239,36 +188,8 @@ def _send_batch(
 
 
 def _associate(objects: Iterable[FoundObject], peer: Receiver, calling_ae: str) -> Association:
-    ae = AE(ae_title=calling_ae)
-    ae.connection_timeout = _CONNECT_S
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _ANSWER_S
     pairs = dict.fromkeys((item.sop_class_uid, item.transfer_syntax_uid) for item in objects)
-    where = f"{peer.ae_title} at {peer.host}:{peer.port}"
-    try:
-        assoc = ae.associate(
-            peer.host,
-            peer.port,
-            contexts=[build_context(sop_class, syntax) for sop_class, syntax in pairs],
-            ae_title=peer.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)],
-        )
-    except (OSError, UnicodeError):  # the name could not be looked up
-        raise Retryable(f"{where} cannot be reached: no such host") from None
-    if assoc.is_established or assoc.rejected_contexts:
-        return assoc
-    answer = assoc.acceptor.primitive
-    if not assoc.is_rejected or answer is None:
-        raise Retryable(f"{where} cannot be reached or does not answer")
-    if answer.result == _PERMANENT:
-        raise Rejected(f"{where} refuses an association with {calling_ae}: {answer.reason_str}")
-    raise Retryable(f"{where} takes no association now: {answer.reason_str}")
-
-
-def _no_delay(event: evt.Event) -> None:
-    # Without it every object waits about 40 ms for a delayed acknowledgement (Linux, measured).
-    connection = event.assoc.dul.socket
-    if connection is not None and connection.socket is not None:
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return associate(peer, calling_ae, [build_context(*pair) for pair in pairs])
 
 
 def _store(assoc: Association, item: FoundObject) -> FileOutcome:

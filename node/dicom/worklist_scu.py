@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import build_context
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
-from node.dicom.send import Peer
-from node.errors import Rejected, Retryable
+from node.dicom.peers import Peer, associate
+from node.errors import Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +30,9 @@ def query_worklist(
 
     Raises Retryable when the peer is away, Rejected when it refuses the query.
     """
-    ae = AE(ae_title=calling_ae)
-    ae.add_requested_context(ModalityWorklistInformationFind)
-    assoc = ae.associate(
-        peer.host, peer.port, ae_title=peer.ae_title, evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay)]
-    )
+    assoc = associate(peer, calling_ae, [build_context(ModalityWorklistInformationFind)])
     if not assoc.is_established:
-        raise Retryable(f"{peer.ae_title} at {peer.host}:{peer.port} did not take the association")
+        raise Rejected(f"{peer.ae_title} at {peer.host}:{peer.port} offers no worklist")
     try:
         steps = []
         for status, item in assoc.send_c_find(
@@ -51,12 +46,6 @@ def query_worklist(
         return steps
     finally:
         assoc.release()
-
-
-def _no_delay(event: evt.Event) -> None:
-    sock = event.assoc.dul.socket
-    if sock is not None and sock.socket is not None:
-        sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _query(patient_id: str, date: str) -> Dataset:

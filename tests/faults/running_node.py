@@ -21,7 +21,8 @@ import sqlalchemy as sa
 from node.db.migrate import migrate
 from node.db.session import Actor, open_database, read
 from node.db.tables import study
-from node.dicom.send import Peer, send_paths
+from node.dicom.peers import Peer
+from node.dicom.send import send_paths
 from node.dicom.worklist_scu import ScheduledStep, query_worklist
 from node.web.accounts import create_user
 from pms_writeback.sandbox.server import SandboxHandle

@@ -26,13 +26,14 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from node.dicom.derived import Composer, derived_uid, encode
 from node.dicom.measurements import ReportedFinding
+from node.dicom.peers import Peer
 from node.dicom.results import (
     Algorithms,
     compose_annotated,
     compose_preliminary_sr,
     compose_signed_sr,
 )
-from node.dicom.send import Peer, send_object, send_paths
+from node.dicom.send import send_object, send_paths
 from node.domain.findings import CariesDepth, DecisionState, Finding, FindingKind, Line, Polygon
 from node.domain.review import DecisionCounts, SignedFinding, SignedReview
 from node.domain.teeth import Surface, Tooth

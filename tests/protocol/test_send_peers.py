@@ -24,7 +24,8 @@ from pydicom.uid import (
 )
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 
-from node.dicom.send import Peer, Sent, parse_peer, send_object, send_paths
+from node.dicom.peers import Peer, parse_peer
+from node.dicom.send import Sent, send_object, send_paths
 from node.errors import InvalidInput, Rejected, Retryable
 
 pytestmark = pytest.mark.protocol
