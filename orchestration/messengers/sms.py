@@ -8,17 +8,13 @@ signed ``X-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "<t>.<body>">``.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from enum import StrEnum
 
 from node.domain.destinations import check_destination
-from node.errors import ConfigError, Forbidden, InvalidInput
+from node.errors import ConfigError, InvalidInput
 from orchestration.messengers.message import (
     Channel,
     Message,
@@ -29,8 +25,6 @@ from orchestration.messengers.message import (
 )
 from orchestration.messengers.wire import Service, fields_of
 
-#: A call back signed longer ago is refused, so that a recorded one cannot be played again.
-_TOLERANCE = timedelta(minutes=10)
 _MAX_TEXT = 1_600  # ten segments, where providers cut off
 
 
@@ -138,23 +132,6 @@ class SmsMessenger:
         return Receipt(self.channel, str(found[0]), True) if found else None
 
 
-def sign(secret: str, body: bytes, at: datetime) -> str:
-    """Make the signature header of a call back."""
-    stamp = str(int(at.timestamp()))
-    return f"t={stamp},v1={_digest(secret, stamp, body)}"
-
-
-def verify(secret: str, body: bytes, header: str, now: datetime) -> None:
-    """Refuse a call back that the provider did not sign, or signed long ago. Raises Forbidden."""
-    found = re.fullmatch(r"t=(\d{1,12}),v1=([0-9a-f]{64})", header.strip())
-    if not secret or found is None:
-        raise Forbidden("the call back is not signed")
-    if not hmac.compare_digest(found[2], _digest(secret, found[1], body)):
-        raise Forbidden("the call back's signature is wrong")
-    if abs(now.timestamp() - int(found[1])) > _TOLERANCE.total_seconds():
-        raise Forbidden("the call back was signed too long ago")
-
-
 def read_event(body: bytes) -> StatusEvent | ReplyEvent | None:
     """Read a verified call back; None for an event of another kind. Raises InvalidInput."""
     try:
@@ -190,7 +167,3 @@ def _text(fields: Mapping[str, object], name: str, longest: int = 128) -> str:
     if len(value) > longest and name != "body":
         raise InvalidInput(f"the call back's {name} is too long")
     return value[:longest]
-
-
-def _digest(secret: str, stamp: str, body: bytes) -> str:
-    return hmac.new(secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).hexdigest()

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from node.errors import ConfigError, Forbidden, InvalidInput, Retryable, Unsupported
+from orchestration import signatures
 from orchestration.messengers import sms
 from orchestration.messengers.chat import ChatMessenger, ChatSettings
 from orchestration.messengers.message import (
@@ -225,8 +226,8 @@ def test_a_call_back_counts_only_when_freshly_signed() -> None:
     body = json.dumps(
         {"type": "message.received", "event_id": "E1", "from": "+12125550123", "body": "Stop"}
     ).encode()
-    header = sms.sign("secret", body, now)
-    sms.verify("secret", body, header, now + timedelta(minutes=9))
+    header = signatures.sign("secret", body, now)
+    signatures.verify("secret", body, header, now + timedelta(minutes=9))
     event = sms.read_event(body)
     assert isinstance(event, sms.ReplyEvent)
     assert (event.sender, event.text) == ("+12125550123", "Stop")
@@ -235,10 +236,10 @@ def test_a_call_back_counts_only_when_freshly_signed() -> None:
         ("secret", body + b" ", header, now),
         ("secret", body, header, now + timedelta(minutes=11)),
         ("secret", body, "", now),
-        ("", body, sms.sign("", body, now), now),
+        ("", body, signatures.sign("", body, now), now),
     ):
         with pytest.raises(Forbidden):
-            sms.verify(secret, content, given, at)
+            signatures.verify(secret, content, given, at)
 
 
 @pytest.mark.parametrize(

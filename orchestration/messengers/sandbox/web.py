@@ -18,7 +18,7 @@ import httpx2
 from node.errors import InvalidInput
 from orchestration.messengers.message import mobile_number
 from orchestration.messengers.sandbox.inbox import Arrived, Fault, Inbox, new_message_id
-from orchestration.messengers.sms import sign
+from orchestration.signatures import sign
 
 _MAX_BODY = 100_000
 #: Words that carriers have providers obey by themselves.
