@@ -36,6 +36,7 @@ class Right(StrEnum):
     FINDINGS_EXPORT = "findings.export"
     PATIENT_PAGE_SHOW = "patient_page.show"  # signed findings in plain words
     ANALYSIS_RETRY = "analysis.retry"
+    WRITES_RETRY = "writes.retry"  # an entry that the practice system refused
     WORKFLOWS_SEE = "workflows.see"  # cases, their states and figures
     WORKFLOWS_RETRY = "workflows.retry"
     WORKFLOWS_PAUSE = "workflows.pause"
@@ -54,7 +55,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.DENTIST: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
         | {_R.FINDINGS_SEE_UNSIGNED, _R.FINDINGS_PROPOSE, _R.FINDINGS_DECIDE, _R.FINDINGS_SIGN}
-        | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW}
+        | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW, _R.WRITES_RETRY}
         | {_R.FINDINGS_RETRACT, _R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT}
         | {_R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.RECALLS_ADJUST}
         | {_R.LAB_CASES_MANAGE, _R.LAB_CASES_PRESCRIBE, _R.MESSAGES_APPROVE}
@@ -70,13 +71,13 @@ RIGHTS: dict[Role, frozenset[Right]] = {
         | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW}
     ),
     Role.OFFICE_MANAGER: frozenset(
-        {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
+        {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WRITES_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
         | {_R.WORKFLOWS_PAUSE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE, _R.LAB_CASES_MANAGE}
     ),
     Role.FRONT_DESK: frozenset({_R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE}),
     Role.LAB_COORDINATOR: frozenset({_R.WORKFLOWS_SEE, _R.LAB_CASES_MANAGE}),
     Role.ADMIN: frozenset(
-        {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
+        {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WRITES_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
         | {_R.WORKFLOWS_PAUSE, _R.USERS_CHANGE}
     ),
     Role.AUDITOR: frozenset(
@@ -104,6 +105,7 @@ WORDS: dict[Right, str] = {
     _R.FINDINGS_EXPORT: "export signed findings",
     _R.PATIENT_PAGE_SHOW: "show the patient page",
     _R.ANALYSIS_RETRY: "start an analysis again",
+    _R.WRITES_RETRY: "write to the practice system again",
     _R.WORKFLOWS_SEE: "see workflows",
     _R.WORKFLOWS_RETRY: "retry workflows",
     _R.WORKFLOWS_PAUSE: "pause workflows",

@@ -10,7 +10,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from node import __version__
 from node.domain.rights import Right
@@ -18,6 +18,7 @@ from node.errors import Forbidden, NotFound
 from node.web.accounts import Session, Unauthenticated
 from node.web.auth import Web, WebDep, audit_read, me_of, opaque_id, session_of
 from node.web.images import Pictures, pictures_of
+from node.web.lean import lean
 from node.web.shapes import Boot
 from node.web.studies import compose_study
 from node.web.worklist import compose_worklist
@@ -103,18 +104,20 @@ def static_file(name: str, request: Request) -> Response:
     if not path.is_file():
         raise NotFound("There is no such file.")
     stat = path.stat()
-    headers = {
-        "ETag": f'"{_digest(path, stat.st_mtime_ns, stat.st_size)}"',
-        "Cache-Control": "no-cache",
-    }
+    content, digest = _served(path, stat.st_mtime_ns, stat.st_size)
+    headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return FileResponse(path, media_type=_TYPES[path.suffix], headers=headers)
+    return Response(content, media_type=_TYPES[path.suffix], headers=headers)
 
 
 @lru_cache(maxsize=512)
-def _digest(path: Path, _changed_ns: int, _size: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+def _served(path: Path, _changed_ns: int, _size: int) -> tuple[bytes, str]:
+    """Read a file as it is served, and its digest; our own modules come without their comments."""
+    content = path.read_bytes()
+    if path.suffix == ".mjs" and path.parent.name != "vendor":
+        content = lean(content.decode()).encode()
+    return content, hashlib.sha256(content).hexdigest()[:32]
 
 
 def _boot(web: Web, page: str, session: Session | None = None) -> Boot:

@@ -136,7 +136,7 @@ def post_retry(
 def post_receipt_retry(
     receipt_id: str,
     web: WebDep,
-    session: Annotated[Session, Depends(require(Right.WORKFLOWS_RETRY))],
+    session: Annotated[Session, Depends(require(Right.WRITES_RETRY))],
 ) -> None:
     """Try a write to the PMS again that failed or is held; what landed is searched for first."""
     outbox.retry(web.db, web.engine, session.actor, opaque_id(receipt_id))

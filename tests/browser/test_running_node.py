@@ -57,7 +57,7 @@ def test_from_c_store_to_receipts(node: NodeProcess, chromium: Browser) -> None:
         page.keyboard.press("Shift+J")
         page.keyboard.press(".")
         page.keyboard.press("x")
-    page.keyboard.press("Home")
+    page.keyboard.press("Shift+Home")
     page.get_by_role("link", name="Sandbox, Ada").click()
     expect(page.locator("#stage[aria-busy=false]")).to_be_visible()
     stage = page.locator("#stage").bounding_box()

@@ -29,7 +29,7 @@ MATRIX = [
         {},
         {"dentist", "hygienist", "office_manager", "admin"},
     ),
-    ("/api/receipts/{image}/retry", {}, {"office_manager", "admin"}),
+    ("/api/receipts/{image}/retry", {}, {"dentist", "office_manager", "admin"}),
 ]
 
 

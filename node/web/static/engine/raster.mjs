@@ -24,10 +24,9 @@ export function makePicture(frame) {
 const isLittleEndian = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 /** Put every sample through the grey table; colour photographs are left as they are. */
-export function develop(picture, table) {
+export function develop(picture, table, samples = picture.frame.samples) {
 	if (!picture.words) return;
 	const words = packTable(table);
-	const { samples } = picture.frame;
 	const out = picture.words;
 	for (let i = 0, n = samples.length; i < n; i += 1) out[i] = words[samples[i]];
 	picture.context.putImageData(picture.data, 0, 0);

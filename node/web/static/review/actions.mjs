@@ -5,6 +5,7 @@ import { alarm, say } from "../shared/say.mjs";
 import { flip, rotate, zoomAt, zoomTo } from "../engine/view.mjs";
 import { hasDepth } from "../shared/kinds.mjs";
 import * as at from "./store.mjs";
+import { prefers } from "../shared/session.mjs";
 import { change, leftWords } from "./changes.mjs";
 import { look, setLook, stageSize, fitAgain, nextWindow, startDisplay, dragWindow } from "./looks.mjs";
 
@@ -15,6 +16,7 @@ export function showImage(id) {
 		at.menu.value = null;
 		at.draft.value = null;
 		at.tool.value = "window";
+		if (prefers("reads_first")) at.isOverlayOn.value = at.seen.value.has(id);
 		const first = at.onImage.value.find((f) => at.isOpen(f) && at.isShown(f));
 		at.selectedId.value = first?.id ?? null;
 	});

@@ -147,10 +147,25 @@ export function redo() {
 	if (undone.value.at(-1)?.follows) restore(undone, done, "Done again");
 }
 
+/** Remember a change of a film; `back` makes it unmade, and is remembered the other way round. */
+export function noteChange(words, back) {
+	if (backTo) [backTo.value, backTo] = [[...backTo.value, { words, back }], null];
+	else [done.value, undone.value] = [[...done.value, { words, back }], []];
+	at.isTouched.value = true;
+}
+let backTo = null;
+
 /** Take a change back by the operation that restores what it replaced. */
 function restore(from, to, verb) {
 	const entry = from.value.at(-1);
 	if (!entry) return say(`Nothing to ${verb === "Undone" ? "undo" : "redo"}.`);
+	if (entry.back) {
+		from.value = from.value.slice(0, -1);
+		backTo = to;
+		entry.back();
+		backTo = null;
+		return undefined;
+	}
 	if (!mayChange("restore")) return undefined;
 	const now = at.findings.value.get(entry.finding_id);
 	const op = operation("restore", entry.finding_id, now.rev, { op_id: entry.op_id });

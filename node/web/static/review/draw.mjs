@@ -2,7 +2,7 @@
 
 import { batch } from "../vendor/preact.mjs";
 import { inverse, map, matrix } from "../engine/view.mjs";
-import { millimetres, lengthWords } from "../engine/measure.mjs";
+import { millimetres, lengthWords, scaleOf } from "../engine/measure.mjs";
 import { kindOf, MENU } from "../shared/kinds.mjs";
 import { say } from "../shared/say.mjs";
 import * as at from "./store.mjs";
@@ -15,6 +15,7 @@ const TOOL_WORDS = {
 	"add-box": "Add missed: drag a box, or arrows and Enter twice. N again for a polygon.",
 	"add-polygon": "Add missed: click points, or arrows and Space; Enter closes. N again for a line.",
 	"add-line": "Add missed: line from CEJ to crest. N again for a box.",
+	calibrate: "Calibrate: draw along a known length, or arrows and Enter twice.",
 	measure: "Measure: drag a line, or arrows and Enter twice.",
 	edit: "Editing: arrows move, Tab picks a handle, Enter keeps, Esc goes back.",
 };
@@ -100,7 +101,14 @@ function finish(geometry) {
 	if (at.tool.value === "measure") {
 		at.draft.value = { ...at.draft.value, points: [], geometry: shape };
 		const image = at.current.value;
-		return say(lengthWords(shape.points, image.spacing, image.view === "panoramic"));
+		return say(lengthWords(shape.points, scaleOf(image), image.view === "panoramic"));
+	}
+	if (at.tool.value === "calibrate") {
+		return batch(() => {
+			at.draft.value = { id: null, geometry: shape, points: [], cross: null };
+			at.tool.value = "window";
+			at.menu.value = { kind: "calibrate", geometry: shape };
+		});
 	}
 	return batch(() => {
 		at.draft.value = { id: null, geometry: shape, points: [], cross: null };
@@ -201,7 +209,7 @@ export function stop() {
 	batch(() => {
 		at.tool.value = "window";
 		at.draft.value = null;
-		if (at.menu.value?.kind === "add") at.menu.value = null;
+		if (["add", "calibrate"].includes(at.menu.value?.kind)) at.menu.value = null;
 	});
 }
 

@@ -1,11 +1,13 @@
 /** Menus with a text field: tooth and surface, comment, go to tooth. */
 
 import { html, useState } from "../vendor/preact.mjs";
-import { SURFACES, fromUniversal, universal } from "../shared/teeth.mjs";
-import { say } from "../shared/say.mjs";
+import { SURFACES, readTooth, toothIn } from "../shared/teeth.mjs";
+import { prefers } from "../shared/session.mjs";
+import { alarm, say } from "../shared/say.mjs";
 import { hasDepth } from "../shared/kinds.mjs";
 import * as at from "./store.mjs";
 import { change } from "./changes.mjs";
+import { calibrate } from "./films.mjs";
 import { closeMenu } from "./menus.mjs";
 
 /** The field has the focus as soon as it stands, so that no letter typed at once is lost. */
@@ -14,20 +16,14 @@ function takeFocus(field) {
 	field?.focus();
 }
 
-/** Read a tooth as the practice writes it. */
-function readTooth(text) {
-	if (!text.trim()) return null;
-	const isFdi = at.study.value.settings.numbering === "fdi";
-	if (!isFdi) return fromUniversal(text) ?? undefined;
-	return universal(text.trim()) && fromUniversal(universal(text.trim())) ? text.trim() : undefined;
-}
+const SYSTEMS = { universal: "Universal", fdi: "FDI", palmer: "Palmer, as LR6" };
 
 export function ToothForm({ menu }) {
 	const finding = at.findings.value.get(menu.id);
-	const isFdi = at.study.value.settings.numbering === "fdi";
-	const [text, setText] = useState(isFdi ? finding.tooth ?? "" : universal(finding.tooth));
+	const system = prefers("numbering");
+	const [text, setText] = useState(toothIn(system, finding.tooth).replace("#", ""));
 	const [surfaces, setSurfaces] = useState(finding.surfaces);
-	const tooth = readTooth(text);
+	const tooth = readTooth(system, text);
 	const toggle = (letter) => setSurfaces(SURFACES.map(([l]) => l).filter((l) => (l === letter) !== surfaces.includes(l)).join(""));
 	const keep = (event) => {
 		event.preventDefault();
@@ -40,7 +36,7 @@ export function ToothForm({ menu }) {
 		if (menu.isNew && hasDepth(now.kind)) at.menu.value = { kind: "depth", id: now.id };
 	};
 	return html`<form onSubmit=${keep} class="toothform">
-		<label class="field">Tooth (${isFdi ? "FDI" : "Universal"})
+		<label class="field">Tooth (${SYSTEMS[system]})
 			<input ref=${takeFocus} value=${text} maxlength="3" size="4" autocomplete="off" aria-invalid=${String(tooth === undefined)}
 				onInput=${(event) => setText(event.target.value)} /></label>
 		${tooth === undefined && html`<p class="danger" role="alert">There is no tooth ${text}.</p>`}
@@ -68,7 +64,7 @@ export function CommentForm({ menu }) {
 export function GotoForm() {
 	const go = (event) => {
 		event.preventDefault();
-		const tooth = readTooth(document.getElementById("goto").value);
+		const tooth = readTooth(prefers("numbering"), document.getElementById("goto").value);
 		const finding = tooth && at.ordered.value.find((f) => f.tooth === tooth);
 		const image = finding ? at.images.value.find((i) => i.id === finding.image_id)
 			: tooth && at.images.value.find((i) => i.teeth.some((t) => t.tooth === tooth));
@@ -79,4 +75,21 @@ export function GotoForm() {
 	};
 	return html`<form onSubmit=${go} class="row"><label class="sr-only" for="goto">Tooth</label>
 		<input id="goto" ref=${takeFocus} size="5" maxlength="3" autocomplete="off" /><button class="primary">Go <kbd>Enter</kbd></button></form>`;
+}
+
+/** The length that a drawn line really has; every later length on this image rests on it. */
+export function CalibrateForm({ menu }) {
+	const keep = (event) => {
+		event.preventDefault();
+		const known = Number(new FormData(event.currentTarget).get("mm").replace(",", "."));
+		if (!(known >= 0.5 && known <= 500)) return alarm("A known length lies between 0.5 and 500 mm.");
+		closeMenu();
+		return calibrate(menu.geometry.points, known);
+	};
+	return html`<form onSubmit=${keep} class="toothform">
+		<label class="field">This line is how long, in mm?
+			<input name="mm" ref=${takeFocus} size="6" maxlength="6" inputmode="decimal" autocomplete="off" required /></label>
+		<p class="muted">A ball, a ruler or an instrument of known size, lying where the teeth are. Kept with your name.</p>
+		<button class="primary">Keep <kbd>Enter</kbd></button>
+		${at.current.value.calibration && html`<button type="button" onClick=${() => [closeMenu(), calibrate(null, null)]}>Remove the calibration</button>`}</form>`;
 }

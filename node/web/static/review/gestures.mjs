@@ -15,6 +15,8 @@ import { dragWindow, fitAgain, frames, look, setLook, sizeOf, stageSize } from "
 const HANDLE_PX = 12;
 const OUTLINE_PX = 7;
 const CLICK_PX = 4;
+/** Where the pointer was last on the stage, in CSS pixels; null before it came. */
+export let pointer = null;
 
 /** Listen on the stage's element; returns a function that stops. */
 export function attach(root) {
@@ -46,6 +48,7 @@ export function attach(root) {
 
 	const move = (event) => {
 		const point = here(event);
+		pointer = point;
 		if (touches.has(event.pointerId)) touches.set(event.pointerId, point);
 		if (gesture) gesture.move(point);
 		else if (at.draft.value?.cross && look.value) draw.follow(draw.toImage(point));
@@ -94,7 +97,7 @@ export function attach(root) {
 /** What a primary press begins. */
 function begin(point) {
 	const tool = at.tool.value;
-	if (tool.startsWith("add-") || tool === "measure") return drawing(point);
+	if (tool.startsWith("add-") || ["measure", "calibrate"].includes(tool)) return drawing(point);
 	const grabbed = at.canDecide.value && at.isOverlayOn.value && !at.isBare.value ? grab(point) : null;
 	return grabbed ?? windowing(point);
 }

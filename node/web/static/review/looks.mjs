@@ -5,7 +5,7 @@ import { bytes, picture } from "../shared/api.mjs";
 import { Frames } from "../engine/frames.mjs";
 import { clamp, fit } from "../engine/view.mjs";
 import { firstDisplay, lutWindow, windowDisplay } from "../engine/grey.mjs";
-import { current, images } from "./store.mjs";
+import { current, images, study } from "./store.mjs";
 
 /** Size of the stage in CSS pixels. */
 export const stageSize = signal({ width: 0, height: 0 });
@@ -49,7 +49,8 @@ export const look = computed(() => {
 	if (!image?.rows) return null;
 	const known = looks.value.get(image.id) ?? { view: null, display: null, isInverted: false };
 	if (known.view) return known;
-	const { turns = 0, mirror = false } = known;
+	const hang = study.value.mount.hangs.find((each) => each.image_id === image.id);
+	const { turns = hang?.quarter_turns ?? 0, mirror = hang?.is_mirrored ?? false } = known;
 	return { ...known, view: fit(sizeOf(image), stageSize.value, turns, mirror) };
 });
 

@@ -1,14 +1,15 @@
 /** The review page: one study, from the first look to the signature. */
 
-import { effect, html, render, useEffect } from "../vendor/preact.mjs";
-import { startSession, may, me } from "../shared/session.mjs";
+import { effect, html, render, untracked, useEffect } from "../vendor/preact.mjs";
+import { startSession, may, me, prefers } from "../shared/session.mjs";
 import { roving } from "../shared/keys.mjs";
 import { Mark as Logo, Person, SILENT, ageWords, dayWords, nameWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
 import * as act from "./actions.mjs";
 import { arm, armAdd } from "./draw.mjs";
 import { done, outbox, redo, reload, undo, undone } from "./changes.mjs";
-import { KEYS, onKeyDown, onKeyUp } from "./keymap.mjs";
+import { Dialog } from "./dialogs.mjs";
+import { onKeyDown, onKeyUp } from "./keymap.mjs";
 import { isStanding } from "./looks.mjs";
 import { loadForms } from "./menus.mjs";
 import { Mount } from "./mount.mjs";
@@ -20,7 +21,7 @@ const STATE_WORDS = { receiving: "Images are still arriving.", analysing: "Analy
 function Page() {
 	useEffect(follow, []);
 	const study = at.study.value;
-	return html`<div class="review">
+	return html`<div class=${`review panel-${prefers("panel")}`}>
 		<a class="skip" href="#stage">Skip to the image</a>
 		<${Head} study=${study} /><${Banners} study=${study} />
 		<main class="desk"><h1 class="sr-only">Review</h1><${Mount} />
@@ -31,15 +32,16 @@ function Page() {
 	</div>`;
 }
 
-/** Fetch the dialogs, forms, receipts and live events. */
+/** Fetch the forms, receipts, live events and who else is here. */
 function loadLate() {
 	if (at.late.value.isLoading) return;
 	at.late.value.isLoading = true;
 	loadForms();
-	Promise.all([import("./sign.mjs"), import("./receipts.mjs"), import("./reading.mjs"), import("./compare.mjs"), import("./remedies.mjs"), import("../shared/live.mjs")]).then(
-		([dialogs, receipts, reading, compare, { About, Nothing }, live]) => {
-			at.late.value = { ...dialogs, ...receipts, ...reading, ...compare, About, Nothing, isLoading: true };
+	Promise.all([import("./receipts.mjs"), import("./reading.mjs"), import("./remedies.mjs"), import("../shared/live.mjs"), import("./presence.mjs")]).then(
+		([receipts, reading, { About, Nothing }, live, presence]) => {
+			at.late.value = { ...receipts, ...reading, About, Nothing, isLoading: true };
 			listen(live);
+			presence.attend();
 		},
 		() => (at.late.value = {}),
 	);
@@ -58,11 +60,6 @@ function listen(live) {
 		if (state === "live" && at.liveState.value === "reconnecting") [soon(), outbox.flush()];
 		at.liveState.value = state;
 	});
-}
-
-function Dialog() {
-	const part = at.late.value[at.dialog.value];
-	return part ? html`<${part} keys=${KEYS} onChanged=${reload} onClosed=${() => (at.dialog.value = null)} />` : null;
 }
 
 /** Do what is seldom needed. */
@@ -87,7 +84,10 @@ function follow() {
 	addEventListener("keydown", onKeyDown);
 	addEventListener("keyup", onKeyUp);
 	const stopWaiting = effect(() => {
-		if (isStanding.value || at.dialog.value) loadLate();
+		if (isStanding.value) loadLate();
+	});
+	const stopZooming = effect(() => {
+		if (at.selectedId.value && prefers("zooms_to_selection")) untracked(() => act.viewing.toSelection());
 	});
 	const blur = () => (at.isBare.value = false);
 	addEventListener("blur", blur);
@@ -95,7 +95,7 @@ function follow() {
 	addEventListener("beforeunload", warn);
 	addEventListener("bitewing-unlocked", () => [reload(), outbox.flush()]);
 	return () => {
-		stopWaiting();
+		[stopWaiting(), stopZooming()];
 		for (const [name, handler] of [["keydown", onKeyDown], ["keyup", onKeyUp], ["blur", blur], ["click", focusStage], ["beforeunload", warn]]) removeEventListener(name, handler);
 	};
 }
@@ -120,10 +120,11 @@ function Head({ study }) {
 		${!study.match.is_certain && html`<span class="pill bad" title=${study.match.reason}>Patient not confirmed</span>`}
 		${!study.match.is_certain && may("patients.link") && html`<button onClick=${() => remedy("link")}>Link patient</button>`}
 		<span class="grow"></span>
+		${at.others.value.map((other) => html`<span key=${other.name} class="pill warn" title="Decisions of two readers never overwrite each other.">${other.name} is here too${other.image_id ? `, ${at.imageWords(at.images.value.find((i) => i.id === other.image_id) ?? {}, true)}` : ""}</span>`)}
 		${study.state === "signed"
 			? html`<span class="pill good">Signed, version ${study.versions.at(-1)?.version}</span>`
 			: html`<span class="pill warn">AI-assisted preliminary findings – sign-off required</span>`}
-		<${Person} beforeSignOut=${() => remedy("clearOutbox")} />
+		<${Person} beforeSignOut=${() => remedy("clearOutbox")} onSettings=${() => (at.dialog.value = "Settings")} />
 	</header>`;
 }
 
@@ -159,6 +160,7 @@ function Toolbar() {
 	const items = [
 		["Window", "W", act.viewing.reset], ["Invert", "I", act.viewing.invert], ["Fit", "0", act.viewing.fit],
 		["Zoom to", "Z", act.viewing.toSelection], ["Rotate", "R", act.viewing.rotate], ["Mirror", "H", act.viewing.mirror],
+		["Sharpen", "S", () => act.toggle(at.isSharp, "Sharpened"), at.isSharp.value],
 		["Measure", "M", () => arm("measure"), tool === "measure"],
 		["Marks", "O", () => act.toggle(at.isOverlayOn, "Marks"), at.isOverlayOn.value],
 		["Teeth", "U", () => act.toggle(at.showsTeeth, "Tooth numbers"), at.showsTeeth.value],

@@ -38,14 +38,14 @@ function giveReason(finding, reason, words) {
 
 /** Close the menu; drawing under way is put away with it. */
 export function closeMenu() {
-	if (at.menu.value?.kind === "add") stop();
+	if (["add", "calibrate"].includes(at.menu.value?.kind)) stop();
 	at.menu.value = null;
 	document.getElementById("stage")?.focus({ preventScroll: true });
 }
 
 const TITLES = {
 	add: "What is it?", class: "Class", tooth: "Tooth and surface", depth: "Depth",
-	reason: "Rejected. Why?", plan: "Plan", comment: "Comment", goto: "Go to tooth",
+	reason: "Rejected. Why?", plan: "Plan", comment: "Comment", goto: "Go to tooth", calibrate: "Known length",
 };
 
 const forms = signal(null);
@@ -59,7 +59,7 @@ export function Menu() {
 	const menu = at.menu.value;
 	if (!menu) return null;
 	const title = TITLES[menu.kind];
-	const part = { tooth: "ToothForm", comment: "CommentForm", goto: "GotoForm" }[menu.kind];
+	const part = { tooth: "ToothForm", comment: "CommentForm", goto: "GotoForm", calibrate: "CalibrateForm" }[menu.kind];
 	if (part && !forms.value) loadForms();
 	const body = part ? forms.value?.[part] : Choices;
 	return html`<div class=${`popover ${menu.kind}`} role="dialog" aria-label=${title} style=${placeOf(menu)}>

@@ -10,7 +10,7 @@ export function Mount() {
 	const open = at.openCount.value;
 	const total = at.ordered.value.filter((f) => f.origin === "ai").length;
 	return html`<nav class="rail" aria-label="Images">
-		<div class="railhead"><strong>Images</strong><span class="grow"></span>
+		<div class="railhead"><button class="quiet" onClick=${() => (at.dialog.value = "Mount")} title="All images at their places (Home)">${at.study.value.mount.template || "Images"} <kbd>Home</kbd></button><span class="grow"></span>
 			<span class="muted">seen ${seen}/${images.length}</span></div>
 		<ol class=${`thumbs ${images.length > 4 ? "many" : ""}`}>
 			${images.map((image) => html`<${Thumb} key=${image.id} image=${image} />`)}</ol>
@@ -50,6 +50,7 @@ function Thumb({ image }) {
 			: html`<img src=${`/api/images/${image.id}/preview?w=160`} alt="" loading="lazy" draggable=${false} />`}
 			${open > 0 && html`<b class="count">${open}</b>`}</span>
 		<span class="cap"><span>${at.imageWords(image, true)}</span><span class="grow"></span>
+			${at.others.value.some((other) => other.image_id === image.id) && html`<span class="warning" title="A colleague is at this image">●</span>`}
 			${image.state === "received" && html`<span class="muted">analysing</span>`}
 			${image.state === "failed" && html`<span class="danger">AI failed</span>`}
 			${image.duplicates > 0 && html`<span class="warning" title="Other bytes came under the same identifier; both are kept.">2×</span>`}

@@ -2,7 +2,7 @@
 
 import { html } from "../vendor/preact.mjs";
 import { bounds, map, matrix } from "../engine/view.mjs";
-import { lengthWords } from "../engine/measure.mjs";
+import { lengthWords, scaleOf } from "../engine/measure.mjs";
 import { kindOf } from "../shared/kinds.mjs";
 import * as at from "./store.mjs";
 import { look, stageSize } from "./looks.mjs";
@@ -77,13 +77,13 @@ function Draft({ draft, m, image, size }) {
 	const shape = draft.geometry ?? (isBox ? { type: "box", points } : null);
 	const d = shape ? path(shape, m, shape.type === "line" ? "bone_level" : "draft")
 		: points.length > 1 ? `M${points.map((p) => map(m, p).join(" ")).join("L")}` : "";
-	const isMeasure = at.tool.value === "measure" && (draft.geometry || points.length === 2);
+	const isMeasure = ["measure", "calibrate"].includes(at.tool.value) && (draft.geometry || points.length === 2);
 	const end = isMeasure && map(m, (draft.geometry?.points ?? points)[1]);
 	return html`<g class="draft">
 		${cross && html`<path class="cross" d=${`M0 ${cross[1]}H${size.width}M${cross[0]} 0V${size.height}`} />`}
 		${d && html`<path class="casing" d=${d} /><path class="stroke" d=${d} />`}
 		${draft.points.map((p, i) => { const [x, y] = map(m, p); return html`<circle key=${i} cx=${x} cy=${y} r="4" />`; })}
-		${isMeasure && html`<text class="length" x=${end[0] + 10} y=${end[1] - 8}>${lengthWords(draft.geometry?.points ?? points, image.spacing, image.view === "panoramic")}</text>`}
+		${isMeasure && html`<text class="length" x=${end[0] + 10} y=${end[1] - 8}>${lengthWords(draft.geometry?.points ?? points, scaleOf(image), image.view === "panoramic")}</text>`}
 	</g>`;
 }
 

@@ -6,14 +6,20 @@ import { ENTRIES, buildTable } from "../engine/grey.mjs";
 import { makePicture, develop, paint, paintPreview } from "../engine/raster.mjs";
 import { matrix } from "../engine/view.mjs";
 import { noteView } from "./changes.mjs";
-import { current, images, isBare, isOverlayOn } from "./store.mjs";
+import { prefers } from "../shared/session.mjs";
+import { current, images, isBare, isOverlayOn, isSharp } from "./store.mjs";
 import { frames, loads, look, setLook, startDisplay, stageSize } from "./looks.mjs";
 
 const SETTLE_MS = 140;
 const KEPT = 3;
 
+/** The picture of an image as it was painted last, for the loupe. */
+export const paintedPicture = (id) => painter?.pictures.get(id) ?? null;
+let painter = null;
+
 export class Painter {
 	constructor(canvas) {
+		painter = this;
 		this.canvas = canvas;
 		this.pictures = new Map(); // image id -> picture, oldest first
 		this.preview = null; // {id, bitmap}
@@ -30,6 +36,7 @@ export class Painter {
 				look.value;
 				stageSize.value;
 				loads.value;
+				isSharp.value;
 				this.schedule("low");
 			}),
 			effect(() => {
@@ -77,6 +84,15 @@ export class Painter {
 		this.schedule("low");
 	}
 
+	/** Make the sharpened samples of a picture once, in a worker. */
+	async sharpen(image, picture) {
+		if (picture.isSharpening) return;
+		picture.isSharpening = true;
+		const { sharpen } = await import("../engine/filter.mjs");
+		picture.sharp = await sharpen(picture.frame, image.grey);
+		this.schedule("low");
+	}
+
 	mark(id, state) {
 		loads.value = new Map(loads.value).set(id, state);
 	}
@@ -106,7 +122,7 @@ export class Painter {
 		const picture = image && this.pictures.get(image.id);
 		if (picture && seen.display !== undefined) {
 			this.develop(image, picture, seen);
-			paint(this.canvas, picture, m, ratio, quality);
+			paint(this.canvas, picture, m, ratio, prefers("is_nearest") ? "nearest" : quality);
 		} else if (image && this.preview?.id === image.id) {
 			paintPreview(this.canvas, { width: image.columns, height: image.rows }, this.preview.bitmap, m, ratio);
 		} else {
@@ -117,9 +133,11 @@ export class Painter {
 
 	develop(image, picture, { display, isInverted }) {
 		if (image.grey.is_color || !display) return;
-		const key = `${image.id} ${isInverted} ${JSON.stringify(display)}`;
+		const isSharpened = isSharp.value && picture.sharp;
+		if (isSharp.value && !picture.sharp) this.sharpen(image, picture);
+		const key = `${image.id} ${isInverted} ${Boolean(isSharpened)} ${JSON.stringify(display)}`;
 		if (key === this.developed) return;
-		develop(picture, buildTable(image.grey, display, isInverted, this.table));
+		develop(picture, buildTable(image.grey, display, isInverted, this.table), isSharpened || undefined);
 		this.developed = key;
 	}
 }

@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef } from "../vendor/preact.mjs";
 import { DISPOSITIONS, SCORE_HELP, hasDepth, kindOf, scoreWords } from "../shared/kinds.mjs";
-import { LOWER, UPPER, universal } from "../shared/teeth.mjs";
+import { LOWER, UPPER } from "../shared/teeth.mjs";
 import { timeWords } from "../shared/chrome.mjs";
 import { roving } from "../shared/keys.mjs";
 import { planeWords } from "../engine/measure.mjs";
@@ -51,7 +51,7 @@ function Chart() {
 		const isSelected = at.selected.value?.tooth === code;
 		return html`<span key=${code} class=${`tooth-cell ${found.length ? "has" : ""} ${isSelected ? "selected" : ""}`}
 			onClick=${() => found[0] && act.choose(found.find((f) => f.id !== at.selectedId.value) ?? found[0])}>
-			<span>${at.study.value.settings.numbering === "fdi" ? code : universal(code)}</span>
+			<span>${at.toothWords(code).replace(/[^0-9]/g, "")}</span>
 			<span class="dots">${found.slice(0, 3).map((f) => html`<i key=${f.id} class=${`letter ${f.kind} ${at.isOpen(f) ? "open" : ""}`}></i>`)}</span></span>`;
 	};
 	return html`<div class="chart" role="img" aria-label=${`Tooth chart. ${words || "No findings on any tooth."}`}>

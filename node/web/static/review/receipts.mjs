@@ -3,7 +3,10 @@
 import { html } from "../vendor/preact.mjs";
 import { roleWords, timeWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
-import { settle } from "./changes.mjs";
+import { call } from "../shared/api.mjs";
+import { say } from "../shared/say.mjs";
+import { may } from "../shared/session.mjs";
+import { reload, settle } from "./changes.mjs";
 
 const STATES = {
 	queued: ["waiting", "muted"], sending: ["sending", "muted"], unknown: ["checking what arrived", "warning"],
@@ -41,16 +44,30 @@ export function Receipts() {
 			<br /><span class="muted">${countWords(v.counts)}${v.reason && `. Reason: ${v.reason}`}</span></p>`)}
 		${(receipts.length > 0 || deliveries.length > 0) && html`<h2>Written</h2>`}
 		${versions.length > 0 && !receipts.length && html`<p class="muted" role="status">Entries for the chart are being prepared.</p>`}
-		<ul class="plain">${receipts.map((r) => html`<${Line} key=${r.id} item=${r} words=${kindWords(r.kind)} keys=${keyWords(r.receipt)} />`)}
+		<ul class="plain">${receipts.map((r) => html`<${Line} key=${r.id} item=${r} words=${kindWords(r.kind)} keys=${keyWords(r.receipt)} isWrite=${true} />`)}
 			${deliveries.map((d) => html`<${Line} key=${d.id} item=${d} words=${`${d.kind === "SR" ? "Structured report" : "Annotated image"} to ${d.peer}`} keys="" />`)}</ul>
 	</section>`;
 }
 
-function Line({ item, words, keys }) {
+const RETRIABLE = ["failed", "held", "declined"];
+
+/** Ask the node to write an entry again; what landed is searched for first. */
+async function retry(id) {
+	try {
+		await call(`/api/receipts/${id}/retry`, { method: "POST" });
+		say("Trying again. What landed already is found, not written twice.");
+	} catch (problem) {
+		at.notice.value = { kind: "bad", words: problem.words };
+	}
+	reload();
+}
+
+function Line({ item, words, keys, isWrite }) {
 	const [state, colour] = STATES[item.state] ?? [item.state, "muted"];
 	return html`<li class="receipt"><span class=${`dot ${item.state === "done" ? "ready" : item.state === "failed" ? "bad" : "warn"}`}></span>
 		<span class="grow">${words}${keys && html`<small>${keys}</small>`}${item.error && html`<small class=${item.state === "declined" ? "muted" : "danger"}>${item.error}</small>`}</span>
-		<span class=${colour}>${state}${item.attempts > 1 && item.state !== "done" ? `, try ${item.attempts}` : ""}</span></li>`;
+		<span class=${colour}>${state}${item.attempts > 1 && item.state !== "done" ? `, try ${item.attempts}` : ""}</span>
+		${isWrite && RETRIABLE.includes(item.state) && may("writes.retry") && html`<button class="quiet" onClick=${() => retry(item.id)}>Try again</button>`}</li>`;
 }
 
 const KIND_WORDS = { accept: "accepted", reject: "rejected", restore: "took a change back on" };

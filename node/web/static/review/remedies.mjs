@@ -9,10 +9,9 @@ import { outbox, reload } from "./changes.mjs";
 
 /** Ask whose images these are, as the worklist does. */
 export async function link() {
-	const { Repair, repairing } = await import("../worklist/repair.mjs");
+	const { repairing } = await import("../worklist/repair.mjs");
 	const { id, patient, match } = at.study.value;
 	repairing.value = { id, patient, problems: [{ words: match.reason }] };
-	at.late.value = { ...at.late.value, Repair };
 	at.dialog.value = "Repair";
 }
 

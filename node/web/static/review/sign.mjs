@@ -1,35 +1,17 @@
-/**
- * The dialogs, loaded when first opened: signing (a summary, what is still open, the statement, the
- * password; the server checks everything again), amending, the keys.
- */
+/** Signing: a summary, what is still open, the statement, the proof; the server checks it all again. */
 
 import { html, useEffect, useRef, useState } from "../vendor/preact.mjs";
 import { call } from "../shared/api.mjs";
 import { DISPOSITIONS } from "../shared/kinds.mjs";
 import { dayWords, nameWords } from "../shared/chrome.mjs";
 import { say } from "../shared/say.mjs";
-import { me } from "../shared/session.mjs";
+import { me, proofOf } from "../shared/session.mjs";
 import * as at from "./store.mjs";
 import { outbox, reload, done, undone } from "./changes.mjs";
 import { showImage, choose } from "./actions.mjs";
+import { Modal } from "./modal.mjs";
 
 const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
-
-function openNow(dialog) {
-	if (dialog && !dialog.open) dialog.showModal();
-}
-
-/** A modal dialog of the page; Escape and the close button end it. */
-function Modal({ title, children, footer }) {
-	const close = () => {
-		at.dialog.value = null;
-		document.getElementById("stage")?.focus({ preventScroll: true });
-	};
-	return html`<dialog ref=${openNow} aria-labelledby="dialog-title" onCancel=${close} onClose=${close}>
-		<header><h2 id="dialog-title">${title}</h2><span class="grow"></span>
-			<button onClick=${(event) => event.target.closest("dialog").close()}>Back <kbd>Esc</kbd></button></header>
-		<div class="body">${children}</div>${footer && html`<footer>${footer}</footer>`}</dialog>`;
-}
 
 /** Open suggestions that the strict stop hides: the only ones that may be left unreviewed. */
 function weakOnes() {
@@ -62,7 +44,7 @@ export function Sign() {
 			const answer = await call(`/api/studies/${at.study.value.id}/sign`, { body: {
 				version: sign.next_version, content_hash: at.study.value.content_hash,
 				left_unreviewed: leaves ? weak.map((f) => f.id) : [],
-				reason: fields.get("reason") ?? "", password: fields.get("password"),
+				reason: fields.get("reason") ?? "", ...proofOf(fields.get("password")),
 			} });
 			[done.value, undone.value] = [[], []];
 			at.dialog.value = null;
@@ -92,7 +74,7 @@ export function Sign() {
 				<input name="reason" minlength="3" maxlength="255" required autocomplete="off" /></label>`}
 			<p class="statement">“${sign.statement}”</p>
 			<input class="sr-only" type="text" tabindex="-1" aria-hidden="true" autocomplete="username" value=${me.value.username} readonly />
-			<label class="field">Password of ${me.value.display_name}
+			<label class="field">${me.value.has_pin ? "PIN or password" : "Password"} of ${me.value.display_name}
 				<input name="password" type="password" autocomplete="current-password" required maxlength="256" autofocus /></label>
 			${problem && html`<div class="notice bad" role="alert">${problem.blockers.length
 				? problem.blockers.map((b) => html`<p key=${b.kind}>${b.words}</p>`) : html`<p>${problem.words}</p>`}</div>`}
@@ -147,33 +129,4 @@ function Destinations() {
 		<ul class="dest"><li>Chart: a note with ${plural(kept.length, "finding")}, a report (PDF), the images${marked ? `, ${plural(marked, "annotated image")}` : ""}</li>
 		${planned > 0 && html`<li>Task: ${plural(planned, "planned item")}</li>`}
 		<li>Image archive: structured report and annotated images, where a peer is set up</li></ul></dd></dl>`;
-}
-
-export function Amend() {
-	const [problem, setProblem] = useState(null);
-	const submit = async (event) => {
-		event.preventDefault();
-		const reason = new FormData(event.currentTarget).get("reason");
-		try {
-			const { next_version } = await call(`/api/studies/${at.study.value.id}/amend`, { body: { reason } });
-			at.dialog.value = null;
-			await reload(false);
-			at.notice.value = { kind: "warn", words: `Amending: version ${next_version} is open. Version ${next_version - 1} stays readable until you sign.` };
-		} catch (refused) {
-			setProblem(refused);
-		}
-	};
-	const last = at.study.value.versions.at(-1);
-	return html`<${Modal} title="Amend the signed study"
-			footer=${html`<span class="grow"></span><button class="primary" form="amend-form">Amend <kbd>Enter</kbd></button>`}>
-		<p>Version ${last?.version} was signed by ${last?.signer_name}. It is kept. A new version needs a reason and a new signature.</p>
-		<form id="amend-form" onSubmit=${submit}><label class="field">Reason
-			<input name="reason" minlength="3" maxlength="255" required autocomplete="off" autofocus /></label></form>
-		${problem && html`<p class="notice bad" role="alert">${problem.words}</p>`}
-	</${Modal}>`;
-}
-
-export function Keys({ keys }) {
-	return html`<${Modal} title="Keys"><div class="keys">${keys.map((key) => html`<div key=${key.words}>
-		<span class="nowrap">${key.combos.map((c) => html`<kbd key=${c}>${c}</kbd> `)}</span><span>${key.words}</span></div>`)}</div></${Modal}>`;
 }

@@ -1,7 +1,7 @@
 /** The stage: the radiograph, its marks, and what to say when there is nothing to show. */
 
 import { effect, html, useEffect, useRef } from "../vendor/preact.mjs";
-import { spacingWords } from "../engine/measure.mjs";
+import { scaleOf, spacingWords } from "../engine/measure.mjs";
 import { displayWords } from "../engine/grey.mjs";
 import { Retry } from "../shared/chrome.mjs";
 import { may } from "../shared/session.mjs";
@@ -10,7 +10,7 @@ import { isStanding, loads, look, stageSize } from "./looks.mjs";
 import { Menu } from "./menus.mjs";
 import { Overlay } from "./overlay.mjs";
 import { Painter } from "./painter.mjs";
-import { toolWords } from "./draw.mjs";
+import { arm, toolWords } from "./draw.mjs";
 
 export function Stage() {
 	const root = useRef(null);
@@ -60,7 +60,8 @@ function Corner({ image }) {
 	const isPlain = at.isBare.value || !at.isOverlayOn.value;
 	return html`<div class="corner top-left">${at.imageWords(image)}
 			${loads.value.get(image.id) === "loading" && html` <span class="muted late">loading full image</span>`}</div>
-		${isPlain && html`<div class="corner top-right"><span class="pill warn">Marks hidden</span></div>`}
+		<div class="corner top-right">${at.isSharp.value && html`<span class="pill">SHARP</span> `}
+			${isPlain && html`<span class="pill warn">Marks hidden</span>`}</div>
 		${words && html`<div class="corner mode" aria-hidden="true">${words} <kbd>Esc</kbd></div>`}`;
 }
 
@@ -85,6 +86,7 @@ export function ReadOut() {
 	return html`<span class="readout" aria-live="off">
 		<span>${seen.display ? displayWords(seen.display) : "colour"}</span>
 		<span>${Math.round(seen.view.zoom * (devicePixelRatio || 1) * 100)} %</span>
-		<span class=${image.spacing.kind === "calibrated" ? "" : "muted"}>${spacingWords(image.spacing, image.view === "panoramic")}</span>
+		<span class=${image.spacing.kind === "calibrated" ? "" : "muted"}>${spacingWords(scaleOf(image), image.view === "panoramic")}</span>
+		${scaleOf(image).kind === "unknown" && at.canDecide.value && html`<button class="quiet" onClick=${() => arm("calibrate")}>Calibrate</button>`}
 	</span>`;
 }

@@ -3,8 +3,8 @@
 import { signal, computed, batch } from "../vendor/preact.mjs";
 import { boot, call } from "../shared/api.mjs";
 import { kindOf } from "../shared/kinds.mjs";
-import { universal } from "../shared/teeth.mjs";
-import { may } from "../shared/session.mjs";
+import { toothIn } from "../shared/teeth.mjs";
+import { may, prefers } from "../shared/session.mjs";
 
 export const start = boot();
 /** The study without its findings' local changes. */
@@ -15,12 +15,16 @@ export const currentId = signal(null);
 export const selectedId = signal(null);
 export const isOverlayOn = signal(true);
 export const isBare = signal(false);
-export const showsTeeth = signal(false);
+/** Whether the stage shows the sharpened picture. */
+export const isSharp = signal(false);
+export const showsTeeth = signal(start.me?.preferences.shows_teeth ?? false);
 export const showsRejected = signal(false);
 export const hiddenLetters = signal(new Set());
 export const listScope = signal("image");
-export const stop = signal("default");
-/** window, edit, add-box, add-polygon, add-line or measure. */
+export const stop = signal(start.me?.preferences.stop ?? "default");
+/** Colleagues who have this study open too: {name, role, image_id}. */
+export const others = signal([]);
+/** window, edit, add-box, add-polygon, add-line, measure or calibrate. */
 export const tool = signal("window");
 /** {kind, ...}: class, tooth, depth, reason, comment, plan, goto or add. */
 export const menu = signal(null);
@@ -34,7 +38,7 @@ export const notice = signal(null); // {words, kind, action?}
 /** Whether the reader has changed anything here; suggestions that come then wait to be asked for. */
 export const isTouched = signal(false);
 export const arrived = signal([]); // suggestions that came while reading
-export const dialog = signal(null); // sign, amend, keys, receipts, compare
+export const dialog = signal(null); // the name of a part in dialogs.mjs
 /** Place in the reading's registrations of the tooth that the compare dialog shows. */
 export const comparing = signal(null);
 /** Parts of the page that its first picture need not wait for, by name. */
@@ -89,10 +93,9 @@ export function openOn(imageId) {
 	return ordered.value.filter((f) => f.image_id === imageId && isOpen(f)).length;
 }
 
-/** A tooth in the practice's numbering. */
+/** A tooth in the reader's numbering. */
 export function toothWords(code) {
-	if (!code) return "";
-	return study.value.settings.numbering === "fdi" ? code : `#${universal(code)}`;
+	return toothIn(prefers("numbering"), code);
 }
 
 /** "Caries #14 D E2". */
@@ -109,6 +112,16 @@ export function imageWords(image, isShort = false) {
 	const index = images.value.indexOf(image) + 1;
 	const words = (isShort ? VIEW_SHORT : VIEW_WORDS)[image.view ?? "other"];
 	return images.value.length > 1 ? `${words} ${index}` : words;
+}
+
+/** The place of the mount where an image hangs, or undefined. */
+export function slotOf(imageId) {
+	return study.value.mount.rows.flat().find((slot) => slot.image_id === imageId);
+}
+
+/** Change what is known of one image. */
+export function setImage(id, patch) {
+	study.value = { ...study.value, images: images.value.map((image) => (image.id === id ? { ...image, ...patch } : image)) };
 }
 
 /** Put one finding in place. */

@@ -42,10 +42,10 @@ export function useToken(token) {
 
 /**
  * Call the node; `body` makes it a POST. `isBackground` marks calls the page makes by itself, which
- * must not keep an abandoned screen unlocked.
+ * must not keep an abandoned screen unlocked; `isLast` ones outlive the page.
  */
-export async function call(path, { method, body, isBackground } = {}) {
-	const response = await request(path, { method, body, isBackground });
+export async function call(path, options = {}) {
+	const response = await request(path, options);
 	return response.status === 204 ? null : response.json();
 }
 
@@ -59,7 +59,7 @@ export async function picture(path) {
 	return createImageBitmap(await (await request(path, { isBackground: true })).blob());
 }
 
-async function request(path, { method, body, isBackground }) {
+async function request(path, { method, body, isBackground, isLast }) {
 	const isChange = body !== undefined || (method && method !== "GET");
 	const headers = { Accept: "application/json" };
 	if (isChange) headers["X-CSRF-Token"] = csrf;
@@ -72,6 +72,7 @@ async function request(path, { method, body, isBackground }) {
 			headers,
 			body: body === undefined ? undefined : JSON.stringify(body),
 			credentials: "same-origin",
+			keepalive: Boolean(isLast),
 		});
 	} catch {
 		throw new Problem(0, { title: "The node cannot be reached." });

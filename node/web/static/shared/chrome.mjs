@@ -17,13 +17,14 @@ export function Mark() {
 }
 
 /** The person's name with lock and sign-out. */
-export function Person({ beforeSignOut }) {
+export function Person({ beforeSignOut, onSettings }) {
 	const leave = async () => {
 		if (beforeSignOut && !(await beforeSignOut())) return;
 		signOut();
 	};
 	return html`<div class="row person">
 		<span class="muted ellipsis">${me.value.display_name} · ${roleWords(me.value.role)}</span>
+		${onSettings && html`<button class="quiet" onClick=${onSettings}>Settings</button>`}
 		<button class="quiet" onClick=${lock} title="Lock this screen (Shift+L)">Lock</button>
 		<button class="quiet" onClick=${leave}>Sign out</button>
 	</div>`;
@@ -61,13 +62,13 @@ export function timeWords(iso, timeZone) {
 	return day(at) === day(new Date()) ? time : `${day(at)} ${time}`;
 }
 
-/** Analyse one image again. */
-export function Retry({ id, onChanged }) {
+/** Analyse one image again, or what `path` says. */
+export function Retry({ id, path = `/api/images/${id}/retry`, onChanged }) {
 	const [words, setWords] = useState("");
 	const retry = async () => {
 		try {
-			const { attempt } = await call(`/api/images/${id}/retry`, { method: "POST" });
-			setWords(`Started, attempt ${attempt}.`);
+			const answer = await call(path, { method: "POST" });
+			setWords(answer ? `Started, attempt ${answer.attempt}.` : "Started again.");
 			onChanged?.();
 		} catch (problem) {
 			setWords(problem.words);

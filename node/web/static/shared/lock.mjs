@@ -1,8 +1,8 @@
-/** The warning before the lock, and the lock itself; fetched when first needed. */
+/** The warning before the lock, and the lock itself; another person may take over as themselves. */
 
 import { html, render, useState, useEffect, useRef } from "../vendor/preact.mjs";
 import { call, useToken } from "./api.mjs";
-import { WARNING_S, lockState, me, signOut, touch } from "./session.mjs";
+import { WARNING_S, lockState, me, proofOf, signOut, touch } from "./session.mjs";
 
 let place = null;
 /** Follow the lock's state from now on. */
@@ -26,18 +26,17 @@ function Lock() {
 function Unlock() {
 	const [words, setWords] = useState("");
 	const [isBusy, setBusy] = useState(false);
+	const [isOther, setOther] = useState(false);
 	const field = useRef(null);
-	useEffect(() => field.current?.focus(), []);
+	const name = useRef(null);
+	useEffect(() => (isOther ? name : field).current?.focus(), [isOther]);
 	const unlock = async (event) => {
 		event.preventDefault();
 		setBusy(true);
+		setWords("");
 		try {
-			const person = await call("/api/prove", { body: { password: field.current.value } });
-			me.value = person;
-			useToken(person.csrf_token);
-			lockState.value = null;
-			touch();
-			dispatchEvent(new Event("bitewing-unlocked"));
+			if (isOther) await takeOver(name.current.value, field.current.value);
+			else await goOn(field.current.value);
 		} catch (problem) {
 			setWords(problem.words);
 			field.current.value = "";
@@ -45,18 +44,38 @@ function Unlock() {
 		}
 		setBusy(false);
 	};
+	const proof = isOther || me.value.has_pin ? "PIN or password" : "Password";
 	return html`<div class="lock" role="dialog" aria-modal="true" aria-label="Locked">
 		<form onSubmit=${unlock}>
 			<h1>Locked</h1>
-			<p class="muted">Signed in as ${me.value.display_name}. Your work is kept.</p>
-			<input type="text" class="sr-only" tabindex="-1" aria-hidden="true" autocomplete="username"
-				value=${me.value.username} readonly />
-			<label class="field">Password
-				<input ref=${field} type="password" autocomplete="current-password" required />
+			${isOther
+				? html`<p class="muted">You take over this workstation with your own rights. What ${me.value.display_name} decided is kept.</p>
+					<label class="field">User name <input ref=${name} autocomplete="username" autocapitalize="none" spellcheck="false" required maxlength="64" /></label>`
+				: html`<p class="muted">Signed in as ${me.value.display_name}. Your work is kept.</p>
+					<input type="text" class="sr-only" tabindex="-1" aria-hidden="true" autocomplete="username" value=${me.value.username} readonly />`}
+			<label class="field">${proof}
+				<input ref=${field} type="password" autocomplete="current-password" required maxlength="256" />
 			</label>
 			${words && html`<p class="notice bad" role="alert">${words}</p>`}
-			<button class="primary" disabled=${isBusy}>Unlock</button>
-			<button type="button" onClick=${signOut}>Sign in as someone else</button>
+			<button class="primary" disabled=${isBusy}>${isOther ? "Take over" : "Unlock"}</button>
+			<button type="button" onClick=${() => [setOther(!isOther), setWords("")]}>${isOther ? `I am ${me.value.display_name}` : "Somebody else"}</button>
+			<button type="button" class="quiet" onClick=${signOut}>Sign out</button>
 		</form>
 	</div>`;
+}
+
+async function goOn(text) {
+	const person = await call("/api/prove", { body: proofOf(text) });
+	me.value = person;
+	useToken(person.csrf_token);
+	lockState.value = null;
+	touch();
+	dispatchEvent(new Event("bitewing-unlocked"));
+}
+
+/** The page is fetched anew, so that nothing of the person before is left on it. */
+async function takeOver(username, text) {
+	await call("/api/switch", { body: { username, ...proofOf(text, true) } });
+	dispatchEvent(new Event("bitewing-taken-over"));
+	location.reload();
 }

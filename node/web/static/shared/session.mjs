@@ -35,6 +35,16 @@ export function may(right) {
 	return me.value?.rights.includes(right) ?? false;
 }
 
+/** What the person chose for their screen. */
+export function prefers(name) {
+	return me.value?.preferences[name];
+}
+
+/** What was typed as proof: a PIN when the person has one and it looks like one, else the password. */
+export function proofOf(text, hasPin = me.value.has_pin) {
+	return hasPin && /^\d{6,12}$/.test(text) ? { pin: text } : { password: text };
+}
+
 /** Somebody is here: the clock starts again. */
 export function touch() {
 	idleAt = Date.now() + me.value.settings.idle_lock_s * 1000;

@@ -22,11 +22,23 @@ export function universal(code) {
 const codes = [];
 for (const q of [1, 2, 3, 4]) for (let p = 1; p <= 8; p += 1) codes.push(`${q}${p}`);
 for (const q of [5, 6, 7, 8]) for (let p = 1; p <= 5; p += 1) codes.push(`${q}${p}`);
-const byUniversal = new Map(codes.map((code) => [universal(code), code]));
+const PALMER = { 1: "UR", 2: "UL", 3: "LL", 4: "LR" };
 
-/** Universal text (`30`, `A`) to the ISO 3950 code, or null when there is no such tooth. */
-export function fromUniversal(text) {
-	return byUniversal.get(String(text).trim().toUpperCase()) ?? null;
+/** A tooth in a numbering system: `#30`, `46` or `LR6`. */
+export function toothIn(system, code) {
+	if (!code) return "";
+	if (system === "fdi") return code;
+	if (system !== "palmer") return `#${universal(code)}`;
+	const quadrant = Number(code[0]);
+	const place = quadrant > 4 ? LETTERS[Number(code[1]) - 1] : code[1];
+	return PALMER[quadrant > 4 ? quadrant - 4 : quadrant] + place + code.slice(2);
+}
+
+/** The code of a tooth as people write it; null for nothing, undefined for no such tooth. */
+export function readTooth(system, text) {
+	const wanted = text.trim().toUpperCase().replace(/^#/, "");
+	if (!wanted) return null;
+	return codes.find((code) => toothIn(system, code).replace("#", "") === wanted);
 }
 
 /** The tooth chart's rows, patient's right on the viewer's left. */

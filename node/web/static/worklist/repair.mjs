@@ -37,6 +37,7 @@ function Problem({ row, index, chosen, onChanged }) {
 			${row.problems.map((problem) => html`<p key=${problem.kind + (problem.instance_id ?? "")}>
 				<span class=${LINKABLE.includes(problem.kind) ? "warning" : "danger"}>${TITLES[problem.kind] ?? ""}</span>
 				<span class="muted"> ${problem.words}</span>
+				${problem.kind === "write_failed" && problem.receipt_id && may("writes.retry") && html` <${Retry} path=${`/api/receipts/${problem.receipt_id}/retry`} onChanged=${onChanged} />`}
 				${problem.kind === "failed" && problem.instance_id && may("analysis.retry") && html` <${Retry} id=${problem.instance_id} onChanged=${onChanged} />`}</p>`)}
 		</div>
 		${link && may("patients.link") && html`<button class="primary" onClick=${() => (repairing.value = row)}>Link patient</button>`}
