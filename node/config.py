@@ -147,6 +147,7 @@ class PmsSection(_Section):
     task_list: str = "AI Imaging Review"
     task_user: str = "bitewing"
     min_interval_s: float = Field(0.0, ge=0)
+    burst: int = Field(1, ge=1, le=60)
     events_url: str = ""
     events_workstation: str = ""
     events_poll_s: int = Field(3, ge=1, le=3600)

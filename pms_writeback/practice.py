@@ -43,6 +43,7 @@ def _open_dental(config: Config) -> Pms:
             task_list=section.task_list,
             task_user=section.task_user,
             min_interval_s=section.min_interval_s,
+            burst=section.burst,
             page_size=section.page_size,
         )
     )

@@ -12,6 +12,7 @@ import httpx2
 
 from node.errors import BitewingError, ConfigError, NotFound, Rejected, Retryable
 from pms_writeback.pms import OfficeAway, OutcomeUnknown
+from pms_writeback.wording import without_names
 
 API_VERSION = "v20240412"
 #: Rows a page; the service's default is 5.
@@ -215,4 +216,5 @@ def _sentence(answer: httpx2.Response) -> str:
         return answer.reason_phrase
     error = value.get("error") if isinstance(value, dict) else None
     texts = error if isinstance(error, list) else [error]
-    return "; ".join(str(text) for text in texts if text)[:300] or answer.reason_phrase
+    said = "; ".join(without_names(str(text)) for text in texts if text)
+    return said[:300] or answer.reason_phrase

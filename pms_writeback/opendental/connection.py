@@ -6,8 +6,6 @@ Everything vendor-specific about HTTP is here; rows are read in `rows`, meanings
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -24,12 +22,17 @@ from node.errors import (
     Unsupported,
 )
 from pms_writeback.opendental.rows import Fields, Oddities
+from pms_writeback.pace import TokenBucket
 from pms_writeback.pms import OfficeAway, OutcomeUnknown
+from pms_writeback.wording import without_names
 
 PAGE_CAPS = (100, 1000, 10_000)
 """Row caps of the remote, local and enterprise services; a page this long may not be the last."""
 
 MAX_PAGES = 20_000
+
+_QUERY = "/queries/ShortQuery"
+_QUERY_CAP = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class OpenDentalSettings:
 
     ``base_url`` ends in ``/api/v1``. ``task_list`` and ``task_user`` are names or numbers; empty
     means that no tasks are written. ``min_interval_s`` is the least time between two requests: 5
-    for a read-only key on the remote service, 1 with any other permission, 0 for the local ones.
+    for a read-only key on the remote service, 1 with any other permission, 0.5 with Enterprise, 0
+    for the local ones; ``burst`` requests may follow each other at once after a rest.
     The vendor's remote service gives up after 60 s, so ``read_timeout_s`` is longer than that.
     """
 
@@ -49,6 +53,7 @@ class OpenDentalSettings:
     task_list: str = ""
     task_user: str = ""
     min_interval_s: float = 0.0
+    burst: int = 1
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 65.0
     page_size: int = 100
@@ -77,32 +82,13 @@ def _check_url(url: str, allow_plain_http: bool) -> None:
         )
 
 
-class Pace:
-    """Keep requests at least an interval apart, over all threads."""
-
-    def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
-        self._lock = threading.Lock()
-        self._next = 0.0
-
-    def wait(self) -> None:
-        """Sleep until the next request may be sent."""
-        if self._interval_s <= 0:
-            return
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._interval_s
-        time.sleep(turn - now)
-
-
 class Connection:
     """Requests to one office; safe to use from several threads."""
 
     def __init__(self, settings: OpenDentalSettings) -> None:
         self.oddities = Oddities()
         self._page_size = settings.page_size
-        self._pace = Pace(settings.min_interval_s)
+        self._pace = TokenBucket(settings.min_interval_s, settings.burst)
         keys = f"{settings.developer_key}/{settings.customer_key}"
         self._client = httpx2.Client(
             base_url=settings.base_url.rstrip("/"),
@@ -150,6 +136,22 @@ class Connection:
         page = self._json(self._read(path, parameters), path)
         return self._fields(path, page) if isinstance(page, list) else []
 
+    def query(self, sql: str) -> list[Fields]:
+        """Read the rows of one SQL statement; needs the permission Queries.
+
+        The office's audit trail keeps the statement: never put anybody's data into it.
+        """
+        found: list[Fields] = []
+        for _ in range(MAX_PAGES):
+            answer = self._read(_QUERY, {"Offset": str(len(found))}, {"SqlCommand": sql})
+            page = self._json(answer, _QUERY)
+            if not isinstance(page, list):
+                raise Rejected("Open Dental answered a query with something that is not a list")
+            found += self._fields(_QUERY, page)
+            if len(page) < _QUERY_CAP:
+                return found
+        raise Rejected("Open Dental's answer to a query does not end")
+
     def row(self, path: str) -> Fields:
         """Read one row; raises NotFound."""
         found = self._json(self._read(path, {}), path)
@@ -165,13 +167,14 @@ class Connection:
         OutcomeUnknown
             The request may have been executed: its answer was lost, or cannot be read.
         """
-        self._pace.wait()
+        self._pace.take()
         try:
             answer = self._client.request(method, path, json=dict(body))
         except _NOT_SENT as error:
             raise _away(error) from error
         except httpx2.RequestError as error:
             raise OutcomeUnknown(f"the answer to a write was lost ({_kind(error)})") from error
+        self._obey(answer)
         if not answer.is_success:
             raise _write_failure(answer)
         if not answer.content:  # some updates answer nothing but their status
@@ -184,15 +187,25 @@ class Connection:
             raise OutcomeUnknown("the answer to a write is not a row")
         return Fields(_resource(path), row, self.oddities)
 
-    def _read(self, path: str, parameters: Mapping[str, str]) -> httpx2.Response:
-        self._pace.wait()
+    def _read(
+        self, path: str, parameters: Mapping[str, str], query: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
+        """Ask for something; `query` is the body of the one question that is sent by PUT."""
+        self._pace.take()
+        method = "GET" if query is None else "PUT"
         try:
-            answer = self._client.get(path, params=dict(parameters))
+            answer = self._client.request(method, path, params=dict(parameters), json=query)
         except httpx2.RequestError as error:
             raise _away(error) from error
+        self._obey(answer)
         if not answer.is_success:
             raise _read_failure(answer)
         return answer
+
+    def _obey(self, answer: httpx2.Response) -> None:
+        """Let no thread ask before the time that a throttled key was told."""
+        if answer.status_code == 429 and "retry-after" in answer.headers:
+            self._pace.hold(_retry_after(answer))
 
     def _json(self, answer: httpx2.Response, path: str) -> object:
         try:
@@ -228,7 +241,10 @@ _TRANSIENT = ("econnector", "timeout", "timed out", "connectivity", "try again")
 
 
 def sentence(answer: httpx2.Response) -> str:
-    """Read the human sentence of an error: plain text, a JSON string or ``{"message": …}``."""
+    """Read the human sentence of an error: plain text, a JSON string or ``{"message": …}``.
+
+    It may quote the chart: only what names nobody is given.
+    """
     text = answer.text.strip()
     try:
         value: object = json.loads(text)
@@ -237,8 +253,8 @@ def sentence(answer: httpx2.Response) -> str:
     if isinstance(value, dict):
         value = value.get("message") or value.get("Message") or ""
     if not isinstance(value, str) or value.startswith("<"):
-        value = answer.reason_phrase
-    return " ".join(value.split())[:300] or answer.reason_phrase
+        return answer.reason_phrase
+    return without_names(value)[:300] or answer.reason_phrase
 
 
 def _common_failure(answer: httpx2.Response, said: str) -> BitewingError | None:
@@ -271,8 +287,8 @@ def _read_failure(answer: httpx2.Response) -> BitewingError:
     if common is not None:
         return common
     if answer.status_code == 404:
-        return NotFound(f"Open Dental: {said}")
-    return Rejected(f"Open Dental: {said}")
+        return NotFound(f"Open Dental refuses (404): {said}")
+    return Rejected(f"Open Dental refuses ({answer.status_code}): {said}")
 
 
 def _write_failure(answer: httpx2.Response) -> BitewingError:
@@ -284,8 +300,8 @@ def _write_failure(answer: httpx2.Response) -> BitewingError:
         # 504 comes after 60 s, an eConnector may break off after handing the request on.
         return OutcomeUnknown(f"Open Dental failed on a write ({answer.status_code}): {said}", 15.0)
     if answer.status_code == 404:
-        return NotFound(f"Open Dental: {said}")
-    return Rejected(f"Open Dental: {said}")
+        return NotFound(f"Open Dental refuses (404): {said}")
+    return Rejected(f"Open Dental refuses ({answer.status_code}): {said}")
 
 
 def _retry_after(answer: httpx2.Response) -> float:

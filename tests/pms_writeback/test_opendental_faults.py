@@ -11,12 +11,13 @@ import pytest
 
 from node.errors import ConfigError, NotFound, Rejected, Retryable
 from pms_writeback.opendental import OpenDental, OpenDentalSettings
-from pms_writeback.opendental.connection import Pace, sentence
+from pms_writeback.opendental.connection import sentence
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
     CloseTask,
     CreateTask,
+    OfficeAway,
     OutcomeUnknown,
     UploadDocument,
 )
@@ -270,20 +271,18 @@ def test_requests_keep_their_distance(tmp_path):
         patient.close()
 
 
-def test_pace_holds_over_threads():
-    pace = Pace(0.05)
-    times = []
-
-    def go():
-        pace.wait()
-        times.append(time.monotonic())
-
-    threads = [threading.Thread(target=go) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert max(times) - min(times) >= 0.14
+def test_a_throttled_key_asks_nothing_before_its_time(tmp_path):
+    with running(tmp_path / "pms.sqlite") as pms:
+        office = open_office(pms)
+        pms.fault("status", status=429, seconds=30)
+        with pytest.raises(OfficeAway):
+            office.operatories()
+        asked = len(pms.log())
+        with pytest.raises(OfficeAway) as refused:
+            office.providers()
+        assert 0 < refused.value.retry_after_s <= 30
+        assert len(pms.log()) == asked
+        office.close()
 
 
 @pytest.mark.parametrize(

@@ -472,8 +472,8 @@ def test_an_office_that_is_away_is_asked_once_for_all_its_commands(
     cases = [add_case(sqlite_database, str(number)) for number in range(1, 9)]
     pms = open_pms(config)
     pms.capabilities()
-    office.fault("status", status=429, seconds=600, methods=("GET",), path="/commlogs")
-    patience = Patience(first_wait_s=0.4, longest_wait_s=0.4, grace_s=0.3)
+    office.fault("status", status=429, seconds=1, methods=("GET",), path="/commlogs")
+    patience = Patience(first_wait_s=0.4, longest_wait_s=5.0, grace_s=0.3)
     outbox.register(engine, sqlite_database, store, pms, config, patience)
     with begin(sqlite_database, ACTOR, "test") as tx:
         ids = [
