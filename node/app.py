@@ -51,7 +51,16 @@ from node.engine import (
 from node.errors import BitewingError, ConfigError, place_of
 from node.status import Probe, Status, metrics
 from node.web.app import create_web, end_streams
-from orchestration.workflows import chart_findings, flag_study, publish_results
+from node.web.auth import require
+from orchestration import console, webhooks
+from orchestration.orchestra import Orchestra, open_orchestra
+from orchestration.workflows import (
+    chart_findings,
+    flag_study,
+    open_sources,
+    open_workflows,
+    publish_results,
+)
 from pms_writeback import outbox
 from pms_writeback.bridge.listener import BridgeListener
 from pms_writeback.bridge.office import BridgedPms
@@ -68,6 +77,7 @@ from pms_writeback.warehouse import Warehouse
 log = logging.getLogger("bitewing")
 
 _TICK_S = 1.0
+_CASES_EVERY_S = 0.5
 _FLAG_EVERY_S = 3.0
 _HEAL_EVERY_S = 60.0
 _HOUR_S = 3_600.0
@@ -157,6 +167,10 @@ class Node:
         outbox.register(engine, db, store, pms, config)
         chart_findings.register(engine, db, store, config)
         publish_results.register(engine, db, store, config, _device_uid(key), self._send)
+        orchestra = open_orchestra(
+            db, engine, store, config, self.executor_id, open_workflows(config, db)
+        )
+        orchestra.register()
         self._closers.append(engine.close)
         queues = [queue for part in sorted(self.parts) for queue in _QUEUES[part]]
         if queues:
@@ -171,13 +185,14 @@ class Node:
             self._start_shadows(db, store, actor)
         if Part.WORKFLOWS in self.parts:
             self._start_workflows(db, engine, store, pms, status)
+            self._start_orchestra(orchestra, status)
         if Part.DICOM in self.parts:
             self.listener = DicomListener(config, db, store, engine)
             self.listener.start()
             self._closers.append(self.listener.stop)
             status.listener = _look_at(self.listener)
         if Part.WEB in self.parts:
-            self._start_web(db, store, engine, status)
+            self._start_web(db, store, engine, status, orchestra)
 
     @property
     def executor_id(self) -> str:
@@ -280,6 +295,17 @@ class Node:
                 config.pms.records_s, "pms-records", gather, at_once=True
             )
 
+    def _start_orchestra(self, orchestra: Orchestra, status: Status) -> None:
+        status.threads["workflow clock"] = self._every(
+            _CASES_EVERY_S, "workflow-clock", orchestra.tick
+        )
+        status.threads["workflow hooks"] = self._every(_TICK_S, "workflow-hooks", orchestra.follow)
+
+        def heal() -> None:
+            orchestra.runner.heal()
+
+        self._every(_HEAL_EVERY_S, "workflow-sweep", heal, at_once=True)
+
     def _start_bridge(
         self, db: sa.Engine, engine: DurableEngine, pms: BridgedPms, actor: Actor, status: Status
     ) -> None:
@@ -327,12 +353,19 @@ class Node:
         send_object(path, peer, calling_ae=self.config.dicom.ae_title)
 
     def _start_web(
-        self, db: sa.Engine, store: FolderStore, engine: DurableEngine, status: Status
+        self,
+        db: sa.Engine,
+        store: FolderStore,
+        engine: DurableEngine,
+        status: Status,
+        orchestra: Orchestra,
     ) -> None:
         registry = metrics(db, self.config.node.location_id)
         app = create_web(
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
+        app.include_router(console.make_router(orchestra, require))
+        app.include_router(webhooks.make_router(orchestra.runner, open_sources(self.config)))
         if self.config.pms.kind == "open_dental":
             app.include_router(make_events_router(self.config, db))
         server = uvicorn.Server(

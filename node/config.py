@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from datetime import time
@@ -20,7 +21,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from node.errors import ConfigError
-
 
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
@@ -83,6 +83,7 @@ class PeerSection(_Section):
     host: str
     port: int = Field(ge=1, le=65535)
     preliminary: bool = False
+    archive: bool = False
 
 
 class DicomSection(_Section):
@@ -102,6 +103,7 @@ class DicomSection(_Section):
     worklist_days_before: int = Field(1, ge=0)
     worklist_days_after: int = Field(1, ge=0)
     worklist_by_station: bool = False
+    archive_senders: tuple[str, ...] = ()
     stations: tuple[StationSection, ...] = ()
     peers: tuple[PeerSection, ...] = ()
 
@@ -169,6 +171,30 @@ class BridgeSection(_Section):
     stale_s: float = Field(900.0, ge=10)
 
 
+class WebhookSection(_Section):
+    """``[[workflows.webhooks]]``: whom the node tells what has happened, signed and until it is taken.
+
+    ``identifiers`` says whether ``patient_id`` is our opaque id or the PMS's key.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9_-]{1,32}$")
+    url: str
+    secret: SecretStr = Field(min_length=16)
+    events: tuple[Literal["imaging_study_analyzed", "workflow_state"], ...] = (
+        "imaging_study_analyzed",
+    )
+    identifiers: Literal["opaque", "pms"] = "opaque"
+
+    @field_validator("url")
+    @classmethod
+    def _is_safe(cls, value: str) -> str:
+        if not re.match(
+            r"https://[^/@]+(/|$)|http://(127\.0\.0\.1|localhost|\[::1\])(:|/|$)", value
+        ):
+            raise ValueError("an address outside this machine must begin with https://")
+        return value
+
+
 class WorkflowsSection(_Section):
     """``[workflows]``: which workflows run, and how; one that is not named runs silently.
 
@@ -177,6 +203,7 @@ class WorkflowsSection(_Section):
 
     modes: dict[str, Literal["off", "silent", "assist"]] = Field(default_factory=dict)
     per_minute: dict[str, float] = Field(default_factory=dict)
+    webhooks: tuple[WebhookSection, ...] = ()
 
     def mode(self, workflow: str) -> Mode | None:
         """Give the mode of a workflow; None when it is off."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, cast
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query, Request
@@ -27,6 +27,7 @@ from orchestration import approvals, cases, switches
 from orchestration.cases import OPEN, CaseState, Row
 from orchestration.figures import figures
 from orchestration.orchestra import Orchestra
+from orchestration.workflow import Draft
 
 _PAGE = 100
 _SPAN = timedelta(days=30)
@@ -282,7 +283,7 @@ class _Console:
                     approvals.decide(
                         tx, self._runner.engine, self._runner.workflows, approval_id,
                         by=person.user_id, rights=person.rights, verdict=body.verdict,
-                        draft=body.draft, reason=body.reason,
+                        draft=cast("Draft | None", body.draft), reason=body.reason,
                     )  # fmt: skip
             except (Conflict, Forbidden, NotFound) as error:
                 if len(ids) == 1:

@@ -8,7 +8,7 @@ nothing else is given to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestration.access import Chart
     from orchestration.case import Case
 
-Json = str | int | float | bool | None | list["Json"] | dict[str, "Json"]
+Json = str | int | float | bool | None | Sequence["Json"] | Mapping[str, "Json"]
 Draft = dict[str, Json]
 
 

@@ -1,14 +1,21 @@
-"""One file a workflow; the first docstring of each says what starts it, writes it and approves it."""
+"""One file a workflow; its docstring says what starts it, what it writes and who approves."""
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
 from node.config import Config
+from orchestration.webhooks import Source
 from orchestration.workflow import Workflow
+from orchestration.workflows import notify_subscribers
 
 
 def open_workflows(config: Config, db: sa.Engine) -> dict[str, Workflow]:
     """Open every workflow that this installation is configured for, by its stored name."""
-    workflows: list[Workflow] = []
+    workflows = [notify_subscribers.make(config)]
     return {workflow.name: workflow for workflow in workflows}
+
+
+def open_sources(config: Config) -> dict[str, Source]:
+    """Open the partners that may call us, by the name in their address ``/hooks/NAME``."""
+    return {}

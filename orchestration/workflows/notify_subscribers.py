@@ -1,0 +1,188 @@
+"""Whoever subscribed is told, signed and until it is taken, by webhooks with versioned schemas.
+
+Started by: a study that is ready or signed (``imaging_study_analyzed``), a case of any other
+workflow that changes state (``workflow_state``); once per subscriber and event. Calls: the
+addresses that the configuration names. Approved by: the subscription itself; before the signature
+a study's ids and state go out and no finding, of a case its state and never its data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from hashlib import sha256
+
+import httpx2
+import sqlalchemy as sa
+
+from node.config import Config, WebhookSection
+from node.db.session import read
+from node.db.tables import case_entry, workflow_case
+from node.domain.events import EventKind
+from node.domain.findings import FindingKind
+from node.domain.review import SignedFinding, SignedReview
+from node.errors import Rejected, Retryable
+from orchestration.access import Chart
+from orchestration.case import Case
+from orchestration.webhooks import sign
+from orchestration.workflow import Draft, Happened, Json, Module, Outcome, Start, Workflow, done
+
+NAME = "notify_subscribers"
+_TIMEOUT_S = 20.0
+#: What is sound or was put there by a dentist: told, and no anomaly.
+_SOUND = frozenset(
+    {FindingKind.RESTORATION, FindingKind.CROWN, FindingKind.ROOT_FILLING, FindingKind.POST}
+    | {FindingKind.IMPLANT}
+)
+
+
+def make(config: Config) -> Workflow:
+    """Make the workflow for the configured subscribers."""
+    subscribers = {each.name: each for each in config.workflows.webhooks}
+    partners = frozenset(f"webhook:{name}" for name in subscribers)
+    flow = Workflow(
+        name=NAME,
+        title="Webhooks",
+        reads=frozenset({Module.REVIEWS}),
+        partners=partners,
+        silent_partners=partners,  # who is named in the configuration has been decided on
+    )
+
+    @flow.on(EventKind.STUDY_READY)
+    @flow.on(EventKind.REVIEW_SIGNED)
+    def study(chart: Chart, event: Happened) -> list[Start]:
+        return _starts(subscribers, "imaging_study_analyzed", event)
+
+    @flow.on(EventKind.CASE_CHANGED)
+    def case(chart: Chart, event: Happened) -> list[Start]:
+        if _workflow_of(chart, event.subject) == NAME:
+            return []
+        return _starts(subscribers, "workflow_state", event)
+
+    @flow.stage
+    def tell(case: Case) -> Outcome:
+        subscriber = subscribers.get(str(case.data["subscriber"]))
+        if subscriber is None:
+            return done("unsubscribed")
+        compose = (
+            _study_message if case.data["event"] == "imaging_study_analyzed" else _case_message
+        )
+        message = case.once("message", compose, case.chart, subscriber, case.data)
+        partner = f"webhook:{subscriber.name}"
+        case.outside(partner, "post", lambda: _post(subscriber, case, message))
+        return done("told")
+
+    return flow
+
+
+def _starts(subscribers: Mapping[str, WebhookSection], name: str, event: Happened) -> list[Start]:
+    return [
+        Start(
+            f"{each.name}:{event.seq}",
+            data={
+                "subscriber": each.name, "event": name, "subject": event.subject,
+                "state": "signed" if event.kind is EventKind.REVIEW_SIGNED else "ready",
+                "at": event.at.isoformat(),
+            },
+        )
+        for each in subscribers.values()
+        if name in each.events
+    ]  # fmt: skip
+
+
+def _study_message(chart: Chart, subscriber: WebhookSection, data: Draft) -> Json:
+    study_id = str(data["subject"])
+    signed = chart.review(study_id) if data["state"] == "signed" else None
+    return {
+        "event_type": "imaging_study_analyzed",
+        "version": 1,
+        "state": data["state"],
+        "patient_id": _patient(chart, subscriber, chart.patient_of_study(study_id)),
+        "study_id": study_id,
+        "findings": _findings(signed) if signed else None,
+        "source_system": "bitewing",
+        "timestamp": data["at"],
+    }
+
+
+def _findings(signed: SignedReview) -> Json:
+    """Sum up what was signed; the score is the network's own, null where a person found it."""
+    anomalies = [each for each in signed.findings if each.finding.kind not in _SOUND]
+    scores = [p for each in anomalies if (p := each.finding.probability) is not None]
+    actions = {each.disposition.value for each in anomalies if each.disposition is not None}
+    return {
+        "tags": sorted({_tag(each) for each in signed.findings}),
+        "anomaly_detected": bool(anomalies),
+        "anomaly_location": sorted({t.code for each in anomalies if (t := each.finding.tooth)}),
+        "confidence_score": round(max(scores), 3) if scores else None,
+        "recommended_actions": sorted(actions - {"none"}),
+    }  # fmt: skip
+
+
+def _tag(item: SignedFinding) -> str:
+    tooth = item.finding.tooth
+    return f"{item.finding.kind.value}:{tooth.code}" if tooth else item.finding.kind.value
+
+
+def _case_message(chart: Chart, subscriber: WebhookSection, data: Draft) -> Json:
+    case_id = str(data["subject"])
+    with read(chart.db) as conn:
+        row = conn.execute(sa.select(workflow_case).where(workflow_case.c.id == case_id)).one()
+        entries = conn.execute(
+            sa.select(case_entry.c.at, case_entry.c.kind, case_entry.c.stage)
+            .where(case_entry.c.case_id == case_id)
+            .order_by(case_entry.c.at, case_entry.c.id)
+        ).all()
+    return {
+        "event_type": "workflow_state",
+        "version": 1,
+        "workflow_id": case_id,
+        "workflow": row.workflow,
+        "patient_id": _patient(chart, subscriber, row.patient_id),
+        "current_step": row.stage,
+        "data": {"state": row.state},
+        "history": [
+            {"at": entry.at.isoformat(), "what": entry.kind, "step": entry.stage}
+            for entry in entries
+        ],
+        "source_system": "bitewing",
+        "timestamp": data["at"],
+    }
+
+
+def _patient(chart: Chart, subscriber: WebhookSection, patient_id: str | None) -> str | None:
+    if patient_id is None or subscriber.identifiers == "opaque":
+        return patient_id
+    return chart.pms_key(patient_id)
+
+
+def _workflow_of(chart: Chart, case_id: str) -> str | None:
+    with read(chart.db) as conn:
+        query = sa.select(workflow_case.c.workflow).where(workflow_case.c.id == case_id)
+        return conn.execute(query).scalar()
+
+
+def _post(subscriber: WebhookSection, case: Case, message: Json) -> Json:
+    """Post once; the delivery id is the same however often, so the receiver can drop repeats."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    moment = str(int(datetime.now(tz=case.now.tzinfo).timestamp()))
+    delivery_id = sha256(f"{case.id}".encode()).hexdigest()[:32]
+    headers = {
+        "content-type": "application/json",
+        "x-bitewing-delivery": delivery_id,
+        "x-bitewing-timestamp": moment,
+        "x-bitewing-signature": sign(subscriber.secret.get_secret_value().encode(), moment, body),
+    }
+    try:
+        answer = httpx2.post(
+            subscriber.url, content=body, headers=headers, timeout=_TIMEOUT_S,
+            follow_redirects=False,
+        )  # fmt: skip
+    except httpx2.RequestError as error:
+        raise Retryable(f"the subscriber does not answer ({type(error).__name__})") from None
+    if answer.status_code in (408, 425, 429) or answer.status_code >= 500:
+        raise Retryable(f"the subscriber asks to wait ({answer.status_code})")
+    if not answer.is_success:
+        raise Rejected(f"the subscriber refuses the message ({answer.status_code})")
+    return answer.status_code
