@@ -11,11 +11,16 @@ from node.web.shapes import Preferences
 
 
 def preferences_of(db: sa.Engine, user_id: str) -> Preferences:
-    """Read a person's choices; what a later release renamed is left at its default."""
+    """Read a person's choices."""
     with read(db) as conn:
-        kept = conn.execute(
-            sa.select(user_preference.c.content).where(user_preference.c.user_id == user_id)
-        ).scalar()
+        return preferences_in(conn, user_id)
+
+
+def preferences_in(conn: sa.Connection, user_id: str) -> Preferences:
+    """Read a person's choices; what a later release renamed is left at its default."""
+    kept = conn.execute(
+        sa.select(user_preference.c.content).where(user_preference.c.user_id == user_id)
+    ).scalar()
     known = {
         name: value for name, value in (kept or {}).items() if name in Preferences.model_fields
     }

@@ -209,6 +209,13 @@ class WorkProblem(_Shape):
     receipt_id: str | None = None
 
 
+class Urgency(_Shape):
+    """How soon the models' suggestions would want a look, and why; nobody confirmed it."""
+
+    level: Literal["prompt", "soon", "routine"]
+    reasons: tuple[str, ...]
+
+
 class WorkRow(_Shape):
     """One study of the reader's queue."""
 
@@ -219,7 +226,10 @@ class WorkRow(_Shape):
     study_date: str  # YYYYMMDD as sent, or empty
     received_at: datetime
     waiting_s: int
-    scheduled_at: datetime | None  # today's appointment
+    scheduled_at: datetime | None  # today's appointment of this patient
+    is_in_chair: bool  # by the schedule: it began and is not over
+    operatory: str
+    urgency: Urgency | None  # only for who asked to sort by it
     state: ShownState
     reviewer: str | None  # who decided last, while in review
     progress: Progress
@@ -234,15 +244,19 @@ class WorkCounts(_Shape):
     """Numbers on the filter tabs."""
 
     to_review: int
+    today: int
     signed_today: int
     all: int
     problems: int
 
 
 class Worklist(_Shape):
-    """The queue: today's scheduled patients first, then the longest waiting."""
+    """The queue: who is in the chair, then today's schedule, then the longest waiting.
 
-    filter: Literal["to_review", "signed_today", "all", "problems"]
+    Who asked for it gets urgent ones before the rest of the schedule; each row then says why.
+    """
+
+    filter: Literal["to_review", "today", "signed_today", "all", "problems"]
     rows: tuple[WorkRow, ...]
     counts: WorkCounts
     generated_at: datetime

@@ -1,4 +1,4 @@
-"""The reader's queue: today's scheduled patients first, then the longest waiting."""
+"""The reader's queue: who is in the chair, then today's schedule, then the longest waiting."""
 
 from __future__ import annotations
 
@@ -17,24 +17,29 @@ from node.db.tables import (
     finding,
     instance,
     operation,
+    operatory,
     patient_identity,
     pms_command,
     review,
     study,
     study_identity,
+    study_reading,
     user_account,
 )
 from node.domain.findings import FindingKind
+from node.domain.reading import StudyReading
 from node.domain.rights import Right
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.facts import SUGGESTED, Facts, Row, is_decision, pms_header, sees_ai, sender_header
+from node.web.preferences import preferences_in
 from node.web.sensitivity import Stop, stop_of
 from node.web.shapes import (
     PatientHeader,
     Progress,
     ShownState,
+    Urgency,
     WorkCounts,
     Worklist,
     WorkProblem,
@@ -42,7 +47,7 @@ from node.web.shapes import (
 )
 from node.web.studies import label, last_seq
 
-Filter = Literal["to_review", "signed_today", "all", "problems"]
+Filter = Literal["to_review", "today", "signed_today", "all", "problems"]
 
 #: The open studies and the recent signed ones; older work is found by searching, not scrolling.
 _MOST_OPEN = 500
@@ -52,6 +57,9 @@ _DOUBTFUL = {
     MatchState.UNMATCHED.value: "unmatched",
     MatchState.SUGGESTED.value: "suggested",
 }
+_URGENCY = ("prompt", "soon", "routine")
+#: Appointments of these states hold nobody in a chair.
+_NOT_COMING = ("broken", "planned", "unscheduled")
 _MATCH_WORDS = {
     MatchState.AMBIGUOUS.value: "It may be one of several patients.",
     MatchState.UNMATCHED.value: "No patient of the practice fits.",
@@ -72,6 +80,7 @@ def compose_worklist(web: Web, session: Session, chosen: Filter) -> Worklist:
         rows=tuple(sorted(kept[chosen], key=_order)),
         counts=WorkCounts(
             to_review=len(kept["to_review"]),
+            today=len(kept["today"]),
             signed_today=len(kept["signed_today"]),
             all=len(kept["all"]),
             problems=len(kept["problems"]),
@@ -84,16 +93,35 @@ def compose_worklist(web: Web, session: Session, chosen: Filter) -> Worklist:
 def _keepers(book: _Book) -> dict[Filter, Callable[[WorkRow], bool]]:
     return {
         "to_review": lambda row: row.state is not ShownState.SIGNED,
+        "today": lambda row: row.scheduled_at is not None,
         "signed_today": lambda row: row.id in book.signed_today,
         "all": lambda row: True,
         "problems": lambda row: bool(row.problems),
     }
 
 
-def _order(row: WorkRow) -> tuple[bool, bool, datetime]:
-    """Open before signed; then patients with an appointment today; then who waits longest."""
-    is_signed = row.state is ShownState.SIGNED
-    return is_signed, row.scheduled_at is None, row.scheduled_at or row.received_at
+def _order(row: WorkRow) -> tuple[bool, bool, int, bool, datetime]:
+    """Open before signed; in the chair; urgent where asked for; on today's schedule; waiting."""
+    return (
+        row.state is ShownState.SIGNED,
+        not row.is_in_chair,
+        _URGENCY.index(row.urgency.level) if row.urgency else len(_URGENCY),
+        row.scheduled_at is None,
+        row.scheduled_at or row.received_at,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Visit:
+    """Today's appointment of a study's patient."""
+
+    start_at: datetime
+    end_at: datetime
+    operatory: str
+
+    def holds(self, now: datetime) -> bool:
+        """Whether the patient is in the chair, by the schedule."""
+        return self.start_at <= now < self.end_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +137,8 @@ class _Book:
     undecided: Mapping[str, list[tuple[str, Stop]]]  # class letter and stop of each
     reviewers: Mapping[str, str]
     headers: Mapping[str, PatientHeader]
-    scheduled: Mapping[str, datetime]
+    visits: Mapping[str, _Visit]
+    urgencies: Mapping[str, Urgency]
     failed_writes: Mapping[str, list[Row]]
     signed_today: frozenset[str]
 
@@ -132,7 +161,8 @@ class _Book:
             undecided=_undecided(conn, ids) if shows_ai else {},
             reviewers=_reviewers(conn, ids),
             headers=headers,
-            scheduled=_scheduled(conn, studies, midnight),
+            visits=_visits(conn, studies, midnight, now),
+            urgencies=_urgencies(conn, ids) if shows_ai and _asks_urgency(conn, session) else {},
             failed_writes=_failed_writes(conn, ids),
             signed_today=_signed_since(conn, ids, midnight),
         )
@@ -154,6 +184,7 @@ class _Book:
         state = facts.shown_state
         undecided = self.undecided.get(listed.id, [])
         letters = Counter(letter for letter, stop in undecided if stop != "wide")
+        visit = self.visits.get(listed.id)
         is_reviewed = state in (ShownState.IN_REVIEW, ShownState.AMENDING)
         return WorkRow(
             id=listed.id,
@@ -163,7 +194,10 @@ class _Book:
             study_date=listed.study_date,
             received_at=listed.received_at,
             waiting_s=max(0, int((self.now - listed.last_image_at).total_seconds())),
-            scheduled_at=self.scheduled.get(listed.id),
+            scheduled_at=visit.start_at if visit else None,
+            is_in_chair=visit.holds(self.now) if visit else False,
+            operatory=visit.operatory if visit else "",
+            urgency=self.urgencies.get(listed.id),
             state=state,
             reviewer=self.reviewers[listed.id] if is_reviewed else None,
             progress=Progress(done=len(images) - len(facts.waiting), total=len(images)),
@@ -305,20 +339,67 @@ def _headers(conn: sa.Connection, studies: Sequence[Row], day: date) -> dict[str
     return {study_id: header for study_id, header in headers.items() if header is not None}
 
 
-def _scheduled(
-    conn: sa.Connection, studies: Sequence[Row], midnight: datetime
-) -> dict[str, datetime]:
-    """When today's appointment is, for the studies that belong to one."""
-    wanted = {row.appointment_id for row in studies if row.appointment_id}
+def _visits(
+    conn: sa.Connection, studies: Sequence[Row], midnight: datetime, now: datetime
+) -> dict[str, _Visit]:
+    """Today's appointment of each study: its own, else one of its patient's, the current first."""
+    certain = [row for row in studies if MatchState(row.match_state).is_certain]
+    people = {row.patient_id for row in certain if row.patient_id}
+    own = {row.appointment_id for row in studies if row.appointment_id}
     rows = conn.execute(
-        sa.select(appointment.c.id, appointment.c.start_at).where(
-            appointment.c.id.in_(sorted(wanted)),
+        sa.select(appointment, operatory.c.name.label("room"))
+        .outerjoin(
+            operatory,
+            sa.and_(
+                operatory.c.location_id == appointment.c.location_id,
+                operatory.c.pms_key == appointment.c.operatory_key,
+            ),
+        )
+        .where(
+            sa.or_(appointment.c.patient_id.in_(sorted(people)), appointment.c.id.in_(sorted(own))),
             appointment.c.start_at >= midnight,
             appointment.c.start_at < midnight + timedelta(days=1),
+            appointment.c.tombstoned_at.is_(None),
+            appointment.c.status.not_in(_NOT_COMING),
         )
-    )
-    starts = {row.id: row.start_at for row in rows}
-    return {row.id: starts[row.appointment_id] for row in studies if row.appointment_id in starts}
+        .order_by(appointment.c.start_at)
+    ).all()
+    made = {
+        row.id: _Visit(
+            row.start_at, row.start_at + timedelta(minutes=row.duration_min), row.room or ""
+        )
+        for row in rows
+    }
+    by_patient: dict[str, list[_Visit]] = defaultdict(list)
+    for row in rows:
+        by_patient[row.patient_id].append(made[row.id])
+    found: dict[str, _Visit] = {}
+    sure = {row.id for row in certain}
+    for row in studies:
+        theirs = by_patient.get(row.patient_id, []) if row.id in sure else []
+        visits = [made[row.appointment_id]] if row.appointment_id in made else theirs
+        if visits:
+            found[row.id] = next((visit for visit in theirs if visit.holds(now)), visits[0])
+    return found
+
+
+def _asks_urgency(conn: sa.Connection, session: Session) -> bool:
+    return preferences_in(conn, session.user_id).sorts_by_urgency
+
+
+def _urgencies(conn: sa.Connection, ids: Sequence[str]) -> dict[str, Urgency]:
+    """What the stored readings say; a study without one has no urgency."""
+    found = {}
+    for row in conn.execute(
+        sa.select(study_reading.c.study_id, study_reading.c.content).where(
+            study_reading.c.study_id.in_(ids)
+        )
+    ):
+        priority = StudyReading.from_json(row.content).conclusions.priority
+        found[row.study_id] = Urgency.model_validate(
+            {"level": priority.urgency.value, "reasons": priority.reasons}
+        )
+    return found
 
 
 def _failed_writes(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[Row]]:

@@ -7,9 +7,11 @@ import json
 import re
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+import node.web
 from node.db.session import begin
 from node.domain.events import EventKind
 from node.web.live import Live
@@ -65,7 +67,24 @@ def test_no_text_can_break_out_of_the_boot_block():
     assert boot_of(page)["practice_name"] == evil
 
 
-def test_files_are_served_as_written_and_asked_for_again(practice):
+def test_modules_come_without_comments_and_every_line_keeps_its_number(practice):
+    answer = practice.client().get("/static/review/store.mjs")
+    written = (Path(node.web.__file__).parent / "static/review/store.mjs").read_text()
+    served = answer.text.split("\n")
+    assert len(served) == written.count("\n") + 1
+    assert not any(line.startswith(("/*", "*", "//")) for line in served)
+    kept = [line for line in served if line]
+    assert kept == [line.strip() for line in written.split("\n") if line.strip() in set(kept)]
+    assert len(answer.content) < 0.95 * len(written)
+
+
+def test_vendored_files_are_served_as_they_came(practice):
+    answer = practice.client().get("/static/vendor/preact.mjs")
+    path = Path(node.web.__file__).parent / "static/vendor/preact.mjs"
+    assert answer.content == path.read_bytes()
+
+
+def test_files_are_asked_for_again(practice):
     client = practice.client()
     first = client.get("/static/vendor/preact.mjs")
     assert first.status_code == 200

@@ -2,7 +2,7 @@
 
 import { html, render, signal, computed, useEffect, useRef } from "../vendor/preact.mjs";
 import { boot, call } from "../shared/api.mjs";
-import { startSession, lockState, lock, me } from "../shared/session.mjs";
+import { startSession, lockState, lock, may, me } from "../shared/session.mjs";
 import { listen } from "../shared/live.mjs";
 import { say } from "../shared/say.mjs";
 import { combo, isTyping, isForControl, roving } from "../shared/keys.mjs";
@@ -19,9 +19,16 @@ const chosen = signal(0);
 const failure = signal("");
 const liveState = signal("connecting");
 const showsKeys = signal(false);
+const settings = signal(null);
+const what = signal("");
+const WHAT = [["", "All images"], ["BW", "Bitewings"], ["PA", "Periapicals"], ["PAN", "Panoramics"]];
+
+async function openSettings() {
+	settings.value = (await import("../shared/preferences.mjs")).Settings;
+}
 
 const FILTERS = [
-	["to_review", "To review"], ["signed_today", "Signed today"], ["all", "All"], ["problems", "Problems"],
+	["to_review", "To review"], ["today", "On today's schedule"], ["signed_today", "Signed today"], ["all", "All"], ["problems", "Problems"],
 ];
 const KEYS = [
 	{ combos: ["ArrowDown", "J"], words: "Next study", run: () => move(1) },
@@ -38,7 +45,8 @@ export { KEYS };
 const rows = computed(() => {
 	const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
 	return (list.value?.rows ?? []).filter((row) => {
-		const hay = `${nameWords(row.patient)} ${row.label} ${row.study_date} ${row.state}`.toLowerCase();
+		const hay = `${nameWords(row.patient)} ${row.label} ${row.study_date} ${row.state} ${row.operatory}`.toLowerCase();
+		if (what.value && !` ${row.label}`.includes(` ${what.value} `)) return false;
 		return words.every((word) => hay.includes(word));
 	});
 });
@@ -117,7 +125,8 @@ function Page() {
 		<header class="topbar">
 			<a class="brand" href="/"><${Mark} /> Bitewing</a>
 			<span class="muted ellipsis">${start.practice_name}</span><span class="grow"></span>
-			<${Person} />
+			${may("findings.search") && html`<a class="button quiet" href="/search">Search findings</a>`}
+			<${Person} onSettings=${openSettings} />
 		</header>
 		<main>
 			<h1 class="sr-only">Worklist</h1>
@@ -126,6 +135,8 @@ function Page() {
 				<label class="sr-only" for="search">Search patient, study or date</label>
 				<input id="search" type="search" placeholder="Search patient, study, date  ( / )" autocomplete="off"
 					value=${text.value} onInput=${(e) => ((text.value = e.target.value), (chosen.value = 0))} />
+				<select aria-label="Kind of images" value=${what.value} onChange=${(e) => (what.value = e.target.value)}>
+					${WHAT.map(([value, words]) => html`<option key=${value} value=${value}>${words}</option>`)}</select>
 				<span class="grow"></span>
 				<div class="tabs" role="tablist" aria-label="Studies" onKeyDown=${roving}>
 					${FILTERS.map(([value, words]) => html`<button role="tab" key=${value} id=${`tab-${value}`}
@@ -150,6 +161,7 @@ function Page() {
 			<span class="grow"></span><span>${NOT_CLEARED}</span>
 			<span class=${liveState.value === "live" ? "ok" : "warning"} role="status">${liveState.value}</span>
 		</footer>
+		${settings.value && html`<${settings.value} onClosed=${() => ((settings.value = null), load())} />`}
 		${repairing.value && html`<${Repair} onChanged=${load} />`}
 		${showsKeys.value && html`<${Keys} />`}
 	</div>`;

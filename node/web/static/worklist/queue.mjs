@@ -32,6 +32,7 @@ export function waitWords(seconds) {
 
 const EMPTY = {
 	to_review: ["Nothing waits for review", "Studies appear here by themselves as soon as they arrive."],
+	today: ["No images of today's patients", "Who has an appointment today stands here once images arrive."],
 	signed_today: ["Nothing signed today yet", "Signed studies stay readable under All."],
 	all: ["No studies yet", "Send images to this node by DICOM and they appear here."],
 };
@@ -63,9 +64,11 @@ function Row({ row, index, chosen, open, timeZone }) {
 		<td>${row.label}<small>${[dayWords(row.study_date), `${row.images} ${row.images === 1 ? "image" : "images"}`].filter(Boolean).join(" · ")}</small></td>
 		<td><div class="statecell"><span class=${`dot ${dot}`}></span><div><span>${words}</span>
 			${isAnalysing && html` <progress max=${row.progress.total} value=${row.progress.done} aria-label="analysis"></progress>`}
+			${row.urgency && html`<small><b class=${`urgency ${row.urgency.level}`}>${row.urgency.level}</b> ${row.urgency.reasons.join("; ")} (models, not confirmed)</small>`}
 			${row.problems.map((problem) => html`<small class="warning">${problem.words}</small>`)}</div></div></td>
 		<td><${Suggestions} row=${row} /></td>
-		<td class="hide-narrow muted">${timeWords(row.scheduled_at, timeZone)}</td>
+		<td class="hide-narrow muted">${row.is_in_chair && html`<span class="pill good">in the chair</span> `}${timeWords(row.scheduled_at, timeZone)}
+			${row.operatory && html`<small>${row.operatory}</small>`}</td>
 		<td class="nowrap">${row.state === "signed" ? html`<span class="muted">–</span>` : waitWords(row.waiting_s)}</td>
 	</tr>`;
 }
