@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from node.command_options import ConfigFile, DataDir, open_db, read_settings
-from node.errors import InvalidInput
+from node.errors import InvalidInput, Unsupported
 
 practice_cli = typer.Typer(
     no_args_is_help=True, help="The practice's records: free times, merged patients, who is who."
@@ -47,6 +47,32 @@ def slots(
         typer.echo(f"{start:%Y-%m-%d %H:%M}-{end:%H:%M}  room {slot.operatory_key}")
     if not found:
         typer.echo("nothing free")
+
+
+@practice_cli.command()
+def merge(
+    old: Annotated[str, typer.Argument(help="The patient's old key in the practice's system.")],
+    new: Annotated[str, typer.Argument(help="The key that remains.")],
+    reason: Annotated[str, typer.Option(help="Why, for the audit.")],
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Move our studies and unsent writes to the patient who remains after a merge there.
+
+    Needed only where the practice's system cannot tell: Open Dental without the permission
+    Queries, Dentrix, Eaglesoft, Curve.
+    """
+    from node.db.session import Actor
+    from pms_writeback.merging import PatientMove, merge_by_hand
+    from pms_writeback.practice import open_pms
+
+    settings = read_settings(config, data_dir)
+    pms = open_pms(settings)
+    if pms is None:
+        raise Unsupported("no practice management system is set up")
+    actor = Actor("cli", settings.node.location_id)
+    moved = merge_by_hand(open_db(settings), pms, actor, PatientMove(old, new), reason)
+    typer.echo(", ".join(f"{number} {name}" for name, number in moved.items()) or "nothing to move")
 
 
 def _day(text: str) -> date | None:

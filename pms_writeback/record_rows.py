@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import cast
 
@@ -100,6 +100,19 @@ def bury(
     return Written(gone=tuple(gone))
 
 
+def move_records(conn: sa.Connection, location_id: str, from_key: str, to_key: str) -> int:
+    """Give one patient's records to another, tombstones included; returns how many."""
+    rows = conn.execute(
+        sa.select(pms_record).where(
+            pms_record.c.location_id == location_id, pms_record.c.patient_key == from_key
+        )
+    ).all()
+    for row in rows:
+        values = _values(replace(_record(row), patient_key=to_key))
+        conn.execute(pms_record.update().where(pms_record.c.id == row.id).values(**values))
+    return len(rows)
+
+
 def living_keys(
     conn: sa.Connection, location_id: str, kind: RecordKind, patient_key: str | None = None
 ) -> set[str]:
@@ -132,18 +145,19 @@ def read_records(
     if key is not None:
         query = query.where(pms_record.c.pms_key == key)
     rows = conn.execute(query.order_by(sa.func.length(pms_record.c.pms_key), pms_record.c.pms_key))
-    return [
-        PmsRecord(
-            kind=kind,
-            key=row.pms_key,
-            patient_key=row.patient_key,
-            clinic_key=row.clinic_key,
-            changed_at=row.changed_at,
-            values=cast("Mapping[str, Scalar]", row.record),
-            raw=row.raw,
-        )
-        for row in rows
-    ]
+    return [_record(row) for row in rows]
+
+
+def _record(row: sa.Row[tuple[object, ...]]) -> PmsRecord:
+    return PmsRecord(
+        kind=RecordKind(row.kind),
+        key=row.pms_key,
+        patient_key=row.patient_key,
+        clinic_key=row.clinic_key,
+        changed_at=row.changed_at,
+        values=cast("Mapping[str, Scalar]", row.record),
+        raw=row.raw,
+    )
 
 
 def _known(

@@ -108,7 +108,8 @@ class ScheduleRows:
         for each in {each.key: each for each in reading.patients}.values():
             row = known.get(each.key)
             gone = row["tombstoned_at"] if row else None
-            is_gone = each.status is PatientStatus.DELETED
+            is_merged = row is not None and row["merged_into"] is not None
+            is_gone = is_merged or each.status is PatientStatus.DELETED
             values: dict[str, object] = {
                 "status": each.status.value,
                 "tombstoned_at": (gone or now) if is_gone else None,

@@ -7,6 +7,7 @@ that did not change are not written, and a run without a change opens no transac
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -25,11 +26,21 @@ from node.db.tables import (
     worklist_item,
 )
 from node.domain.events import EventKind
-from node.errors import BitewingError, NotFound, Rejected
+from node.errors import BitewingError, NotFound, Rejected, Unsupported
 from pms_writeback.changes import Changes
-from pms_writeback.pms import OfficeTime, Pms, PmsAppointment, PmsPatient, PmsProcedure
+from pms_writeback.merging import MergeSource, move_patient, remaining, waiting_moves
+from pms_writeback.pms import (
+    OfficeTime,
+    PatientStatus,
+    Pms,
+    PmsAppointment,
+    PmsPatient,
+    PmsProcedure,
+)
 from pms_writeback.schedule_rows import PracticeReading, ScheduleRows
 from pms_writeback.worklist_items import WorklistItems
+
+log = logging.getLogger(__name__)
 
 RESOURCE = "schedule"
 #: Changes are read again this long: stamps are whole seconds and transactions take time.
@@ -99,6 +110,7 @@ class ScheduleSync:
         self._rows = ScheduleRows(config)
         self._items = WorklistItems(config)
         self._last_full: datetime | None = None
+        self._is_blind = False
 
     def run_once(self, now: datetime) -> SyncReport:
         """Bring our copy up to date; a failure is reported and kept, and nothing is skipped.
@@ -131,11 +143,34 @@ class ScheduleSync:
         since = _since(state, now, offset_s)
         report = SyncReport(True, is_full)
         patients = self._pms.patients(since)
+        if is_full or any(each.status is not PatientStatus.ACTIVE for each in patients):
+            self._follow_merges(now)
         for start in range(0, len(patients), _PATIENTS_PER_TRANSACTION):
             part = patients[start : start + _PATIENTS_PER_TRANSACTION]
             report = self._write(PracticeReading(patients=part), now, report)
         reading = self._read_schedule(since, now, is_full)
         return self._write(reading, now, report, (state, offset_s))
+
+    def _follow_merges(self, now: datetime) -> None:
+        """Move the links of merged patients before their old rows count as deleted."""
+        if not isinstance(self._pms, MergeSource):
+            return
+        try:
+            moves = remaining(self._pms.merged_patients())
+        except Unsupported as error:
+            if not self._is_blind:  # said once: a person can move them by `bitewing practice merge`
+                log.warning("merges are not followed: %s", error)
+            self._is_blind = True
+            return
+        with read(self._db) as conn:
+            waiting = waiting_moves(conn, self._actor.location_id, moves)
+        for move in waiting:
+            try:
+                person = self._pms.patient(move.to_key)
+            except NotFound:  # a link into nowhere moves nothing
+                continue
+            self._write(PracticeReading(patients=(person,)), now, SyncReport(True))
+            move_patient(self._db, self._actor, move, "merged in the practice's system")
 
     def _read_schedule(
         self, since: datetime | None, now: datetime, is_full: bool

@@ -368,16 +368,27 @@ def _by_appointment(
 def _by_patient_id(
     conn: sa.Connection, location_id: str, identity: SenderIdentity, own_issuer: str
 ) -> Iterable[Candidate]:
-    """Follow the patient ID, unless another issuer gave it; leading zeros are tolerated."""
+    """Follow the patient ID, unless another issuer gave it; leading zeros are tolerated.
+
+    The number of somebody merged in the practice's system leads to the patient who remains.
+    """
     if not identity.patient_id:
         return []
     if identity.issuer and own_issuer and identity.issuer != own_issuer:
         return []
-    exact = list(conn.execute(_people(location_id).where(patient.c.pms_key == identity.patient_id)))
+    known = patient.alias("known")
+    remains = sa.select(sa.func.coalesce(known.c.merged_into, known.c.id)).where(
+        known.c.location_id == location_id
+    )
+
+    def find(is_number: sa.ColumnElement[bool]) -> list[sa.Row[tuple[object, ...]]]:
+        query = _people(location_id).where(patient.c.id.in_(remains.where(is_number)))
+        return list(conn.execute(query))
+
+    exact = find(known.c.pms_key == identity.patient_id)
     bare = identity.patient_id.lstrip("0")
     if not exact and bare:
-        trimmed = sa.func.ltrim(patient.c.pms_key, "0")
-        exact = list(conn.execute(_people(location_id).where(trimmed == bare)))
+        exact = find(sa.func.ltrim(known.c.pms_key, "0") == bare)
     return [_candidate(Key.PATIENT_ID, row, None) for row in exact]
 
 

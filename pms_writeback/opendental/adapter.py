@@ -9,8 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TypeVar
 
 from node.errors import NotFound, Rejected, Unsupported
+from pms_writeback.merging import PatientMove
 from pms_writeback.opendental import events, reading
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
+from pms_writeback.opendental.merges import read_merges
 from pms_writeback.opendental.record_reading import RecordReader
 from pms_writeback.opendental.rows import Fields
 from pms_writeback.opendental.versions import Version, capabilities, check_fields, read_version
@@ -110,6 +112,11 @@ class OpenDental:
         if not key.isascii() or not key.isdigit():
             raise NotFound("an Open Dental patient key is a number")
         return reading.patient(self._connection.row(f"/patients/{key}"), self._stamp)
+
+    def merged_patients(self) -> tuple[PatientMove, ...]:
+        """Read every merge of patients, the oldest first; needs the permission Queries."""
+        self._check_update()
+        return read_merges(self._connection)
 
     def appointments(self, date_from: date, date_to: date) -> tuple[PmsAppointment, ...]:
         """Read the appointments of the office's days."""

@@ -22,9 +22,10 @@ from pms_writeback.sandbox.appointments import delete_appointment
 from pms_writeback.sandbox.catalog import parse_version
 from pms_writeback.sandbox.documents import open_document
 from pms_writeback.sandbox.faults import Fault, Faults, LogEntry
+from pms_writeback.sandbox.merging import merge_patients
 from pms_writeback.sandbox.page import overview_page, patient_page
 from pms_writeback.sandbox.service import ALL_PERMISSIONS, MAX_BODY, Office, Request, Service
-from pms_writeback.sandbox.store import Clock, ServerClock, Store, utc_now
+from pms_writeback.sandbox.store import Chart, Clock, ServerClock, Store, utc_now
 from pms_writeback.sandbox.wire import Answer, Refusal
 
 API_PREFIX = "/api/v1"
@@ -225,13 +226,21 @@ def _pages(store: Store, faults: Faults) -> FastAPI:
 
     @app.delete("/_sandbox/appointments/{key}", status_code=204)
     def delete(key: int) -> None:
-        try:
-            with store.begin() as chart:
-                delete_appointment(chart, key)
-        except Refusal as refusal:
-            raise HTTPException(refusal.status, refusal.text) from None
+        _as_a_user(store, lambda chart: delete_appointment(chart, key))
+
+    @app.post("/_sandbox/patients/{key}/merge/{target}", status_code=204)
+    def merge(key: int, target: int) -> None:
+        _as_a_user(store, lambda chart: merge_patients(chart, key, target))
 
     return app
+
+
+def _as_a_user(store: Store, change: Callable[[Chart], None]) -> None:
+    try:
+        with store.begin() as chart:
+            change(chart)
+    except Refusal as refusal:
+        raise HTTPException(refusal.status, refusal.text) from None
 
 
 _POLICY = "default-src 'none'; img-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'self'"

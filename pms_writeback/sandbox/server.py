@@ -17,6 +17,7 @@ from node.errors import ConfigError, Retryable
 from pms_writeback.sandbox.app import API_PREFIX, CUSTOMER_KEY, DEVELOPER_KEY, Sandbox, create_app
 from pms_writeback.sandbox.appointments import delete_appointment
 from pms_writeback.sandbox.faults import Fault, FaultKind, LogEntry
+from pms_writeback.sandbox.merging import merge_patients
 from pms_writeback.sandbox.seed import seed
 from pms_writeback.sandbox.service import ALL_PERMISSIONS
 from pms_writeback.sandbox.store import Clock, Row, Value, utc_now
@@ -95,6 +96,11 @@ class SandboxHandle:
         """Delete an appointment, which only users of the program can."""
         with self.sandbox.store.begin() as chart:
             delete_appointment(chart, key)
+
+    def merge_patients(self, source: int, target: int) -> None:
+        """Merge one patient into another, which only users of the program can."""
+        with self.sandbox.store.begin() as chart:
+            merge_patients(chart, source, target)
 
     def log(self) -> tuple[LogEntry, ...]:
         """Give the requests answered so far."""

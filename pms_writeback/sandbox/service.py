@@ -48,6 +48,7 @@ from pms_writeback.sandbox.procedures import (
     delete_procedure,
     delete_tooth_initial,
 )
+from pms_writeback.sandbox.queries import short_query
 from pms_writeback.sandbox.reads import read_list, read_one
 from pms_writeback.sandbox.rules import add_row, change_row, delete_row
 from pms_writeback.sandbox.store import Chart, Store
@@ -56,7 +57,7 @@ from pms_writeback.sandbox.wire import Answer, Call, Refusal, read_body, read_pa
 
 ALL_PERMISSIONS = frozenset(
     {
-        *("ReadAll", "AllOthers", "Comm", "Documents", "Setup"),
+        *("ReadAll", "AllOthers", "Comm", "Documents", "Setup", "Queries"),
         *("Appointments", "Patients", "ProcedureLogs", "Insurance", "InsuranceSimple"),
     }
 )
@@ -109,6 +110,7 @@ _WRITES: Mapping[str, Handler] = {
     "POST /patplans": add_patient_plan,
     "PUT /insverifies": verify_insurance,
     "POST /subscriptions": subscribe,
+    "PUT /queries/ShortQuery": short_query,
 }
 #: Writes whose rules are the catalogue's alone: the documented fields, kept as they come.
 _PLAIN = frozenset(
@@ -220,7 +222,8 @@ class Service:
             limit, offset = read_page(request.query, self._office.page_cap)
             return Call(operation, found.key, given, version, limit=limit, offset=offset)
         given, lists = read_body(operation, request.body, version)
-        return Call(operation, found.key, given, version, lists)
+        limit, offset = read_page(request.query, self._office.page_cap)
+        return Call(operation, found.key, given, version, lists, limit, offset)
 
     def _handler(self, found: Match) -> Handler:
         operation = found.operation

@@ -10,11 +10,20 @@ from pathlib import Path
 
 from sqlalchemy import ColumnElement, Connection, create_engine, event, func, select
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from node.errors import ConfigError
 from pms_writeback.pms import OfficeTime
-from pms_writeback.sandbox.tables import FIELD_TYPES, FILES, KEYS, SCHEMA, TABLES, metadata
+from pms_writeback.sandbox.tables import (
+    FIELD_TYPES,
+    FILES,
+    KEYS,
+    PATIENT_LINKS,
+    SCHEMA,
+    TABLES,
+    metadata,
+)
 
 Value = str | int | float
 Row = dict[str, Value]
@@ -138,6 +147,28 @@ class Chart:
     def remove_file(self, key: int) -> None:
         """Delete the bytes of a document."""
         self._connection.execute(FILES.delete().where(FILES.c.DocNum == key))
+
+    def link_patients(self, source: int, target: int, link_type: int) -> None:
+        """Note that one patient is linked to another, as of now."""
+        values = {"PatNumFrom": source, "PatNumTo": target, "LinkType": link_type}
+        self._connection.execute(PATIENT_LINKS.insert().values(**values, DateTimeLink=self.stamp))
+
+    def query(self, sql: str, limit: int, offset: int) -> list[Row]:
+        """Run one reading statement over the tables; raises ValueError for any other."""
+        with self._reading_only():
+            try:
+                found = self._connection.exec_driver_sql(sql)
+            except DBAPIError as error:
+                raise ValueError(str(error.orig)) from None
+            return [dict(row) for row in found.mappings().all()[offset : offset + limit]]
+
+    @contextmanager
+    def _reading_only(self) -> Iterator[None]:
+        self._connection.exec_driver_sql("PRAGMA query_only = ON")
+        try:
+            yield
+        finally:
+            self._connection.exec_driver_sql("PRAGMA query_only = OFF")
 
     def _fresh(self, resource: str, key: int) -> Row:
         self._cache.clear()

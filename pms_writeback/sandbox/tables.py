@@ -159,3 +159,15 @@ FILES = Table(
     Column("Content", LargeBinary, nullable=False),
 )
 """Bytes of uploaded documents; no API reads them, the sandbox's page does."""
+
+PATIENT_LINKS = Table(
+    "patientlink",
+    metadata,
+    Column("PatientLinkNum", Integer, primary_key=True),
+    Column("PatNumFrom", Integer, nullable=False),
+    Column("PatNumTo", Integer, nullable=False),
+    Column("LinkType", Integer, nullable=False),
+    Column("DateTimeLink", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Who was merged into whom (type 1); no resource lists it, only a query does."""

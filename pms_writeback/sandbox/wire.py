@@ -127,7 +127,7 @@ def read_body(
 
 def _may_list(operation: Operation, parameter: Parameter) -> bool:
     """Tell whether an input may be a list of keys: it is no scalar field and no choice of words."""
-    kind = FIELD_TYPES[operation.resource].get(parameter.name, "array")
+    kind = FIELD_TYPES.get(operation.resource, {}).get(parameter.name, "array")
     return kind == "array" and not parameter.values
 
 
@@ -160,7 +160,7 @@ def _typed(operation: Operation, parameter: Parameter, text: str) -> Value:
             if allowed.lower() == text.lower():
                 return allowed
         raise Refusal(400, f"{name} is invalid. Allowed: {', '.join(parameter.values)}.")
-    kind = FIELD_TYPES[operation.resource].get(name) or _KINDS.get(name, "string")
+    kind = FIELD_TYPES.get(operation.resource, {}).get(name) or _KINDS.get(name, "string")
     if operation.method == "GET" and kind in ("date", "datetime"):
         return _moment_filter(name, text)
     return _READERS.get(kind, _as_text)(name, text)

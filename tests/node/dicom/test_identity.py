@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from node.config import read_config
 from node.db.session import Actor, begin, read
-from node.db.tables import event, study, study_identity
+from node.db.tables import event, patient, study, study_identity
 from node.dicom.identity import (
     Candidate,
     Key,
@@ -257,6 +257,16 @@ def test_a_renumbered_patient_is_not_the_old_one(practice, arrive, run_match):
     practice.patient("Doe", "Jane", number="18")
     outcome = run_match(arrive(number="17"))
     assert (outcome.state, outcome.patient_id) == (MatchState.AMBIGUOUS, None)
+
+
+def test_the_number_of_a_merged_patient_leads_to_who_remains(practice, arrive, run_match):
+    old = practice.patient("Doe", "J", number="17")
+    kept = practice.patient(number="18")
+    with begin(practice.db, Actor("test", "main"), "test.merge") as tx:
+        was = patient.update().where(patient.c.id == old)
+        tx.conn.execute(was.values(merged_into=kept, tombstoned_at=tx.now))
+    outcome = run_match(arrive(number="17"))
+    assert (outcome.state, outcome.patient_id) == (MatchState.MATCHED, kept)
 
 
 def test_a_gone_patient_is_nobody(practice, arrive, run_match):
