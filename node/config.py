@@ -25,7 +25,7 @@ from node.errors import ConfigError
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 #: Keys whose values in the environment are lists with commas.
-_LISTS = ("disabled_models", "allowed_hosts", "send_weekdays", "hygienists")
+_LISTS = ("disabled_models", "archive_senders", "allowed_hosts", "send_weekdays", "hygienists")
 
 
 class Mode(StrEnum):
@@ -267,6 +267,57 @@ class RecallSection(_Section):
     lift_seed: str = ""
 
 
+class DentistSection(_Section):
+    """``[[payers.dentists]]``: a treating dentist as payers know them."""
+
+    provider: str
+    family_name: str
+    given_name: str
+    npi: str = Field(pattern=r"^\d{10}$")
+    taxonomy: str = Field("1223G0001X", pattern=r"^[A-Z0-9]{9}X$")
+
+
+class PayersSection(_Section):
+    """``[payers]``: the clearinghouse, and the practice as payers know it; no url switches it off."""
+
+    url: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    api_key: SecretStr = SecretStr("")
+    sender: str = Field("", pattern=r"^[A-Za-z0-9 .-]{0,15}$")
+    receiver: str = Field("", pattern=r"^[A-Za-z0-9 .-]{0,15}$")
+    is_test: bool = True
+    npi: str = Field("", pattern=r"^(\d{10})?$")
+    tax_id: str = Field("", pattern=r"^(\d{9})?$")
+    taxonomy: str = Field("1223G0001X", pattern=r"^[A-Z0-9]{9}X$")
+    phone: str = Field("", pattern=r"^(\d{10})?$")
+    street: str = ""
+    city: str = ""
+    state: str = Field("", pattern=r"^([A-Z]{2})?$")
+    postal_code: str = Field("", pattern=r"^(\d{9})?$")
+    dentists: tuple[DentistSection, ...] = ()
+    rules_dir: str = ""
+    denials: str = ""
+    preauth_amount: float = Field(1000.0, ge=0)
+    poll_s: float = Field(300.0, ge=1)
+    acknowledge_hours: float = Field(48.0, gt=0)
+    answer_days: float = Field(21.0, gt=0)
+    attachment_mb: float = Field(5.0, gt=0, le=50)
+
+
+class GatewaySection(_Section):
+    """``[gateway]``: an optional language model for drafts; no base_url switches it off."""
+
+    base_url: str = ""
+    allowed_hosts: tuple[str, ...] = ()
+    api_key: SecretStr = SecretStr("")
+    model: str = ""
+    timeout_s: float = Field(60.0, gt=0)
+    prompt_chars: int = Field(8000, ge=200)
+    answer_tokens: int = Field(600, ge=16)
+    requests_a_day: int = Field(200, ge=1)
+    tokens_a_day: int = Field(200_000, ge=100)
+
+
 class AnalysisSection(_Section):
     """``[analysis]``: the inference process."""
 
@@ -292,6 +343,8 @@ class Config(_Section):
     bridge: BridgeSection = BridgeSection()
     messengers: MessengersSection = MessengersSection()
     recall: RecallSection = RecallSection()
+    payers: PayersSection = PayersSection()
+    gateway: GatewaySection = GatewaySection()
     analysis: AnalysisSection = AnalysisSection()
     workflows: WorkflowsSection = WorkflowsSection()
 
@@ -350,7 +403,8 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
         f"BITEWING_{section.upper()}_{key.upper()}": (section, key)
         for section, field in Config.model_fields.items()
         for key in _section_model(section).model_fields
-        if field.annotation is not None and key not in ("stations", "peers", "models", "windows")
+        if field.annotation is not None
+        and key not in ("stations", "peers", "models", "windows", "dentists")
     }
     for name in sorted(environment):
         if not name.startswith("BITEWING_"):
