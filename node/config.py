@@ -278,7 +278,7 @@ class DentistSection(_Section):
 
 
 class PayersSection(_Section):
-    """``[payers]``: the clearinghouse, and the practice as payers know it; no url switches it off."""
+    """``[payers]``: the clearinghouse, and the practice as payers know it; no url = off."""
 
     url: str = ""
     allowed_hosts: tuple[str, ...] = ()
