@@ -31,7 +31,9 @@ from node.config import Config, PeerSection
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database, read
 from node.db.tables import study
+from node.dicom.commitment_report import CommitmentDesk
 from node.dicom.derived import derived_uid
+from node.dicom.forwarding import Forwarder
 from node.dicom.identity import match_study
 from node.dicom.instances import FolderStore
 from node.dicom.scp import DicomListener
@@ -79,6 +81,7 @@ log = logging.getLogger("bitewing")
 _TICK_S = 1.0
 _CASES_EVERY_S = 0.5
 _FLAG_EVERY_S = 3.0
+_FORWARD_EVERY_S = 2.0
 _HEAL_EVERY_S = 60.0
 _HOUR_S = 3_600.0
 _DAY_S = 86_400.0
@@ -187,10 +190,7 @@ class Node:
             self._start_workflows(db, engine, store, pms, status)
             self._start_orchestra(orchestra, status)
         if Part.DICOM in self.parts:
-            self.listener = DicomListener(config, db, store, engine)
-            self.listener.start()
-            self._closers.append(self.listener.stop)
-            status.listener = _look_at(self.listener)
+            self._start_dicom(db, store, engine, status)
         if Part.WEB in self.parts:
             self._start_web(db, store, engine, status, orchestra)
 
@@ -200,6 +200,26 @@ class Node:
         config = self.config
         parts = "" if self.parts == ALL_PARTS else "-" + "-".join(sorted(self.parts))
         return f"{config.database.executor_id}-{config.node.location_id}{parts}"
+
+    def _start_dicom(
+        self, db: sa.Engine, store: FolderStore, engine: DurableEngine, status: Status
+    ) -> None:
+        """Listen, and work off what is owed to other systems: images and promises."""
+        self.listener = DicomListener(self.config, db, store, engine)
+        self.listener.start()
+        self._closers.append(self.listener.stop)
+        status.listener = _look_at(self.listener)
+        forwarder = Forwarder(db, store, self.config)
+        desk = CommitmentDesk(db, store, self.config, self.listener.find_open)
+
+        def forward() -> None:
+            forwarder.run_due(datetime.now(UTC))
+
+        def commit() -> None:
+            desk.run_due(datetime.now(UTC))
+
+        self._every(_FORWARD_EVERY_S, "forwarding", forward)
+        self._every(_TICK_S, "storage-commitment", commit)
 
     def _start_analysis(
         self,

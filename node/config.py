@@ -25,7 +25,14 @@ from node.errors import ConfigError
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 #: Keys whose values in the environment are lists with commas.
-_LISTS = ("disabled_models", "archive_senders", "allowed_hosts", "send_weekdays", "hygienists")
+_LISTS = (
+    "disabled_models",
+    "archive_senders",
+    "allowed_hosts",
+    "send_weekdays",
+    "hygienists",
+    "clinics",
+)
 
 
 class Mode(StrEnum):

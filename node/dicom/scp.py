@@ -15,6 +15,7 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, AllStoragePresentationContexts, _config, evt
+from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import (
@@ -27,6 +28,7 @@ from pynetdicom.sop_class import (
 
 from node.config import Config, StationSection
 from node.dicom import charset
+from node.dicom.commitment import COMMITMENT_CLASS, on_n_action, on_n_event_report
 from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instances import InstanceStore
 from node.dicom.mpps import on_n_create, on_n_set
@@ -136,6 +138,15 @@ class DicomListener:
         if self._thread is not None:
             self._thread.join(timeout=5)
 
+    def find_open(self, ae_title: str) -> Association | None:
+        """Find an association in which `ae_title` may be sent a commitment report."""
+        for assoc in list(self._server.active_associations) if self._server else ():
+            if assoc.is_established and assoc.requestor.ae_title.strip() == ae_title:
+                for context in assoc.accepted_contexts:
+                    if context.abstract_syntax == COMMITMENT_CLASS and context.as_scp:
+                        return assoc
+        return None
+
     def _handlers(self) -> list[tuple[object, ...]]:
         location_id = self._config.node.location_id
         fallback = self._config.dicom.fallback_charset
@@ -148,6 +159,8 @@ class DicomListener:
             (evt.EVT_C_FIND, _find, [self._db, self._config]),
             (evt.EVT_N_CREATE, on_n_create, [self._db, self._store, self._config]),
             (evt.EVT_N_SET, on_n_set, [self._db, self._store, self._config]),
+            (evt.EVT_N_ACTION, on_n_action, [self._db, self._config]),
+            (evt.EVT_N_EVENT_REPORT, on_n_event_report, [self._db, self._config]),
             (evt.EVT_C_ECHO, _echo),
         ]
 
@@ -191,11 +204,13 @@ def _contexts() -> list[PresentationContext]:
         contexts.append(_context(uid, syntaxes))
     plain = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", *_LAST_SYNTAXES]
     services = (Verification, ModalityWorklistInformationFind, ModalityPerformedProcedureStep)
-    return contexts + [_context(uid, plain) for uid in services]
+    contexts += [_context(uid, plain) for uid in services]
+    return [*contexts, _context(COMMITMENT_CLASS, plain)]
 
 
 def _context(abstract_syntax: str, syntaxes: list[str]) -> PresentationContext:
     context = PresentationContext()
+    context.scu_role = context.scp_role = True  # an archive reports to us as SCP (PS3.4 J.3.3)
     context.abstract_syntax = UID(abstract_syntax)
     context.transfer_syntax = [UID(syntax) for syntax in syntaxes]
     return context

@@ -1,0 +1,171 @@
+"""Received images on their way to other systems: per-peer queues, sent until they are there.
+
+What a study holds is queued once it is ready, so that a rule may ask what was found. An archive
+(``archive = true``) gets every image and is asked to vouch for each; an image never goes back to
+where it came from. Rows survive restarts; what a peer does not take now is tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from pydicom.uid import generate_uid
+
+from node.config import Config, PeerSection
+from node.db.session import Actor, Tx, begin, insert_once, new_id, read
+from node.db.tables import image_delivery, instance, study
+from node.dicom import commitment
+from node.dicom.instances import InstanceStore
+from node.dicom.retrying import is_due
+from node.dicom.send import FileOutcome, Sent, send_paths
+from node.domain.study import StudyState
+from node.errors import Rejected, Retryable
+
+_BATCH = 200
+Row = sa.Row[tuple[object, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarder:
+    """The queues of one location."""
+
+    db: sa.Engine
+    store: InstanceStore
+    config: Config
+
+    def run_due(self, now: datetime) -> int:
+        """Queue what became ready, send what is due, ask for promises; returns images sent."""
+        self.route()
+        sent = sum(self._send_to(peer, now) for peer in self.config.dicom.peers)
+        self._ask()
+        return sent
+
+    def route(self) -> int:
+        """Queue the images of studies that are ready; returns how many studies were looked at."""
+        with read(self.db) as conn:
+            due = conn.execute(
+                sa.select(study).where(
+                    study.c.location_id == self.config.node.location_id,
+                    study.c.state.in_([StudyState.READY.value, StudyState.SIGNED.value]),
+                    sa.or_(
+                        study.c.routed_generation.is_(None),
+                        study.c.routed_generation < study.c.generation,
+                    ),
+                )
+            ).all()
+        for row in due:
+            with begin(self.db, self._actor, "study.routed") as tx:
+                queued = self._route(tx, row)
+                tx.conn.execute(
+                    study.update()
+                    .where(study.c.id == row.id)
+                    .values(routed_generation=row.generation)
+                )
+                tx.record(f"study:{row.id}", queued=queued)
+        return len(due)
+
+    @property
+    def _actor(self) -> Actor:
+        return Actor("forwarding", self.config.node.location_id)
+
+    def _route(self, tx: Tx, row: Row) -> int:
+        if row.is_prior:
+            return 0
+        queued = 0
+        images = tx.conn.execute(sa.select(instance).where(instance.c.study_id == row.id)).all()
+        for image in images:
+            for peer in self._receivers(image):
+                queued += insert_once(
+                    tx.conn,
+                    image_delivery,
+                    {
+                        "id": new_id(),
+                        "location_id": tx.location_id,
+                        "instance_id": image.id,
+                        "peer": peer.name,
+                        "state": "queued",
+                        "updated_at": tx.now,
+                    },
+                )
+        return queued
+
+    def _receivers(self, image: Row) -> Iterable[PeerSection]:
+        for peer in self.config.dicom.peers:
+            if peer.archive and peer.ae_title.strip() != image.sender_ae_title:
+                yield peer
+
+    def _send_to(self, peer: PeerSection, now: datetime) -> int:
+        waiting = [row for row in self._rows(peer.name, "queued") if _is_due(row, now)][:_BATCH]
+        if not waiting:
+            return 0
+        paths = {self.store.path(row.storage_key): row for row in waiting}
+        try:
+            report = send_paths(paths, peer, calling_ae=self.config.dicom.ae_title)
+        except (Retryable, Rejected) as error:  # nothing was sent; a refusal may be mended there
+            self._note(waiting, "queued", str(error))
+            return 0
+        for outcome in report.outcomes:
+            self._note([paths[outcome.path]], *_state_of(outcome))
+        return len(report.sent)
+
+    def _rows(self, peer: str, state: str) -> Sequence[Row]:
+        with read(self.db) as conn:
+            return conn.execute(
+                sa.select(
+                    image_delivery,
+                    instance.c.storage_key,
+                    instance.c.sop_class_uid,
+                    instance.c.sop_instance_uid,
+                )
+                .join(instance, instance.c.id == image_delivery.c.instance_id)
+                .where(
+                    image_delivery.c.location_id == self.config.node.location_id,
+                    image_delivery.c.peer == peer,
+                    image_delivery.c.state == state,
+                )
+                .order_by(image_delivery.c.updated_at)
+            ).all()
+
+    def _note(self, rows: Sequence[Row], state: str, error: str) -> None:
+        with begin(self.db, self._actor, f"image.{state}") as tx:
+            tx.conn.execute(
+                image_delivery.update()
+                .where(image_delivery.c.id.in_([row.id for row in rows]))
+                .values(
+                    state=state,
+                    error=error[:255],
+                    attempts=image_delivery.c.attempts + 1,
+                    updated_at=tx.now,
+                )
+            )
+            tx.record(str(rows[0].peer), images=len(rows), state=state)
+
+    def _ask(self) -> None:
+        """Ask each archive to vouch for what it has, all at once."""
+        for peer in self.config.dicom.peers:
+            rows = self._rows(peer.name, "sent") if peer.archive else ()
+            if not rows:
+                continue
+            with begin(self.db, self._actor, "commitment.planned") as tx:
+                asked = commitment.asked_for(tx.conn, tx.location_id, peer.name)
+                objects = [
+                    (row.sop_class_uid, row.sop_instance_uid)
+                    for row in rows
+                    if row.sop_instance_uid not in asked
+                ]
+                if objects:
+                    commitment.ask(tx, peer.name, generate_uid(prefix=None), objects[:_BATCH])
+                tx.record(peer.name, objects=len(objects))
+
+
+def _is_due(row: Row, now: datetime) -> bool:
+    return is_due(row.attempts, row.updated_at, now)
+
+
+def _state_of(outcome: FileOutcome) -> tuple[str, str]:
+    if outcome.sent in (Sent.STORED, Sent.WARNED):
+        return "sent", ""
+    return ("queued" if outcome.sent is Sent.LATER else "failed"), outcome.reason
