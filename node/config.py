@@ -142,6 +142,13 @@ class WindowSection(_Section):
     at_most: int = Field(100, ge=0)
 
 
+class EndpointSection(_Section):
+    """``[[pms.endpoints]]``: one way to an Open Dental office; they are tried in their order."""
+
+    mode: Literal["service", "local", "remote"]
+    url: str = ""
+
+
 class PmsSection(_Section):
     """``[pms]``: the practice management system; ``kind = "none"`` switches it off."""
 
@@ -165,7 +172,9 @@ class PmsSection(_Section):
     page_size: int = Field(100, ge=1, le=10_000)
     records_s: float = Field(300.0, ge=10)
     reconcile_hour: int = Field(2, ge=0, le=23)
+    clinics: tuple[str, ...] = ()
     windows: tuple[WindowSection, ...] = ()
+    endpoints: tuple[EndpointSection, ...] = ()
 
 
 class BridgeSection(_Section):
@@ -411,7 +420,7 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
         for section, field in Config.model_fields.items()
         for key in _section_model(section).model_fields
         if field.annotation is not None
-        and key not in ("stations", "peers", "models", "windows", "dentists")
+        and key not in ("stations", "peers", "models", "windows", "dentists", "endpoints")
     }
     for name in sorted(environment):
         if not name.startswith("BITEWING_"):
