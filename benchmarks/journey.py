@@ -12,7 +12,6 @@ Run: ``python -m benchmarks.journey [--rounds 5]`` (about 5 minutes).
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
 import uuid
@@ -23,10 +22,10 @@ from pathlib import Path
 import httpx2
 import sqlalchemy as sa
 
+from benchmarks.whole_node import print_head, print_row, started
 from node.db.tables import instance, study
 from node.dicom.send import send_paths
 from node.domain.study import InstanceState
-from pms_writeback.sandbox.server import running
 from tests.faults.running_node import PASSWORD, NodeProcess, sample_study, until
 
 
@@ -35,34 +34,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with running(folder / "sandbox.sqlite") as sandbox:
-            (folder / "data").mkdir()
-            node = NodeProcess(folder, sandbox)
-            node.add_dentist()
-            node.start()
-            try:
-                _measure(node, rounds)
-            finally:
-                node.stop()
+    with started() as node:
+        _measure(node, rounds)
 
 
 def _measure(node: NodeProcess, rounds: int) -> None:
     _warm_up(node)
-    print("| measure | median | worst | rounds |")
-    print("|---|--:|--:|--:|")
-    _row("one bitewing: Success to findings, s", _times(lambda: _store(node, "bitewing-1"), rounds))
-    _row(
+    print_head()
+    print_row(
+        "one bitewing: Success to findings, s", _times(lambda: _store(node, "bitewing-1"), rounds)
+    )
+    print_row(
         "last of four: Success to findings, s", _times(lambda: _store(node, "bitewings-4"), rounds)
     )
     for what, path in (("preview, ms", "preview?w=900"), ("16-bit image, ms", "pixels")):
-        _row(what, [1000 * t for t in _times(lambda p=path: _fetch(node, p), rounds * 4)])
+        print_row(what, [1000 * t for t in _times(lambda p=path: _fetch(node, p), rounds * 4)])
     _idle(node)
-
-
-def _row(name: str, values: list[float]) -> None:
-    print(f"| {name} | {statistics.median(values):.2f} | {max(values):.2f} | {len(values)} |")
 
 
 def _times(action: Callable[[], float], rounds: int) -> list[float]:

@@ -11,17 +11,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import sqlalchemy as sa
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks import whole_node
 from node.db.tables import study
-from pms_writeback.sandbox.server import running
-from tests.faults.running_node import PASSWORD, NodeProcess, until
+from tests.faults.running_node import PASSWORD, until
 
 ARGUMENTS = [
     "--headless",
@@ -38,20 +35,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with running(folder / "sandbox.sqlite") as sandbox:
-            (folder / "data").mkdir()
-            node = NodeProcess(folder, sandbox)
-            node.add_dentist()
-            node.start()
-            try:
-                step = node.send("bitewings-4")
-                until(lambda: node.study_state(step.study_instance_uid) == "ready", 90, "analysis")
-                study_id = str(node.rows(sa.select(study.c.id))[0].id)
-                _measure(f"{node.url}/review/{study_id}", node.url, rounds)
-            finally:
-                node.stop()
+    with whole_node.started() as node:
+        step = node.send("bitewings-4")
+        until(lambda: node.study_state(step.study_instance_uid) == "ready", 90, "analysis")
+        study_id = str(node.rows(sa.select(study.c.id))[0].id)
+        _measure(f"{node.url}/review/{study_id}", node.url, rounds)
 
 
 def _measure(page_url: str, url: str, rounds: int) -> None:
@@ -64,14 +52,13 @@ def _measure(page_url: str, url: str, rounds: int) -> None:
         warm = [_open(page, page_url) for _ in range(rounds)]
         echo = [_accept(page) for _ in range(4)]
         browser.close()
-    print("| measure | median | worst | rounds |")
-    print("|---|--:|--:|--:|")
+    whole_node.print_head()
     for name, values in (
         ("navigation to the 16-bit image, cold, ms", cold),
         ("navigation to the 16-bit image, warm, ms", warm),
         ("accept key to the next suggestion, ms", echo),
     ):
-        print(f"| {name} | {statistics.median(values):.0f} | {max(values):.0f} | {len(values)} |")
+        whole_node.print_row(name, values, digits=0)
 
 
 def _signed_in(browser: Browser, url: str) -> Page:

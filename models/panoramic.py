@@ -184,6 +184,12 @@ class PanoramicTeeth:
         masks = tooth_crops.build(MaskNet(), mask) if mask else None
         return cls(net, masks, float(thresholds[0]), float(thresholds[-1]), version, settings)
 
+    def warm_up(self) -> None:
+        """Run both networks once, the mask network on crops."""
+        run(self.net, np.zeros(INPUT, np.float32))
+        if self.masks:
+            tooth_crops.warm_up(self.masks, "mask")
+
     def find(self, image: np.ndarray) -> tuple[ToothMark, ...]:
         """Find the teeth on a panoramic (rows, cols), 0..1; each number at most once."""
         found = [

@@ -92,6 +92,11 @@ class PanoramicFindings:
         )
         return cls(net, tags, mix, tuple(float(t) for t in thresholds), version, settings)
 
+    def warm_up(self) -> None:
+        """Run both networks once, the crop network on crops."""
+        panoramic.run(self.net, np.zeros(INPUT, np.float32))
+        tooth_crops.warm_up(self.crops, "tags")
+
     def find(self, image: np.ndarray, teeth: Sequence[ToothMark] = ()) -> tuple[Finding, ...]:
         """Find what is there on a panoramic (rows, cols), 0..1.
 

@@ -183,9 +183,9 @@ class Pipeline:
         if self.triage:
             self.triage.look(noise.random((64, 96), np.float32))
         if self.panoramic_teeth:
-            self.panoramic_teeth.find(noise.random((448, 768), np.float32))
+            self.panoramic_teeth.warm_up()
         if self.panoramic_findings:
-            self.panoramic_findings.find(noise.random((448, 768), np.float32))
+            self.panoramic_findings.warm_up()
         if self.intraoral:
             for shape in ((384, 512), (512, 384)):
                 film = noise.random(shape, np.float32)

@@ -99,12 +99,18 @@ def cut(frame: np.ndarray, boxes: Sequence[BoxPx], lower: Sequence[bool]) -> np.
 Net = TypeVar("Net", bound=nn.Module)
 
 
-def build(net: Net, state: dict[str, torch.Tensor]) -> Net:
-    """Load `state` into `net`, ready to run; raises ConfigError when they do not fit."""
+def loaded(net: Net, state: dict[str, torch.Tensor]) -> Net:
+    """Load `state` into `net` and return it; raises ConfigError when they do not fit."""
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise ConfigError("the weights do not fit this program's architecture") from error
+    return net
+
+
+def build(net: Net, state: dict[str, torch.Tensor]) -> Net:
+    """Load `state` into `net`, ready to run; raises ConfigError when they do not fit."""
+    loaded(net, state)
     # PyTorch's stub forgets that memory_format stands alone for modules.
     fused(net).to(runtime.device()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return net
@@ -119,6 +125,11 @@ def run(net: nn.Module, crops: np.ndarray, name: str) -> np.ndarray:
             batch = torch.from_numpy(crops[start : start + _AT_ONCE]).to(device)
             parts.append(net(batch)[name].float().cpu().numpy())
     return np.concatenate(parts)
+
+
+def warm_up(net: nn.Module, name: str) -> None:
+    """Run `net` once on as many empty crops as go together."""
+    run(net, np.zeros((_AT_ONCE, 2, *CROP), np.float32), name)
 
 
 class _Levels(nn.Module):

@@ -33,6 +33,8 @@ from training.train import Batch
 _BATCH = 32
 #: The share of crops whose grey values are left alone.
 _AS_IT_IS = 0.25
+#: How often tag crops are blended with another of the batch, and the beta distribution's numbers.
+_BLENDED, _BLEND = 0.5, 0.4
 
 #: What a word of a data set says about the tags: 1 present, 0 absent; a tag not named is unknown.
 #: A broken-down tooth is carious as a rule, so it teaches both.
@@ -228,10 +230,13 @@ def rasterised(points: np.ndarray) -> np.ndarray:
 class TagTask:
     """What single teeth show, from one or more box sets."""
 
-    def __init__(self, sets: Sequence[Splits], standing: Standing, start: Path) -> None:
+    def __init__(
+        self, sets: Sequence[Splits], standing: Standing, teeth: Path, start: Path | None = None
+    ) -> None:
         if not sets or not all(films.train for films in sets):
             raise InvalidInput("a data set has no training films")
         self._sets = sets
+        self._teeth = teeth
         self._start = start
         self._known = standing
         self._films = [Films(films.train) for films in sets]
@@ -254,12 +259,20 @@ class TagTask:
         return tuple(film for films in self._sets for film in (*films.train, *films.tune))
 
     def network(self) -> nn.Module:
-        """Start from the mask network, which knows teeth already, else from ImageNet."""
+        """Start from earlier weights, the mask network, which knows teeth, or ImageNet."""
         net = tooth_crops.TagNet()
+        if self._start is not None:
+            prefix = panoramic_findings.CROP_PREFIX
+            started = {
+                k.removeprefix(prefix): t
+                for k, t in _floats(self._start).items()
+                if k.startswith(prefix)
+            }
+            return tooth_crops.loaded(net, started)
         net.backbone.load_state_dict(pretrained_backbone(), strict=False)
         own = {
             k.removeprefix(panoramic.MASK_PREFIX): t
-            for k, t in _floats(self._start).items()
+            for k, t in _floats(self._teeth).items()
             if k.startswith(f"{panoramic.MASK_PREFIX}backbone.")
         }
         net.load_state_dict(own, strict=False)
@@ -268,18 +281,22 @@ class TagTask:
         return net
 
     def batch(self, rng: np.random.Generator, progress: float) -> Batch:
-        """Draw teeth from the sets in turn, those that show something more often."""
+        """Draw teeth from the sets in turn, those that show something more often.
+
+        Half of the batches are blended: what is learnt from few annotated films travels better so.
+        """
         images, tags = [], []
         for number in range(_BATCH):
             source = number % len(self._sets)
             tooth = _pick(rng, self._pools[source])
             image, _ = draw(rng, self._films[source].read(tooth.film), tooth)
+            image[0] = shaded(rng, image[0])
             images.append(image)
             tags.append(tooth.tags)
-        return {
-            "image": torch.from_numpy(np.stack(images)),
-            "tags": torch.tensor(tags, dtype=torch.float32),
-        }
+        drawn, said = np.stack(images), np.array(tags, np.float32)
+        if rng.random() < _BLENDED:
+            drawn, said = blended(rng, drawn, said)
+        return {"image": torch.from_numpy(drawn), "tags": torch.from_numpy(said)}
 
     def loss(self, outputs: dict[str, torch.Tensor], batch: Batch) -> dict[str, torch.Tensor]:
         """Give the cross entropy of every tag that the teeth's sets speak of."""
@@ -293,6 +310,35 @@ class TagTask:
     def finish(self, net: nn.Module) -> dict[str, torch.Tensor]:
         """Give the network alone; :mod:`training.panoramic_freeze` adds what is reported."""
         return dict(net.state_dict())
+
+
+def shaded(rng: np.random.Generator, crop: np.ndarray) -> np.ndarray:
+    """Light a 0..1 crop unevenly and blank a patch of it, each now and then."""
+    rows, cols = crop.shape
+    if rng.random() < 0.35:
+        coarse = rng.uniform(-0.25, 0.25, (3, 2)).astype(np.float32)
+        crop = crop + cv2.resize(coarse, (cols, rows), interpolation=cv2.INTER_CUBIC)
+    if rng.random() < 0.2:
+        height, width = int(rows * rng.uniform(0.1, 0.3)), int(cols * rng.uniform(0.1, 0.4))
+        top, left = int(rng.integers(0, rows - height)), int(rng.integers(0, cols - width))
+        crop = crop.copy()
+        crop[top : top + height, left : left + width] = rng.uniform(0, 1)
+    return tooth_crops.stretch(crop)
+
+
+def blended(
+    rng: np.random.Generator, images: np.ndarray, tags: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lay every crop over another of the batch, with what is said of both in the same shares.
+
+    A tag that one of the two does not know stays unknown. Source: mixup, Zhang et al. 2018.
+    """
+    other = rng.permutation(len(images))
+    share = rng.beta(_BLEND, _BLEND, len(images)).astype(np.float32)
+    share = np.maximum(share, 1 - share)
+    laid = share[:, None, None, None]
+    said = share[:, None] * tags + (1 - share[:, None]) * tags[other]
+    return laid * images + (1 - laid) * images[other], said
 
 
 def _pick(rng: np.random.Generator, pools: Mapping[str, list[Tooth]]) -> Tooth:
@@ -404,6 +450,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--dense", type=Path, help="weights with the dense findings network")
     parser.add_argument("--out", type=Path, required=True, help="weight file to write")
+    parser.add_argument("--start", type=Path, help="panoramic_caries weights to start tags from")
     parser.add_argument("--minutes", type=float, default=20.0, help="CPU minutes to spend")
     parser.add_argument("--steps", type=int, help="train for this many steps instead of minutes")
     parser.add_argument("--seed", type=int, default=1)
@@ -427,7 +474,8 @@ def _task(options: argparse.Namespace) -> MaskTask | TagTask:
         raise ConfigError("tags need --dense, to know where teeth stand")
     films = [film for one in sets for film in one.train]
     boxes = options.out.with_suffix(".boxes.json")
-    return TagTask(sets, stand(films, options.teeth, options.dense, boxes), options.teeth)
+    known = stand(films, options.teeth, options.dense, boxes)
+    return TagTask(sets, known, options.teeth, options.start)
 
 
 def parts(folder: Path) -> Splits:

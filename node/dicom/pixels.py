@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
@@ -24,6 +22,7 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
+from node.dicom.damage import DAMAGE_ERRORS
 from node.dicom.greyscale import (
     Colour,
     Greyscale,
@@ -75,24 +74,6 @@ _PLUGINS = {
 }
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
-#: What the decoders were seen to raise on damaged data.
-_DECODER_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    Image.DecompressionBombError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    Warning,
-    struct.error,
-    zlib.error,
-)
 
 
 def decode(path: Path) -> Greyscale | Colour:
@@ -136,7 +117,7 @@ def _decode(path: Path) -> tuple[Header, Greyscale | Colour]:
             raise
         except RecursionError:
             raise InvalidInput("the header's sequences are nested too deeply") from None
-        except _DECODER_ERRORS as error:
+        except DAMAGE_ERRORS as error:
             raise InvalidInput(f"the pixels cannot be decoded ({type(error).__name__})") from None
 
 

@@ -6,18 +6,16 @@ Nothing else of the patient is read, and none of it is kept, logged or sent on.
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 
 from node.dicom.codes import read_tooth
+from node.dicom.damage import DAMAGE_ERRORS
 from node.domain.teeth import Tooth
 from node.errors import InvalidInput
 
@@ -27,22 +25,6 @@ _MOST_YEARS = 120.0
 _DAYS_A_YEAR = 365.2425
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _YEARS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
-#: What pydicom was seen to raise on damaged headers; the decoder of the pixels says what is wrong.
-_READER_ERRORS = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    InvalidDicomError,
-    LookupError,
-    NotImplementedError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    Warning,
-    struct.error,
-    zlib.error,
-)
 _KEYWORDS = [
     "StudyDate",
     "PatientAge",
@@ -69,7 +51,7 @@ def read_subject(path: Path) -> Subject:
     try:
         ds = dcmread(path, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
         return Subject(_age(ds), _side(ds))
-    except _READER_ERRORS:
+    except DAMAGE_ERRORS:  # the decoder of the pixels says what is wrong
         return Subject()
 
 

@@ -180,3 +180,15 @@ def test_without_teeth_the_look_of_the_film_gives_the_region(film):
     look = Says(View.PERIAPICAL, jaw="upper", place="canine", side="L")
     analysis = Pipeline(triage=look).analyse(film, NO_SPACING)
     assert (analysis.side, analysis.region) == ("L", "upper left canine")
+
+
+def test_after_a_warm_up_no_network_runs_for_the_first_time():
+    pipeline = Pipeline.load(threads=1)
+    teeth, findings = pipeline.panoramic_teeth, pipeline.panoramic_findings
+    networks = [pipeline.triage.net, teeth.net, teeth.masks, findings.net, findings.crops]
+    networks.append(pipeline.intraoral.net)
+    ran = set()
+    for number, network in enumerate(networks):
+        network.register_forward_hook(lambda *_, n=number: ran.add(n))
+    pipeline.warm_up()
+    assert ran == set(range(len(networks)))

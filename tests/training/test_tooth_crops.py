@@ -112,3 +112,37 @@ def test_masks_and_tags_are_learnt_by_two_commands(folder, tmp_path):
     tooth_crops.build(tooth_crops.TagNet(), torch.load(tags, weights_only=True))
     assert (tmp_path / "tags.boxes.json").exists()
     assert FRAME[0] == 3 * SHAPE[0]
+
+
+def test_a_run_on_tags_goes_on_from_earlier_weights(folder, tmp_path):
+    torch.manual_seed(0)
+    earlier = tooth_crops.TagNet()
+    prefix = panoramic_findings.CROP_PREFIX
+    start = tmp_path / "start.pt"
+    torch.save({f"{prefix}{k}": t for k, t in earlier.state_dict().items()}, start)
+    boxes = tmp_path / "boxes.json"
+    path = folder / "annotations.coco.json"
+    path.write_text(path.read_text().replace('"name": "11"', '"name": "caries"'))
+    sets = [training.parts(folder)]
+    boxes.write_text(json.dumps({f"set/{n}.png": [] for n in range(4)}))
+    task = training.TagTask(sets, training.Standing(boxes), start, start)
+    kept = task.network().state_dict()
+    assert all(torch.equal(kept[name], tensor) for name, tensor in earlier.state_dict().items())
+
+
+def test_blended_crops_carry_what_is_said_of_both(film):
+    rng = np.random.default_rng(5)
+    images = rng.random((6, 2, *CROP)).astype(np.float32)
+    tags = np.array([[1.0, np.nan]] * 3 + [[0.0, 1.0]] * 3, np.float32)
+    laid, said = training.blended(np.random.default_rng(1), images, tags)
+    assert laid.shape == images.shape
+    assert 0.0 <= laid.min() <= laid.max() <= 1.0
+    assert ((said[:, 0] >= 0.5) == (tags[:, 0] == 1.0)).all()  # the greater share is its own
+    assert np.isnan(said[:3, 1]).all()
+
+
+def test_shade_and_patches_leave_a_crop_in_its_range():
+    crop = np.random.default_rng(3).random(CROP).astype(np.float32)
+    changed = [training.shaded(np.random.default_rng(seed), crop) for seed in range(12)]
+    assert all(c.shape == CROP and 0.0 <= c.min() <= c.max() <= 1.0 for c in changed)
+    assert not all(np.allclose(c, tooth_crops.stretch(crop)) for c in changed)
