@@ -40,12 +40,11 @@ class SmsState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SmsSettings:
-    """One account at one provider; ``secret`` verifies its calls back to `callback_url`."""
+    """One account at one provider, which calls back to `callback_url`."""
 
     url: str
     key: str = field(repr=False)
     sender: str
-    secret: str = field(default="", repr=False)
     callback_url: str = ""
     hosts: Collection[str] = ()
     timeout_s: float = 20.0

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from node.domain.findings import CariesDepth, FindingKind
 from node.domain.review import SignedReview
+from orchestration.messengers.consent import age_on
 from orchestration.recall.due import Interval, Track
 from pms_writeback.records import PmsRecord
 
@@ -130,11 +131,6 @@ def assess(evidence: Evidence, track: Track, current: Interval | None) -> Assess
     if abs(months - now) < 1.0:
         return Assessment(risk, None, reasons)
     return Assessment(risk, months, reasons)
-
-
-def age_on(birth_date: date, day: date) -> int:
-    """Give the age in whole years."""
-    return day.year - birth_date.year - ((day.month, day.day) < (birth_date.month, birth_date.day))
 
 
 def _bounds(age: int | None, track: Track) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from orchestration.messengers.consent import Way
 from orchestration.messengers.message import Channel
-from orchestration.recall.consent import Way
 from orchestration.recall.segments import Segment
 
 

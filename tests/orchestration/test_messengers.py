@@ -49,7 +49,6 @@ def text_settings(inbox: InboxHandle) -> SmsSettings:
         inbox.sms_url,
         inbox.account.key,
         inbox.account.number,
-        inbox.account.secret,
         hosts=("127.0.0.1",),
     )
 

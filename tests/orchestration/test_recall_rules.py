@@ -12,10 +12,10 @@ from node.domain.findings import Box, CariesDepth, DecisionState, Finding, Findi
 from node.domain.review import DecisionCounts, SignedFinding, SignedReview
 from node.domain.teeth import Surface, Tooth
 from node.errors import InvalidInput
+from orchestration.messengers.consent import Choice, Contact, Way, next_hour, next_turn, ways
 from orchestration.messengers.message import Channel
 from orchestration.recall import due, lift, replies, risk
 from orchestration.recall.capacity import allowance
-from orchestration.recall.consent import Choice, Contact, Way, next_hour, next_turn, ways
 from orchestration.recall.due import Interval, Recall, RecallType, Track, Why
 from orchestration.recall.risk import Evidence, Pockets, Risk
 from orchestration.recall.segments import Segment, may_be_delayed, segment_of

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from node.errors import InvalidInput
@@ -65,8 +65,8 @@ def ways(
 ) -> tuple[Way, ...]:
     """Give the ways a person may be written to, the preferred one first.
 
-    `choices` are those of the person and of their addresses. None when the chart asks for a call,
-    a letter or a look at its notes: then a person sees to it.
+    `choices` are those of the person and of their addresses. There is none when the chart asks
+    for a call, a letter or a look at its notes: then a person sees to it.
     """
     method = contact.recall_method or contact.contact_method
     if method in ("", "None"):
@@ -135,6 +135,11 @@ def language_of(contact: Contact) -> str:
     """Read the language of messages: Spanish when the chart says so, else English."""
     word = contact.language.strip().casefold()
     return "es" if word in ("es", "spa", "spanish", "español", "espanol") else "en"
+
+
+def age_on(birth_date: date, day: date) -> int:
+    """Give the age in whole years."""
+    return day.year - birth_date.year - ((day.month, day.day) < (birth_date.month, birth_date.day))
 
 
 def _said_start(choices: Sequence[Choice]) -> bool:
