@@ -35,3 +35,35 @@ def inbox(
             threading.Event().wait()
         except KeyboardInterrupt:
             typer.echo("stopped")
+
+
+@cli.command()
+def payer(
+    port: Annotated[int, typer.Option(help="Service and page.")] = 8027,
+    data_dir: Annotated[Path, typer.Option(help="Where its file is kept.")] = Path(".demo"),
+    answer_minutes: Annotated[float, typer.Option(help="How soon claims are answered.")] = 5.0,
+) -> None:
+    """Run an invented clearinghouse and payer until Ctrl-C."""
+    from datetime import timedelta
+
+    from orchestration.payers.sandbox.server import running_payer
+
+    data_dir.mkdir(parents=True, exist_ok=True)
+    answer_after = timedelta(minutes=answer_minutes)
+    with running_payer(data_dir, port=port, answer_after=answer_after) as running:
+        typer.echo(f"sandbox payer on {running.page_url} (Ctrl-C ends it)\n\n[payers]")
+        for key, value in running.settings().items():
+            typer.echo(f"{key} = {_toml(value)}")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            typer.echo("stopped")
+
+
+def _toml(value: object) -> str:
+    """Write a setting as the configuration file takes it."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(each) for each in value) + "]"
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    return f'"{value}"'

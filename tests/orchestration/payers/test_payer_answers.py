@@ -18,7 +18,7 @@ from orchestration.payers.acknowledgements import Verdict, read_277ca, read_999
 from orchestration.payers.denials import Action, Result, load_routes, result_of, suggest
 from orchestration.payers.eligibility import Coverage, Eligibility, Question, compose_270, read_271
 from orchestration.payers.remittance import ClaimResult, Remittance, read_835
-from orchestration.payers.sandbox_answers import (
+from orchestration.payers.sandbox.answers import (
     Decision,
     Plan,
     SentClaim,

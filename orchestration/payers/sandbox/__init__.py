@@ -1,0 +1,1 @@
+"""An invented clearinghouse and payer on the loopback interface, faults included."""
