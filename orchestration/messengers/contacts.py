@@ -84,13 +84,12 @@ def keep_choice(
     choice: str,
     source: str,
     patient_id: str | None = None,
-    address: str = "",
+    digest: str = "",
 ) -> bool:
-    """Keep a choice under `key`, for the address and for all who were written to there.
+    """Keep a choice under `key`, for an address by its digest and all who were written to there.
 
     Returns False when the key was kept before: then nothing is done.
     """
-    digest = address_digest(address) if address else ""
     common: dict[str, object] = {
         "location_id": tx.location_id,
         "scope": scope,

@@ -169,7 +169,7 @@ class Mailroom:
                     choice="stop",
                     source="provider",
                     patient_id=letter.patient_id,
-                    address=letter.message.to,
+                    digest=address_digest(letter.message.to),
                 )
         return {"state": "refused", "provider_id": "", "reason": str(error)}
 

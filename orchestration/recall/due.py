@@ -19,6 +19,8 @@ from pms_writeback.records import PmsRecord
 #: CDT codes that make a recall one of cleaning, of perio maintenance, or of images only.
 _PROPHY = frozenset({"D1110", "D1120", "D0120", "D0145", "D1206", "D1208", "D0150"})
 _PERIO = frozenset({"D4910"})
+#: A visit with one of these is a recall visit.
+RECALL_CODES = frozenset({"D1110", "D1120", "D4910", "D0120"})
 #: A visit that had any of these is a completed recall visit of its track.
 _TRIGGERS = {
     "prophy": frozenset({"D1110", "D1120"}),
@@ -88,6 +90,7 @@ class Recall:
     interval: Interval | None
     is_disabled: bool
     disabled_until: date | None
+    interval_text: str = ""  # as the chart has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,7 @@ def read_recall(record: PmsRecord) -> Recall:
         interval=Interval.parse(str(values.get("interval") or "")),
         is_disabled=values.get("is_disabled") is True,
         disabled_until=_day(values.get("disabled_until")),
+        interval_text=str(values.get("interval") or ""),
     )
 
 

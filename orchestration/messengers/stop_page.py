@@ -1,0 +1,108 @@
+"""The page behind the link that ends messages: it says what it does, and one button does it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+
+from node.config import Config
+from node.db.session import Actor, begin
+from node.errors import BitewingError, Forbidden, outcome
+from orchestration import cases
+from orchestration.messengers.callbacks import cases_written_to
+from orchestration.messengers.contacts import keep_choice
+from orchestration.messengers.links import Link, LinkKey, Purpose
+from orchestration.messengers.message import address_digest
+from orchestration.messengers.office import public
+from orchestration.runner import Runner
+
+PATH = "/messages/stop"
+_LIFE = timedelta(days=400)
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+)
+_HEADERS = {
+    "content-security-policy": _POLICY,
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+    "x-robots-tag": "noindex",
+}
+_STYLE = """
+body { font: 18px/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 32rem; padding: 0 1rem; }
+button { font: inherit; padding: .6rem 1.2rem; }
+"""
+
+
+def make_router(runner: Runner, key: LinkKey) -> APIRouter:
+    """Make ``GET`` and ``POST /messages/stop/{token}``; POST is also RFC 8058's one click."""
+    router = APIRouter()
+    practice = runner.config.node.practice_name
+
+    @router.get(f"{PATH}/{{token}}", include_in_schema=False)
+    def show(token: str) -> Response:
+        try:
+            key.look(token, Purpose.STOP, datetime.now(UTC))
+        except Forbidden as error:
+            return _page(practice, [f"{str(error).capitalize()}."], status=403)
+        words = ["Do you want no more reminders from us, by e-mail or text message?"]
+        return _page(practice, words, button="End messages")
+
+    @router.post(f"{PATH}/{{token}}", include_in_schema=False)
+    def stop(token: str) -> Response:
+        try:
+            stop_messages(runner, key.look(token, Purpose.STOP, datetime.now(UTC)))
+        except Forbidden as error:
+            return _page(practice, [f"{str(error).capitalize()}."], status=403)
+        except BitewingError as error:
+            words = ["This did not work just now. Please try again later."]
+            return _page(practice, words, status=outcome(error).http_status)
+        return _page(practice, ["Done. You get no more reminders from us."])
+
+    return router
+
+
+def stop_link(config: Config, key: LinkKey, patient_id: str, address: str, now: datetime) -> str:
+    """Make the link that ends messages about a patient to an address; empty without public_url."""
+    until = now.replace(hour=0, minute=0, second=0, microsecond=0) + _LIFE
+    link = Link(Purpose.STOP, patient_id, address_digest(address), until)
+    return public(config, f"{PATH}/{key.make(link)}")
+
+
+def stop_messages(runner: Runner, link: Link) -> None:
+    """Keep the wish to get no more messages, and end the cases that wrote there; safe to repeat."""
+    actor = Actor("patient-link", runner.actor.location_id)
+    with begin(runner.db, actor, "contact.stopped") as tx:
+        # pressed again after a start it is a new wish; pressed twice within a minute it is one
+        key = f"link:{link.subject}:{tx.now:%Y%m%d%H%M}"
+        keep_choice(
+            tx,
+            key,
+            scope="all",
+            choice="stop",
+            source="link",
+            patient_id=link.subject,
+            digest=link.holder,
+        )
+        for case_id in cases_written_to(tx.conn, tx.location_id, link.holder):
+            cases.signal(tx, runner.engine, case_id, "opt_out", f"opt_out:{key}", {})
+
+
+def _page(title: str, words: list[str], *, button: str = "", status: int = 200) -> HTMLResponse:
+    html = Element("html", lang="en")
+    head = SubElement(html, "head")
+    SubElement(head, "meta", charset="utf-8")
+    SubElement(head, "meta", name="viewport", content="width=device-width")
+    SubElement(head, "title").text = title
+    SubElement(head, "style").text = _STYLE
+    body = SubElement(html, "body")
+    SubElement(body, "h1").text = title
+    for sentence in words:
+        SubElement(body, "p").text = sentence
+    if button:
+        form = SubElement(body, "form", method="post")
+        SubElement(form, "button", type="submit").text = button
+    text = "<!doctype html>\n" + tostring(html, encoding="unicode", method="html")
+    return HTMLResponse(text, status_code=status, headers=_HEADERS)
