@@ -93,6 +93,16 @@ class PeerSection(_Section):
     archive: bool = False
 
 
+class ClientSection(_Section):
+    """``[[dicom.clients]]``: who may associate with this node, and for what."""
+
+    ae_title: str = Field(min_length=1, max_length=16)
+    hosts: tuple[str, ...] = ()
+    services: tuple[
+        Literal["store", "worklist", "steps", "commitment", "query", "retrieve"], ...
+    ] = ("store", "worklist", "steps", "commitment")
+
+
 class DicomSection(_Section):
     """``[dicom]``: the listener, the worklist and the peers."""
 
@@ -113,6 +123,7 @@ class DicomSection(_Section):
     archive_senders: tuple[str, ...] = ()
     stations: tuple[StationSection, ...] = ()
     peers: tuple[PeerSection, ...] = ()
+    clients: tuple[ClientSection, ...] = ()
 
 
 class WebSection(_Section):
@@ -123,6 +134,8 @@ class WebSection(_Section):
     idle_lock_min: int = Field(5, ge=2, le=15)
     session_hours: int = Field(12, ge=1, le=24)
     secure_cookies: bool = False
+    patient_ai_words: str = Field("", max_length=600)  # empty: our own sentence
+    link_key: SecretStr = SecretStr("")  # who may ask for links from a chart; empty: nobody
 
 
 class WindowSection(_Section):
@@ -420,7 +433,8 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
         for section, field in Config.model_fields.items()
         for key in _section_model(section).model_fields
         if field.annotation is not None
-        and key not in ("stations", "peers", "models", "windows", "dentists", "endpoints")
+        and key
+        not in ("stations", "peers", "models", "windows", "dentists", "endpoints", "clients")
     }
     for name in sorted(environment):
         if not name.startswith("BITEWING_"):

@@ -13,10 +13,13 @@ from node.engine import DurableEngine
 from node.web import (
     api,
     auth,
+    chart_links,
+    finding_search,
     health,
     images,
     live,
     pages,
+    patient_pages,
     presence,
     problems,
     readings,
@@ -46,7 +49,19 @@ def create_web(
     app.state.live = live.Live(web)
     app.state.pictures = images.Pictures(store)
     problems.install(app)
-    for part in (auth, api, images, readings, repairs, presence, live, pages):
+    for part in (
+        auth,
+        api,
+        images,
+        readings,
+        repairs,
+        presence,
+        patient_pages,
+        finding_search,
+        chart_links,
+        live,
+        pages,
+    ):
         app.include_router(part.router)
     app.include_router(health.make_router(probes, metrics_registry))
     return app

@@ -16,9 +16,10 @@ from node import __version__
 from node.domain.rights import Right
 from node.errors import Forbidden, NotFound
 from node.web.accounts import Session, Unauthenticated
-from node.web.auth import Web, WebDep, audit_read, me_of, opaque_id, session_of
+from node.web.auth import Web, WebDep, audit_read, demand, me_of, opaque_id, session_of
 from node.web.images import Pictures, pictures_of
 from node.web.lean import lean
+from node.web.patient_pages import compose_patient_page
 from node.web.shapes import Boot
 from node.web.studies import compose_study
 from node.web.worklist import compose_worklist
@@ -93,6 +94,33 @@ def review_page(
     study = compose_study(web, pictures, session, opaque_id(study_id))
     audit_read(web, session, "study.opened", f"study:{study_id}")
     return render("review", boot.model_copy(update={"study": study}))
+
+
+@router.get("/patient/{study_id}")
+def patient_page(study_id: str, request: Request, web: WebDep) -> Response:
+    """Show what was signed in plain words, for the screen at the chair."""
+    session = _signed_in(request)
+    if session is None:
+        return _to_login(f"/patient/{opaque_id(study_id)}")
+    boot = _boot(web, "patient", session)
+    if not session.is_locked:
+        demand(session, Right.PATIENT_PAGE_SHOW)
+        web.accounts.touch(session)
+        shown = compose_patient_page(web, session, opaque_id(study_id))
+        audit_read(web, session, "patient_page.shown", f"study:{study_id}")
+        boot = boot.model_copy(update={"patient_page": shown, "study_id": study_id})
+    return render("patient", boot)
+
+
+@router.get("/search")
+def search_page(request: Request, web: WebDep) -> Response:
+    """Show the search of signed findings."""
+    session = _signed_in(request)
+    if session is None:
+        return _to_login("/search")
+    if not session.is_locked:
+        demand(session, Right.FINDINGS_SEARCH)
+    return render("search", _boot(web, "search", session))
 
 
 @router.get("/static/{name:path}")

@@ -25,6 +25,11 @@ POST /api/patients/search                   PatientSearch        Candidates
 POST /api/images/{id}/retry                 –                    RetryAnswer
 POST /api/receipts/{id}/retry               –                    204
 GET  /api/studies/{id}/comparisons/{n}/{p}  –                    image/png (now, before, all …)
+GET  /api/studies/{id}/patient-page         –                    PatientPage
+GET  /api/studies/{id}/patient-page.pdf     –                    application/pdf
+POST /api/findings/search                   FindingSearch        FindingsFound
+POST /api/findings/export                   FindingSearch        text/csv
+POST /api/chart-links  (key of the config)  LinkWanted           LinkMade
 GET  /api/images/{id}/preview?w=            –                    image/webp
 GET  /api/images/{id}/pixels                –                    uint16 little-endian, row-major
 GET  /api/images/{id}/color                 –                    image/png (``grey.is_color`` only)
@@ -796,6 +801,113 @@ class RetryAnswer(_Shape):
     attempt: int
 
 
+# --- the patient page ----------------------------------------------------------------------------
+
+
+class PatientItem(_Shape):
+    """One signed finding in plain words; `change` is empty when nothing is known."""
+
+    number: int
+    title: str
+    where: str
+    tooth: str | None
+    meaning: str
+    waiting: str
+    plan: str
+    change: str
+    image_id: str
+    geometry: GeometryShape
+
+
+class PatientPicture(_Shape):
+    """A picture with marks on it."""
+
+    image_id: str
+    rows: int
+    columns: int
+
+
+class PatientPage(_Shape):
+    """What a patient sees: signed findings only, no scores, no prices."""
+
+    practice_name: str
+    patient: PatientHeader | None
+    study_date: str
+    signed_by: str
+    signed_at: datetime
+    version: int
+    items: tuple[PatientItem, ...]
+    pictures: tuple[PatientPicture, ...]
+    ai_words: str
+    questions: tuple[str, ...]
+    reading_grade: float  # US school grade, Flesch-Kincaid
+
+
+# --- finding findings ----------------------------------------------------------------------------
+
+
+class FindingSearch(_Shape):
+    """What to look for among signed findings; every field narrows."""
+
+    tooth: str | None = None  # ISO 3950
+    kind: str | None = None
+    depth: str | None = None
+    disposition: str | None = None
+    change: Literal["new", "deeper", "more_loss", "less_loss"] | None = None
+    signed_by: str = Field("", max_length=128)  # part of a name
+    signed_from: date | None = None  # the practice's days, both inclusive
+    signed_to: date | None = None
+
+
+class FoundFinding(_Shape):
+    """One signed finding of any patient."""
+
+    study_id: str
+    patient: PatientHeader | None
+    study_date: str
+    kind: str
+    letter: str
+    tooth: str | None
+    surfaces: str
+    depth: str | None
+    value_mm: float | None
+    value_percent: float | None
+    disposition: str | None
+    origin: Literal["ai", "human"]
+    change: str  # words, empty when unknown
+    signer_name: str
+    signed_at: datetime
+    version: int
+
+
+class FindingsFound(_Shape):
+    """What was found, latest signature first; `is_cut` when there is more than is listed.
+
+    Studies being amended are left out until they are signed again; `amending` counts them.
+    """
+
+    rows: tuple[FoundFinding, ...]
+    is_cut: bool
+    amending: int
+
+
+# --- links from a chart --------------------------------------------------------------------------
+
+
+class LinkWanted(_Shape):
+    """Which study a chart wants to open: an accession number, or a patient's number in the PMS."""
+
+    accession_number: str = Field("", max_length=16)
+    patient_key: str = Field("", max_length=64)
+
+
+class LinkMade(_Shape):
+    """A link for one use within two minutes; it opens nothing without signing in."""
+
+    path: str
+    expires_at: datetime
+
+
 # --- live, health --------------------------------------------------------------------------------
 
 
@@ -835,16 +947,19 @@ class Health(_Shape):
 class Boot(_Shape):
     """``<script type="application/json" id="boot">`` of every page.
 
-    `page` is ``login``, ``worklist`` or ``review``; `me` is None on the sign-in page; `study` and
-    `worklist` carry the first answer so that the page needs no further request to draw.
+    `page` is ``login``, ``worklist``, ``review``, ``patient`` or ``search``; `me` is None on the
+    sign-in page; `study`, `worklist` and `patient_page` carry the first answer so that the page
+    needs no further request to draw.
     """
 
-    page: Literal["login", "worklist", "review"]
+    page: Literal["login", "worklist", "review", "patient", "search"]
     practice_name: str
     software_version: str
     me: Me | None = None
     study: Study | None = None
     worklist: Worklist | None = None
+    patient_page: PatientPage | None = None
+    study_id: str | None = None
 
 
 Problem.model_rebuild()

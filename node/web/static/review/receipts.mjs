@@ -39,7 +39,8 @@ export function Receipts() {
 	const { versions, receipts, deliveries, settings } = at.study.value;
 	const zone = settings.time_zone;
 	return html`<section class="receipts" aria-label="Signatures and receipts">
-		${versions.length > 0 && html`<h2>Signed</h2>`}
+		${versions.length > 0 && html`<div class="row"><h2>Signed</h2><span class="grow"></span>
+			${may("patient_page.show") && html`<a class="button quiet" href=${`/patient/${at.study.value.id}`} target="_blank" rel="noopener">Patient page</a>`}</div>`}
 		${[...versions].reverse().map((v) => html`<p key=${v.version}><strong>Version ${v.version}</strong> ${[v.signer_name, roleWords(v.signer_role), timeWords(v.signed_at, zone)].join(", ")}
 			<br /><span class="muted">${countWords(v.counts)}${v.reason && `. Reason: ${v.reason}`}</span></p>`)}
 		${(receipts.length > 0 || deliveries.length > 0) && html`<h2>Written</h2>`}

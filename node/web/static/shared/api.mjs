@@ -54,6 +54,11 @@ export async function bytes(path) {
 	return (await request(path, { isBackground: true })).arrayBuffer();
 }
 
+/** Send a question and get a file. */
+export async function post(path, body) {
+	return (await request(path, { body })).blob();
+}
+
 /** Fetch a picture the browser can decode. */
 export async function picture(path) {
 	return createImageBitmap(await (await request(path, { isBackground: true })).blob());
