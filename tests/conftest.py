@@ -128,10 +128,20 @@ def engine(request: pytest.FixtureRequest) -> Iterator[DurableEngine]:
 
 def launch_engine(opened: sa.Engine) -> DurableEngine:
     """Launch an engine that polls fast, on the database of `opened`."""
-    url = opened.url.render_as_string(hide_password=False)
-    running = DurableEngine(url, _ENGINE_KEY, "test-1", poll_s=0.1)
-    running.launch(replace(queue, poll_s=0.05) for queue in ALL_QUEUES)
+    running = make_engine(opened)
+    launch(running)
     return running
+
+
+def make_engine(opened: sa.Engine) -> DurableEngine:
+    """Make an engine to register workflows with before it is launched, as the node does."""
+    url = opened.url.render_as_string(hide_password=False)
+    return DurableEngine(url, _ENGINE_KEY, "test-1", poll_s=0.1)
+
+
+def launch(engine: DurableEngine) -> None:
+    """Launch it with fast polls."""
+    engine.launch(replace(queue, poll_s=0.05) for queue in ALL_QUEUES)
 
 
 def close_engine(running: DurableEngine) -> None:
