@@ -86,6 +86,8 @@ def open_slots(
     if _is_hidden(conn, location, provider_key):
         return []
     blocks = [record.values for record in read_records(conn, location, RecordKind.SCHEDULE)]
+    if config.pms.clinics:  # hours that name no room may be another clinic's
+        blocks = [each for each in blocks if each["type"] != "Provider" or _named(each)]
     rooms = _rooms(conn, location)
     taken = _taken(conn, location, office, first, last)
     found: list[Slot] = []
@@ -198,8 +200,12 @@ def _is_closed(blocks: Sequence[Mapping[str, Scalar]]) -> bool:
 
 def _rooms_of(block: Mapping[str, Scalar], rooms: Sequence[str]) -> list[str]:
     """Give a block's rooms; one that names none holds for all."""
-    named = {key for key in str(block["operatory_keys"] or "").split(",") if key not in ("", "0")}
+    named = _named(block)
     return [room for room in rooms if not named or room in named]
+
+
+def _named(block: Mapping[str, Scalar]) -> set[str]:
+    return {key for key in str(block["operatory_keys"] or "").split(",") if key not in ("", "0")}
 
 
 def _rooms(conn: sa.Connection, location_id: str) -> list[str]:

@@ -15,6 +15,8 @@ def open_pms(config: Config) -> Pms | None:
 
     Nothing is sent yet. Raises ConfigError when its address or keys cannot be right.
     """
+    if config.pms.clinics and config.pms.kind not in ("none", "open_dental"):
+        raise ConfigError("pms.clinics is for Open Dental only; remove it")
     match config.pms.kind:
         case "none":
             return None

@@ -11,6 +11,9 @@ from node.db.session import Tx, upsert
 from node.db.tables import sync_state
 from pms_writeback.records import RecordKind
 
+SCHEDULE = "schedule"
+"""The row of the schedule's own reading (`pms_writeback.sync`)."""
+
 _PREFIX = "records:"
 
 

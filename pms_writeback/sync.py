@@ -28,6 +28,7 @@ from node.db.tables import (
 from node.domain.events import EventKind
 from node.errors import BitewingError, NotFound, Rejected, Unsupported
 from pms_writeback.changes import Changes
+from pms_writeback.clinics import Clinics
 from pms_writeback.merging import MergeSource, move_patient, remaining, waiting_moves
 from pms_writeback.pms import (
     OfficeTime,
@@ -37,12 +38,12 @@ from pms_writeback.pms import (
     PmsPatient,
     PmsProcedure,
 )
+from pms_writeback.record_state import SCHEDULE
 from pms_writeback.schedule_rows import PracticeReading, ScheduleRows
 from pms_writeback.worklist_items import WorklistItems
 
 log = logging.getLogger(__name__)
 
-RESOURCE = "schedule"
 #: Changes are read again this long: stamps are whole seconds and transactions take time.
 _OVERLAP = timedelta(minutes=5)
 _FULL_EVERY = timedelta(hours=1)
@@ -111,6 +112,7 @@ class ScheduleSync:
         self._items = WorklistItems(config)
         self._last_full: datetime | None = None
         self._is_blind = False
+        self._clinics = Clinics.of(config)
 
     def run_once(self, now: datetime) -> SyncReport:
         """Bring our copy up to date; a failure is reported and kept, and nothing is skipped.
@@ -143,6 +145,8 @@ class ScheduleSync:
         since = _since(state, now, offset_s)
         report = SyncReport(True, is_full)
         patients = self._pms.patients(since)
+        with read(self._db) as conn:
+            patients = self._clinics.patients(conn, patients)
         if is_full or any(each.status is not PatientStatus.ACTIVE for each in patients):
             self._follow_merges(now)
         for start in range(0, len(patients), _PATIENTS_PER_TRANSACTION):
@@ -191,13 +195,17 @@ class ScheduleSync:
             appointments |= _by_key(self._pms.appointments(first, last))
         for key in deleted:
             appointments.pop(key, None)
+        visits, elsewhere = self._clinics.appointments(appointments.values())
         procedures = () if since is None else self._pms.procedures_since(since)
+        rooms = self._pms.operatories() if is_full else ()
+        with read(self._db) as conn:
+            rooms = self._clinics.operatories(conn, rooms)
         reading = PracticeReading(
             providers=self._pms.providers() if is_full else (),
-            operatories=self._pms.operatories() if is_full else (),
-            appointments=tuple(appointments.values()),
-            deleted_appointment_keys=deleted,
-            procedures=procedures,
+            operatories=rooms,
+            appointments=visits,
+            deleted_appointment_keys=(*deleted, *elsewhere),
+            procedures=self._clinics.procedures(procedures),
             window=(first, last),
             is_whole_window=is_whole_window,
         )
@@ -241,7 +249,7 @@ class ScheduleSync:
             if finish is not None:
                 self._keep_success(tx.conn, now, finish[1])
             counts = _counts(changes, items)
-            tx.record(RESOURCE, full=report.is_full, **counts)
+            tx.record(SCHEDULE, full=report.is_full, **counts)
             if any(counts.values()):
                 key = f"schedule-synced:{new_id()}"
                 tx.append_event(EventKind.SCHEDULE_SYNCED, self._actor.location_id, key, counts)
@@ -254,7 +262,7 @@ class ScheduleSync:
             ("location_id", "resource"),
             {
                 "location_id": self._actor.location_id,
-                "resource": RESOURCE,
+                "resource": SCHEDULE,
                 "watermark": now,
                 "last_ok_at": now,
                 "last_try_at": now,
@@ -275,12 +283,12 @@ class ScheduleSync:
                 ("location_id", "resource"),
                 {
                     "location_id": self._actor.location_id,
-                    "resource": RESOURCE,
+                    "resource": SCHEDULE,
                     "last_try_at": now,
                     "error": text,
                 },
             )
-            tx.record(RESOURCE)
+            tx.record(SCHEDULE)
 
 
 def read_status(conn: sa.Connection, config: Config, now: datetime) -> SyncStatus:
@@ -351,7 +359,7 @@ def _read_state(db: sa.Engine, location_id: str) -> _State:
 def _state_of(conn: sa.Connection, location_id: str) -> _State:
     row = conn.execute(
         sa.select(sync_state).where(
-            sync_state.c.location_id == location_id, sync_state.c.resource == RESOURCE
+            sync_state.c.location_id == location_id, sync_state.c.resource == SCHEDULE
         )
     ).first()
     if row is None:

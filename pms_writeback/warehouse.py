@@ -20,6 +20,7 @@ from node.db.session import Actor, Tx, begin, new_id, read
 from node.db.tables import appointment, patient
 from node.domain.events import EventKind
 from node.errors import BitewingError, Rejected, Retryable, Unsupported
+from pms_writeback.clinics import Clinics
 from pms_writeback.pms import OfficeTime
 from pms_writeback.record_rows import (
     Written,
@@ -29,7 +30,7 @@ from pms_writeback.record_rows import (
     read_records,
     write_records,
 )
-from pms_writeback.record_state import RecordState, keep_state, read_state, resource
+from pms_writeback.record_state import SCHEDULE, RecordState, keep_state, read_state, resource
 from pms_writeback.records import PmsRecord, Reach, RecordKind, RecordSource, dated_span
 
 #: Changes are read again this long: stamps are whole seconds and transactions take time.
@@ -99,13 +100,17 @@ class Warehouse:
         self._config = config
         self._actor = Actor("pms-sync", config.node.location_id)
         self._office = OfficeTime(config.node.time_zone)
+        self._clinics = Clinics.of(config)
         self._patients_read: datetime | None = None
 
     def run_once(self, now: datetime) -> tuple[KindReport, ...]:
         """Read what is due; the failure of one kind is kept and the others go on.
 
-        A PMS that is away ends the run: the watermarks stay and the next run catches up.
+        A PMS that is away ends the run: the watermarks stay and the next run catches up. Where
+        only some clinics are ours nothing is read before the schedule says who our patients are.
         """
+        if not self._clinics.is_all and not self._knows_patients():
+            return ()
         reports: list[KindReport] = []
         reaches = self._source.reach()
         for kind, reach in reaches.items():
@@ -180,8 +185,11 @@ class Warehouse:
         report = KindReport(kind, is_whole=since is None)
         seen: set[str] = set()
         for page in _parts(self._source.records(kind, since)):
-            seen.update(record.key for record in page)
-            report = self._keep(page, now, report, is_silent=is_first)
+            with read(self._db) as conn:
+                ours, elsewhere = self._clinics.records(conn, page)
+            seen.update(record.key for record in ours)
+            report = self._keep(ours, now, report, is_silent=is_first)
+            report = self._let_go(kind, elsewhere, now, report)
         if since is None:
             report = self._keep_absent(kind, seen, now, report)
         self._keep_success(kind, now, is_news=since is None or report.drift > 0)
@@ -212,10 +220,27 @@ class Warehouse:
         missing = ours - seen
         if not seen and len(ours) > _SUSPICIOUS:
             raise Rejected(f"the practice system lists no {kind.value} at all; kept as it was")
-        if not missing:
+        return self._bury(kind, missing, now, report)
+
+    def _let_go(
+        self, kind: RecordKind, elsewhere: Sequence[PmsRecord], now: datetime, report: KindReport
+    ) -> KindReport:
+        """Bury what was ours and went to another clinic of the office."""
+        keys = {record.key for record in elsewhere}
+        if not keys:
+            return report
+        with read(self._db) as conn:
+            return self._bury(
+                kind, keys & living_keys(conn, self._actor.location_id, kind), now, report
+            )
+
+    def _bury(
+        self, kind: RecordKind, keys: set[str], now: datetime, report: KindReport
+    ) -> KindReport:
+        if not keys:
             return report
         with begin(self._db, self._actor, "pms.records") as tx:
-            written = bury(tx.conn, tx.location_id, kind, missing, now)
+            written = bury(tx.conn, tx.location_id, kind, keys, now)
             _note(tx, kind, written)
         return _counted(report, written)
 
@@ -236,8 +261,9 @@ class Warehouse:
     ) -> KindReport:
         location = self._actor.location_id
         report = KindReport(kind, is_whole=True, read=len(records))
-        keys = {record.key for record in records}
         with read(self._db) as conn:
+            records, _ = self._clinics.records(conn, records)
+            keys = {record.key for record in records}
             missing = living_keys(conn, location, kind, patient_key) - keys
             if not missing and not compare_records(conn, location, records):
                 return report
@@ -248,6 +274,11 @@ class Warehouse:
             both = Written(written.added, written.changed, gone.gone)
             _note(tx, kind, both)
         return _counted(report, both)
+
+    def _knows_patients(self) -> bool:
+        with read(self._db) as conn:
+            state = read_state(conn, self._actor.location_id, SCHEDULE)
+        return state.last_ok_at is not None
 
     def _coming_patients(
         self, reaches: Iterable[tuple[RecordKind, Reach]], now: datetime
@@ -310,7 +341,7 @@ class Warehouse:
 
     def _keep_reconciled(self, now: datetime, reports: Sequence[KindReport]) -> None:
         """Write the night's work down as done, unless it broke off: then it is tried again."""
-        if any(each.is_away for each in reports):
+        if not reports or any(each.is_away for each in reports):
             return
         with begin(self._db, self._actor, "pms.records_read") as tx:
             keep_state(tx, _RECONCILED, last_ok_at=now, last_try_at=now, error="")

@@ -133,7 +133,7 @@ SOURCES: dict[RecordKind, Source] = {
          "fee": "money:FeeAmt", "primary_insurance": "money:PriInsAmt",
          "secondary_insurance": "money:SecInsAmt", "patient_part": "money:PatAmt",
          "priority": "text:priority"},
-        (22, 4, 17), owner="PatNum", stamp="SecDateTEdit", needs_patient=True,
+        (22, 4, 17), owner="PatNum", clinic="ClinicNum", stamp="SecDateTEdit", needs_patient=True,
         parent=(_K.TREATMENT_PLAN, "TreatPlanNum"),
     ),
     _K.RECALL: Source(
