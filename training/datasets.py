@@ -72,8 +72,8 @@ def read_coco(folder: Path) -> tuple[Film, ...]:
 
     A file name ``0012_0034.jpg`` puts the film into group ``0012``; any other name is its own
     group. The file's ``info`` may state an ``origin`` (``real`` unless it says ``synthetic``) and
-    a ``source`` (the folder's name unless it says another). Raises InvalidInput when the folder
-    is not of this form.
+    a ``source`` (the folder's name unless it says another). Names of categories are read in lower
+    case. Raises InvalidInput when the folder is not of this form.
     """
     path = folder / "annotations.coco.json"
     try:
@@ -81,7 +81,7 @@ def read_coco(folder: Path) -> tuple[Film, ...]:
         info = coco.get("info") or {}
         origin = "synthetic" if info.get("origin") == "synthetic" else "real"
         source = str(info.get("source") or folder.name)
-        names = {item["id"]: str(item["name"]) for item in coco["categories"]}
+        names = {item["id"]: str(item["name"]).strip().lower() for item in coco["categories"]}
         marks: dict[int, list[Mark]] = {item["id"]: [] for item in coco["images"]}
         for item in coco["annotations"]:
             marks[item["image_id"]].append(_mark(item, names))

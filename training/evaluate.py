@@ -25,7 +25,7 @@ from models.backbone import DenseNet
 from node.domain.findings import Finding, FindingKind, ModelVersion, View
 from node.errors import BitewingError, ConfigError, InvalidInput, outcome
 from training import card, layouts, manifest, metrics, report
-from training.datasets import Film, read_views, split
+from training.datasets import VIEWS, Film, read_views, split
 from training.detection import BoxPx, Found, Marks, best_threshold, is_hit, match
 from training.metrics import Array, Figure
 from training.panoramic_report import findings_report, marks_by_kind, teeth_report
@@ -332,7 +332,7 @@ def _points(settings: weights.Settings) -> dict[FindingKind, Mapping[str, float]
 
 def _films(task: str, data: Path, part: str) -> tuple[Film, ...]:
     """List the films of one part; a set that is not divided is measured whole when asked for."""
-    films = read_views(data) if task == "triage" else layouts.read_panoramics(data, task)
+    films = _viewed(data) if task == "triage" else layouts.read_panoramics(data, task)
     parts = split(films)
     if part == "test" and all(film.split == "train" for film in films):
         sys.stderr.write(
@@ -343,6 +343,19 @@ def _films(task: str, data: Path, part: str) -> tuple[Film, ...]:
     if not chosen:
         raise InvalidInput(f"{data} has no films to {'report' if part == 'test' else part}")
     return chosen
+
+
+def _viewed(data: Path) -> tuple[Film, ...]:
+    """Read films whose view is known; raises InvalidInput when there are none."""
+    if not data.is_dir():
+        raise InvalidInput(f"there is no folder {data}")
+    films = read_views(data)
+    if not films:
+        raise InvalidInput(
+            f"{data} has no films of a known view: it needs COCO folders (panoramics) or "
+            f"sub-folders named {', '.join(VIEWS)}"
+        )
+    return films
 
 
 #: Thresholds that belong to the reading itself; the others decide what is suggested.
@@ -425,6 +438,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--card", type=Path, help="model card whose figures to replace")
     options = parser.parse_args(arguments)
     try:
+        if options.out and not options.out.parent.is_dir():
+            raise ConfigError(f"there is no folder {options.out.parent} to write to")
         if options.task in ("intraoral", "panoramic_teeth", "panoramic_caries"):
             sys.stderr.write(f"{options.data}: {layouts.describe(options.data)}\n")
         if options.predictions:
@@ -463,6 +478,7 @@ def as_json(found: Evaluation, history: Sequence[Mapping[str, object]] = ()) -> 
     ``touched`` lists which weights saw which films, `history` first, each pair once.
     """
     note = {
+        "task": found.task,
         "part": found.part,
         "weights_sha256": found.weights_sha256,
         "data_sha256": found.data_sha256,
@@ -473,7 +489,9 @@ def as_json(found: Evaluation, history: Sequence[Mapping[str, object]] = ()) -> 
     before = {
         row["weights_sha256"]
         for row in touched[:-1]
-        if row.get("data_sha256") == found.data_sha256 and row.get("part") == "test"
+        if row.get("data_sha256") == found.data_sha256
+        and row.get("part") == "test"
+        and row.get("task", found.task) == found.task
     }
     if found.part == "test" and before - {found.weights_sha256}:
         sys.stderr.write(

@@ -88,7 +88,12 @@ def read_panoramics(folder: Path, task: str) -> tuple[Film, ...]:
             case _:
                 continue
     if not films:
-        raise InvalidInput(f"{folder} has no films for {task} ({describe(folder)})")
+        needed = (
+            "categories that name findings" if diagnoses else "categories named by tooth numbers"
+        )
+        raise InvalidInput(
+            f"{folder} has no films for {task}, which needs {needed} ({describe(folder)})"
+        )
     return tuple(films)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from node.domain.findings import Finding, FindingKind, ToothMark
 from node.domain.teeth import LOWER_ARCH, UPPER_ARCH
+from node.errors import InvalidInput
 from training import metrics, report
 from training.datasets import Film, Mark
 from training.detection import (
@@ -195,6 +196,9 @@ def findings_report(
             parts.append((kind.value, _kind_figures(own, truth, marks, frozen, films)))
             plotted = marks.score >= _CALIBRATED_FROM
             plots[kind.value] = metrics.reliability(marks.score[plotted], marks.is_hit[plotted])
+    if not parts:
+        known = sorted({word for kind in points for word in TRUTH_WORDS.get(kind, ())})
+        raise InvalidInput(f"no film has a mark that can be measured; known: {', '.join(known)}")
 
     def figures(weight: Array) -> dict[str, Array]:
         return {

@@ -268,6 +268,47 @@ def test_the_command_says_when_weights_are_missing(folder, tmp_path, capsys):
     assert "no weights" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("task", "names", "words"),
+    [
+        ("panoramic_caries", ("karies", "krone"), "known: broken-down crown or root, caries"),
+        ("panoramic_caries", ("11", "21"), "categories that name findings"),
+        ("panoramic_teeth", ("Caries", "Cavity"), "categories named by tooth numbers"),
+    ],
+)
+def test_a_set_that_says_nothing_of_the_task_is_refused_with_what_is_needed(
+    folder, capsys, task, names, words
+):
+    path = folder / "annotations.coco.json"
+    coco = json.loads(path.read_text())
+    for category, name in zip(coco["categories"], names, strict=True):
+        category["name"] = name
+    path.write_text(json.dumps(coco))
+    assert evaluate.main(["--task", task, "--data", str(folder)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_names_of_categories_are_read_in_lower_case(folder):
+    path = folder / "annotations.coco.json"
+    coco = json.loads(path.read_text())
+    coco["categories"][0]["name"] = " Caries"
+    path.write_text(json.dumps(coco))
+    assert [mark.label for mark in datasets.read_coco(folder)[0].marks] == ["caries", "21"]
+
+
+def test_figures_that_cannot_be_written_are_refused_before_films_are_read(folder, capsys):
+    out = folder / "absent" / "figures.json"
+    arguments = ["--task", "triage", "--data", str(folder), "--out", str(out)]
+    assert evaluate.main(arguments) == 2
+    assert "no folder" in capsys.readouterr().err
+
+
+def test_films_of_no_known_view_are_refused_with_what_is_needed(tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((60, 100), np.uint8))
+    assert evaluate.main(["--task", "triage", "--data", str(tmp_path)]) == 2
+    assert "sub-folders named bitewing, periapical" in capsys.readouterr().err
+
+
 def said(**values):
     """What `bitewing export-findings --json` has of an image, twice as large as the film."""
     return {
