@@ -177,6 +177,13 @@ class PmsSection(_Section):
     task_user: str = "bitewing"
     min_interval_s: float = Field(0.0, ge=0)
     burst: int = Field(1, ge=1, le=60)
+    sftp_host: str = ""
+    sftp_port: int = Field(22, ge=1, le=65535)
+    sftp_user: str = ""
+    sftp_password: SecretStr = SecretStr("")
+    sftp_host_key: str = ""
+    sftp_folder: str = "bitewing"
+    sftp_office_host: str = ""
     events_url: str = ""
     events_workstation: str = ""
     events_poll_s: int = Field(3, ge=1, le=3600)

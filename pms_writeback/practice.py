@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from node.config import Config
 from node.errors import ConfigError
 from pms_writeback.pms import OfficeTime, Pms
+
+if TYPE_CHECKING:
+    from pms_writeback.sftp import SftpFolder
 
 
 def open_pms(config: Config) -> Pms | None:
@@ -47,6 +50,27 @@ def _open_dental(config: Config) -> Pms:
             min_interval_s=section.min_interval_s,
             burst=section.burst,
             page_size=section.page_size,
+        ),
+        folder=_sftp_folder(config),
+    )
+
+
+def _sftp_folder(config: Config) -> SftpFolder | None:
+    """Give the folder by which documents go and come; None where none is configured."""
+    section = config.pms
+    if not section.sftp_host:
+        return None
+    from pms_writeback.sftp import SftpFolder, SftpSettings  # an SSH library only where used
+
+    return SftpFolder(
+        SftpSettings(
+            host=section.sftp_host,
+            port=section.sftp_port,
+            user=section.sftp_user,
+            password=section.sftp_password.get_secret_value(),
+            host_key=section.sftp_host_key,
+            folder=section.sftp_folder,
+            office_host=section.sftp_office_host,
         )
     )
 

@@ -2,5 +2,6 @@
 
 from pms_writeback.opendental.adapter import OpenDental
 from pms_writeback.opendental.connection import OpenDentalSettings
+from pms_writeback.opendental.documents import ChartDocument
 
-__all__ = ["OpenDental", "OpenDentalSettings"]
+__all__ = ["ChartDocument", "OpenDental", "OpenDentalSettings"]

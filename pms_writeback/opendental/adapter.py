@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from node.errors import NotFound, Rejected, Unsupported
 from pms_writeback.merging import PatientMove
 from pms_writeback.opendental import events, reading
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
+from pms_writeback.opendental.documents import ChartDocument
 from pms_writeback.opendental.merges import read_merges
 from pms_writeback.opendental.record_reading import RecordReader
 from pms_writeback.opendental.rows import Fields
@@ -32,6 +33,9 @@ from pms_writeback.pms import (
 )
 from pms_writeback.records import PmsRecord, Reach, RecordKind
 
+if TYPE_CHECKING:
+    from pms_writeback.sftp import SftpFolder
+
 _T = TypeVar("_T")
 
 DAY_S = 86_400.0
@@ -47,13 +51,16 @@ class OpenDental:
     """Open Dental at one office; safe to use from several threads. Close it when done."""
 
     def __init__(
-        self, settings: OpenDentalSettings, clock: Callable[[], datetime] = _utc_now
+        self,
+        settings: OpenDentalSettings,
+        clock: Callable[[], datetime] = _utc_now,
+        folder: SftpFolder | None = None,
     ) -> None:
         self._office = OfficeTime(settings.time_zone)
         self._settings = settings
         self._clock = clock
         self._connection = Connection(settings)
-        self._writer = Writer(self._connection, settings, self._office)
+        self._writer = Writer(self._connection, settings, self._office, folder)
         self._records = RecordReader(
             self._connection, self._office, self._stamp, self._since, self._today
         )
@@ -185,6 +192,16 @@ class OpenDental:
         self._check_update()
         self._planned_for(command)
         return self._writer.find(command)
+
+    def documents(self, patient_key: str) -> tuple[ChartDocument, ...]:
+        """List a patient's documents and images, mounts left out."""
+        self._check_update()
+        return self._writer.documents.of_patient(patient_key)
+
+    def document(self, document: ChartDocument) -> bytes:
+        """Fetch a document's bytes by SFTP; raises NotFound while nobody has opened it there."""
+        self._check_update()
+        return self._writer.documents.fetch(document)
 
     def reach(self) -> Mapping[RecordKind, Reach]:
         """Ask how each kind of record can be read at this office's version."""

@@ -6,19 +6,18 @@ description) and is searched for there. Nothing is ever signed on a user's behal
 
 from __future__ import annotations
 
-import base64
-import threading
-import time
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from node.errors import InvalidInput, NotFound, Rejected
+from node.errors import NotFound, Rejected
 from pms_writeback.opendental.booking import BookingWriter
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
+from pms_writeback.opendental.documents import DocumentDesk
 from pms_writeback.opendental.insurance import InsuranceWriter
 from pms_writeback.opendental.rows import Fields
 from pms_writeback.opendental.treatment import TreatmentWriter
-from pms_writeback.opendental.versions import TOOTH_NUMBERS_SINCE, Version
+from pms_writeback.opendental.versions import Version
 from pms_writeback.opendental.wire import number, receipt
 from pms_writeback.pms import (
     AppendCommlog,
@@ -39,12 +38,9 @@ from pms_writeback.pms import (
     with_ref,
 )
 
-MAX_DOCUMENT_BYTES = 12_000_000
-"""Largest document: the request of base64 text is limited to about 16.8 million characters."""
+if TYPE_CHECKING:
+    from pms_writeback.sftp import SftpFolder
 
-MAX_DESCRIPTION = 255
-IMAGE_CATEGORIES = 18
-CATEGORY_AGE_S = 600.0
 # Tasks GET shows only the last 14 days unless told otherwise.
 LONG_AGO = "2000-01-01 00:00:00"
 
@@ -53,13 +49,16 @@ class Writer:
     """Sends commands to one office and finds what they left there."""
 
     def __init__(
-        self, connection: Connection, settings: OpenDentalSettings, office: OfficeTime
+        self,
+        connection: Connection,
+        settings: OpenDentalSettings,
+        office: OfficeTime,
+        folder: SftpFolder | None = None,
     ) -> None:
         self._connection = connection
         self._settings = settings
         self._office = office
-        self._lock = threading.Lock()
-        self._categories: tuple[float, dict[str, str]] | None = None
+        self.documents = DocumentDesk(connection, office, folder)
         self._treatment = TreatmentWriter(connection, office)
         self._insurance = InsuranceWriter(connection)
         self._booking = BookingWriter(connection, office)
@@ -72,7 +71,7 @@ class Writer:
             case AppendCommlog():
                 return self._append_commlog(command)
             case UploadDocument():
-                return self._upload(command, version)
+                return self.documents.upload(command, version)
             case CreateTask():
                 return self._create_task(command)
             case CloseTask():
@@ -92,7 +91,7 @@ class Writer:
             case AppendCommlog():
                 return _first("commlogs", "CommlogNum", self._commlogs(command))
             case UploadDocument():
-                return _first("documents", "DocNum", self._documents(command))
+                return self.documents.find(command)
             case CreateTask():
                 return _first("tasks", "TaskNum", self._tasks(command))
             case CloseTask():
@@ -137,28 +136,6 @@ class Writer:
         )
         return receipt("commlogs", "CommlogNum", row, command.patient_key)
 
-    def _upload(self, command: UploadDocument, version: Version) -> Receipt:
-        if len(command.content) > MAX_DOCUMENT_BYTES:
-            raise InvalidInput(f"a document of {len(command.content)} bytes is too large to upload")
-        teeth = ",".join(command.tooth_numbers)
-        keeps_teeth = version >= TOOTH_NUMBERS_SINCE
-        text = command.description
-        if teeth and not keeps_teeth:
-            text = f"{text} (teeth {teeth})"
-        body: dict[str, str | int] = {
-            "PatNum": number(command.patient_key),
-            "rawBase64": base64.b64encode(command.content).decode("ascii"),
-            "extension": command.extension,
-            "Description": _description(text, command.ref),
-            "DateCreated": self._wall(command.created),
-            "DocCategory": number(self._category(command.category)),
-            "ImgType": command.image_type,
-        }
-        if teeth and keeps_teeth:
-            body["ToothNumbers"] = teeth
-        row = self._connection.write("POST", "/documents/Upload", body)
-        return receipt("documents", "DocNum", row, command.patient_key)
-
     def _create_task(self, command: CreateTask) -> Receipt:
         row = self._connection.write(
             "POST",
@@ -193,17 +170,6 @@ class Writer:
         rows = self._connection.rows("/commlogs", {"PatNum": command.patient_key})
         return _carrying(rows, "PatNum", "Note", command)
 
-    def _documents(self, command: UploadDocument) -> list[Fields]:
-        try:
-            rows = self._connection.rows("/documents", {"PatNum": command.patient_key})
-        except NotFound as error:
-            if "no documents" in str(error).lower():
-                return []
-            raise
-        # Rows without a DocNum are mounts.
-        documents = [row for row in rows if row.key("DocNum")]
-        return _carrying(documents, "PatNum", "Description", command)
-
     def _tasks(self, command: CreateTask | CloseTask) -> list[Fields]:
         query = {
             "ObjectType": "Patient",
@@ -213,32 +179,6 @@ class Writer:
         rows = self._connection.rows("/tasks", query)
         mine = [row for row in rows if row.text("ObjectType") == "Patient"]
         return _carrying(mine, "KeyNum", "Descript", command)
-
-    def _category(self, name: str) -> str:
-        """Look up an image category by name; category numbers differ from office to office."""
-        found = self._image_categories().get(name.strip().lower())
-        if found is None:
-            raise Rejected(
-                f"the office has no image category {name[:60]!r}: add it in Open Dental under"
-                " Setup > Definitions > Image Categories, or change pms.document_category"
-            )
-        return found
-
-    def _image_categories(self) -> dict[str, str]:
-        with self._lock:
-            known = self._categories
-        if known is not None and time.monotonic() - known[0] < CATEGORY_AGE_S:
-            return known[1]
-        rows = self._connection.rows("/definitions", {"Category": str(IMAGE_CATEGORIES)})
-        names = {
-            row.text("ItemName").strip().lower(): row.own_key("DefNum")
-            for row in rows
-            if row.number("Category") == IMAGE_CATEGORIES and not row.flag("isHidden")
-        }
-        with self._lock:
-            # An office without any is asked again next time.
-            self._categories = (time.monotonic(), names) if names else None
-        return names
 
     def _task_list(self) -> str:
         wanted = self._settings.task_list
@@ -266,13 +206,6 @@ class Writer:
 
     def _wall(self, moment: datetime) -> str:
         return self._office.to_wall(moment).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _description(text: str, ref: str) -> str:
-    """Fit a description and its token into the column; the token is never cut."""
-    if carries(text, ref):
-        text = text.replace(ref, "").strip()
-    return with_ref(" ".join(text.split())[: MAX_DESCRIPTION - len(ref) - 1], ref)
 
 
 def _carrying(

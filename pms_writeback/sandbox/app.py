@@ -104,6 +104,7 @@ def create_app(
     permissions: frozenset[str] = ALL_PERMISSIONS,
     page_cap: int = 100,
     throttle_s: float = 0.0,
+    sftp_port: int = 22,
 ) -> Sandbox:
     """Build the sandbox over the SQLite file at `db_path`, created when missing.
 
@@ -114,7 +115,13 @@ def create_app(
         raise ConfigError("the sandbox needs a developer key and a customer key")
     store = Store(db_path, ServerClock(time_zone, clock))
     office = Office(
-        developer_key, customer_key, parse_version(od_version), permissions, page_cap, throttle_s
+        developer_key,
+        customer_key,
+        parse_version(od_version),
+        permissions,
+        page_cap,
+        throttle_s,
+        sftp_port,
     )
     _set_version(store, od_version)
     sandbox = Sandbox(store, office)

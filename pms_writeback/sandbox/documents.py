@@ -29,16 +29,21 @@ def upload_document(chart: Chart, call: Call) -> Answer:
         content = base64.b64decode(call.text("rawBase64"), validate=True)
     except (binascii.Error, ValueError):
         raise Refusal(400, "rawBase64 is invalid.") from None
+    return created(chart, call, file_document(chart, call, extension, content, "x"))
+
+
+def file_document(chart: Chart, call: Call, extension: str, content: bytes, file_name: str) -> Row:
+    """Keep a document's bytes beside its row; `file_name` "x" is no file yet."""
     values: Row = {
         "ImgType": "Document",
         "DateCreated": chart.stamp,
         **_checked(chart, stored(call)),
-        "FileName": "x",
+        "FileName": file_name,
     }
     row = chart.add("documents", values)
     digest = hashlib.sha256(content).hexdigest()
     chart.add_file(int(row["DocNum"]), extension, digest, content)
-    return created(chart, call, row)
+    return row
 
 
 def change_document(chart: Chart, call: Call) -> Answer:

@@ -121,6 +121,7 @@ def running(
     permissions: frozenset[str] = ALL_PERMISSIONS,
     page_cap: int = 100,
     throttle_s: float = 0.0,
+    sftp_port: int = 22,
     seed_patients: int = 40,
     seed_years: int = 0,
 ) -> Iterator[SandboxHandle]:
@@ -138,6 +139,7 @@ def running(
         permissions=permissions,
         page_cap=page_cap,
         throttle_s=throttle_s,
+        sftp_port=sftp_port,
     )
     if seed_patients:
         seed(sandbox.store, patients=seed_patients, years=seed_years)

@@ -51,6 +51,7 @@ from pms_writeback.sandbox.procedures import (
 from pms_writeback.sandbox.queries import short_query
 from pms_writeback.sandbox.reads import read_list, read_one
 from pms_writeback.sandbox.rules import add_row, change_row, delete_row
+from pms_writeback.sandbox.sftp_documents import sftp_writes
 from pms_writeback.sandbox.store import Chart, Store
 from pms_writeback.sandbox.tables import KEYS
 from pms_writeback.sandbox.wire import Answer, Call, Refusal, read_body, read_page, read_query
@@ -130,12 +131,12 @@ _VERBS: Mapping[tuple[str, int], Handler] = {
 }
 
 
-def _write(operation: Operation) -> Handler:
+def _write(operation: Operation, by_sftp: Mapping[str, Handler]) -> Handler:
     """Choose what carries out a write: its own rules, the catalogue's alone, or a refusal."""
     parts = operation.path.strip("/").split("/")
     plain = _VERBS.get((operation.method, len(parts)))
     is_plain = operation.resource in _PLAIN and parts[1:] in ([], ["{id}"])
-    own = _WRITES.get(operation.name)
+    own = _WRITES.get(operation.name) or by_sftp.get(operation.name)
     return own or (plain if plain and is_plain else _not_offered)
 
 
@@ -144,7 +145,7 @@ class Office:
     """What one sandbox office is: its keys, version, permissions, page cap and throttle.
 
     ``throttle_s`` is the least time between requests of the customer key; 0 is no throttle, as in
-    the vendor's local and service modes.
+    the vendor's local and service modes. ``sftp_port`` is where it reaches SFTP servers.
     """
 
     developer_key: str = field(repr=False)
@@ -153,6 +154,7 @@ class Office:
     permissions: frozenset[str] = ALL_PERMISSIONS
     page_cap: int = 100
     throttle_s: float = 0.0
+    sftp_port: int = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ class Service:
         self._store = store
         self._office = office
         self._last = float("-inf")
+        self._by_sftp = sftp_writes(office.sftp_port)
 
     def answer(self, request: Request) -> Answer:
         """Answer one request; a refusal rolls its transaction back."""
@@ -228,7 +231,7 @@ class Service:
     def _handler(self, found: Match) -> Handler:
         operation = found.operation
         if operation.method != "GET":
-            return _write(operation)
+            return _write(operation, self._by_sftp)
         if operation.path in _LISTS:
             return read_list
         return read_one if operation.path in _SINGLES else _not_offered
