@@ -27,6 +27,7 @@ Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 #: Keys whose values in the environment are lists with commas.
 _LISTS = (
     "disabled_models",
+    "prep_codes",
     "archive_senders",
     "allowed_hosts",
     "send_weekdays",
@@ -354,6 +355,65 @@ class GatewaySection(_Section):
     tokens_a_day: int = Field(200_000, ge=100)
 
 
+class LabSection(_Section):
+    """``[[labs.partners]]``: one laboratory and how it is reached."""
+
+    key: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
+    name: str = Field(min_length=1)
+    pms_key: str = ""
+    transport: Literal["api", "sftp", "email"]
+    is_sandbox: bool = False
+    rules: str = ""
+    url: str = ""
+    api_key: SecretStr = SecretStr("")
+    webhook_secret: SecretStr = SecretStr("")
+    host: str = ""
+    port: int = Field(22, ge=1, le=65535)
+    user: str = ""
+    password: SecretStr = SecretStr("")
+    key_file: str = ""
+    host_key: str = ""
+    folder: str = "incoming"
+    status_folder: str = "status"
+    invoice_folder: str = "invoices"
+    email: str = ""
+    email_form: Literal["link", "attachment"] = "attachment"
+    prices: dict[str, float] = Field(default_factory=dict)
+
+
+class PrescriberSection(_Section):
+    """``[[labs.prescribers]]``: a licensed dentist, by the name of the account that signs."""
+
+    user: str
+    provider: str = ""
+    name: str = Field(min_length=1)
+    licence_number: str = Field(min_length=1)
+    licence_state: str = ""
+
+
+class LabsSection(_Section):
+    """``[labs]``: the laboratories, who may prescribe to them, and when a case begins."""
+
+    practice_address: str = ""
+    telephone: str = ""
+    contact: str = ""
+    infection_control: str = ""
+    shipping: Literal["laboratory_pickup", "courier", "digital_only"] = "courier"
+    send_patient_name: bool = False
+    ready_priority: str = "Lab"
+    prep_codes: tuple[str, ...] = ()
+    prep_within_days: int = Field(14, ge=1, le=90)
+    scans_dir: str = ""
+    implant_library: str = ""
+    poll_hours: float = Field(4.0, ge=0.1, le=48)
+    alert_hours: float = Field(48.0, ge=24, le=240)
+    sign_within_hours: float = Field(48.0, ge=1, le=720)
+    invoice_days: int = Field(45, ge=1, le=180)
+    tell_patients: bool = True
+    partners: tuple[LabSection, ...] = ()
+    prescribers: tuple[PrescriberSection, ...] = ()
+
+
 class AnalysisSection(_Section):
     """``[analysis]``: the inference process."""
 
@@ -381,6 +441,7 @@ class Config(_Section):
     recall: RecallSection = RecallSection()
     payers: PayersSection = PayersSection()
     gateway: GatewaySection = GatewaySection()
+    labs: LabsSection = LabsSection()
     analysis: AnalysisSection = AnalysisSection()
     workflows: WorkflowsSection = WorkflowsSection()
 
@@ -441,7 +502,17 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
         for key in _section_model(section).model_fields
         if field.annotation is not None
         and key
-        not in ("stations", "peers", "models", "windows", "dentists", "endpoints", "clients")
+        not in (
+            "stations",
+            "peers",
+            "models",
+            "windows",
+            "dentists",
+            "endpoints",
+            "clients",
+            "partners",
+            "prescribers",
+        )
     }
     for name in sorted(environment):
         if not name.startswith("BITEWING_"):

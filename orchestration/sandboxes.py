@@ -67,3 +67,32 @@ def _toml(value: object) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
     return f'"{value}"'
+
+
+@cli.command()
+def lab(
+    port: Annotated[int, typer.Option(help="Page and API.")] = 8026,
+    sftp_port: Annotated[int, typer.Option(help="The SFTP drop's port.")] = 2226,
+    data_dir: Annotated[Path, typer.Option(help="Where its cases are kept.")] = Path(".demo"),
+    callback_url: Annotated[
+        str, typer.Option(help="Where it calls back: http://127.0.0.1:8080/api/hooks/…")
+    ] = "",
+) -> None:
+    """Run an invented dental laboratory until Ctrl-C."""
+    from orchestration.labs.sandbox.server import running_lab
+
+    with running_lab(
+        data_dir / "sandbox-lab",
+        port=port,
+        sftp_port=sftp_port,
+        callback_url=callback_url,
+        is_working=True,
+    ) as running:
+        typer.echo(f"sandbox laboratory on {running.url}/ (Ctrl-C ends it)\n\n[[labs.partners]]")
+        for key, value in running.settings().items():
+            word = str(value).lower() if isinstance(value, bool) else f'"{value}"'
+            typer.echo(f"{key} = {word}")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            typer.echo("stopped")

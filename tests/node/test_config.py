@@ -10,7 +10,8 @@ from node.errors import ConfigError
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Keys that are tables of their own, shown as comments.
-TABLES = ("stations", "peers", "models", "windows", "endpoints", "dentists")
+TABLES = ("stations", "peers", "models", "windows", "endpoints", "dentists", "clients")
+TABLES += ("partners", "prescribers")
 
 
 def test_defaults_are_a_silent_sqlite_node() -> None:
