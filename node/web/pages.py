@@ -66,6 +66,8 @@ def worklist_page(request: Request, web: WebDep) -> Response:
     session = _signed_in(request)
     if session is None:
         return _to_login("/")
+    if session.may(Right.WORKFLOWS_SEE) and not session.may(Right.WORKLIST_SEE):
+        return RedirectResponse("/workflows", status_code=303)
     boot = _boot(web, "worklist", session)
     if not session.is_locked and session.may(Right.WORKLIST_SEE):
         web.accounts.touch(session)
@@ -121,6 +123,17 @@ def search_page(request: Request, web: WebDep) -> Response:
     if not session.is_locked:
         demand(session, Right.FINDINGS_SEARCH)
     return render("search", _boot(web, "search", session))
+
+
+@router.get("/workflows")
+def workflows_page(request: Request, web: WebDep) -> Response:
+    """Show the console of the workflows."""
+    session = _signed_in(request)
+    if session is None:
+        return _to_login("/workflows")
+    if not session.is_locked:
+        demand(session, Right.WORKFLOWS_SEE)
+    return render("workflows", _boot(web, "workflows", session))
 
 
 @router.get("/static/{name:path}")

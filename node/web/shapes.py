@@ -19,6 +19,7 @@ POST /api/studies/{id}/ops                  OpsRequest           OpsAnswer (200,
 POST /api/studies/{id}/presence             PresenceRequest      PresenceAnswer
 POST /api/studies/{id}/sign                 SignRequest          SignAnswer
 POST /api/studies/{id}/amend                AmendRequest         AmendAnswer
+POST /api/studies/{id}/retract              RetractRequest       RetractAnswer
 GET  /api/studies/{id}/candidates           –                    Candidates
 POST /api/studies/{id}/link                 LinkRequest          LinkAnswer
 POST /api/patients/search                   PatientSearch        Candidates
@@ -528,7 +529,7 @@ class Delivery(_Shape):
     """One result object on its way to one DICOM peer."""
 
     id: str
-    kind: Literal["SR", "SC"]
+    kind: Literal["SR", "SC", "KO"]
     version: int
     peer: str
     state: str  # queued done failed withdrawn
@@ -579,6 +580,7 @@ class Study(_Shape):
     notes: tuple[str, ...]
     reading: dict[str, JsonValue] | None  # node.domain.reading; `facts` null without AI content
     versions: tuple[Version, ...]
+    retractions: tuple[Retraction, ...]
     receipts: tuple[Receipt, ...]
     deliveries: tuple[Delivery, ...]
     sign: SignState
@@ -758,6 +760,39 @@ class AmendAnswer(_Shape):
     """The version that is now being prepared."""
 
     next_version: int
+
+
+class RetractRequest(ProveRequest):
+    """Take back what was signed, with a fresh proof.
+
+    ``patient``: the images are another patient's; `patient_id` links them, None leaves them for the
+    worklist. ``findings``: those of `finding_ids` are wrong; the study opens for an amendment.
+    """
+
+    kind: Literal["patient", "findings"]
+    reason: str = Field(min_length=3, max_length=255)
+    patient_id: str | None = Field(None, pattern=_ID)
+    finding_ids: tuple[str, ...] = Field((), max_length=200)
+
+
+class RetractAnswer(_Shape):
+    """The retraction that is being carried out; its steps follow in the study."""
+
+    retraction_id: str
+    match: Match
+
+
+class Retraction(_Shape):
+    """What was taken back, by whom, and what was done about it; no steps yet means at work."""
+
+    id: str
+    kind: Literal["patient", "findings"]
+    version: int
+    reason: str
+    by: str
+    at: datetime
+    steps: tuple[str, ...]
+    receipts: tuple[Receipt, ...]
 
 
 class Candidate(_Shape):
@@ -952,7 +987,7 @@ class Boot(_Shape):
     needs no further request to draw.
     """
 
-    page: Literal["login", "worklist", "review", "patient", "search"]
+    page: Literal["login", "worklist", "review", "patient", "search", "workflows"]
     practice_name: str
     software_version: str
     me: Me | None = None

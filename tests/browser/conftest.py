@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 import uvicorn
+from fastapi import APIRouter
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from prometheus_client import CollectorRegistry
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -331,7 +332,7 @@ def open_clinic(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[Callable
     """Open a practice in a roll-out mode; it is closed after the test."""
     closers: list[Callable[[], object]] = []
 
-    def start(mode: str = "assist", **web: object) -> Clinic:
+    def start(mode: str = "assist", routers: Sequence[APIRouter] = (), **web: object) -> Clinic:
         url = sqlite_database.url.render_as_string(hide_password=False)
         values = {
             "node": {
@@ -356,6 +357,8 @@ def open_clinic(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[Callable
             probes=lambda: {"database": _Healthy()},
             metrics_registry=CollectorRegistry(),
         )
+        for router in routers:
+            app.include_router(router)
         served = _serve(app)
         closers.extend([db.dispose, engine.close, served.stop])
         clinic = Clinic(f"http://127.0.0.1:{served.port}", db, store, Actor("test", "main"))

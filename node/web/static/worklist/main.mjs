@@ -126,6 +126,7 @@ function Page() {
 			<a class="brand" href="/"><${Mark} /> Bitewing</a>
 			<span class="muted ellipsis">${start.practice_name}</span><span class="grow"></span>
 			${may("findings.search") && html`<a class="button quiet" href="/search">Search findings</a>`}
+			${may("workflows.see") && html`<a class="button quiet" href="/workflows">Workflows</a>`}
 			<${Person} onSettings=${openSettings} />
 		</header>
 		<main>
