@@ -13,11 +13,12 @@ from datetime import date, datetime, time, timedelta
 import sqlalchemy as sa
 
 from node.config import Config, WindowSection
-from node.db.tables import appointment, operatory, provider
+from node.db.tables import appointment
 from node.errors import InvalidInput
 from pms_writeback.pms import AppointmentStatus, OfficeTime
+from pms_writeback.provider_map import read_office_map
 from pms_writeback.record_rows import read_records
-from pms_writeback.records import RecordKind, Scalar
+from pms_writeback.records import MapKind, RecordKind, Scalar
 
 _TAKEN = (AppointmentStatus.SCHEDULED.value, AppointmentStatus.COMPLETE.value)
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -67,9 +68,10 @@ def open_slots(
     """Find where a visit of `minutes` fits on the office's days `first` to `last`, both included.
 
     A slot lies in a block of the provider's schedule, outside blockouts and closed days, and meets
-    no other visit of the provider or the room. Where windows are configured for the appointment
-    type, it lies in one of them and the window's `at_most` visits a day are not reached. Begins
-    are multiples of `step_min` minutes from the free stretch's begin.
+    no other visit of the provider or the room; both may be written for that day (`provider_map`).
+    Where windows are configured for the appointment type, it lies in one of them and the window's
+    `at_most` visits a day are not reached. Begins are multiples of `step_min` minutes from the free
+    stretch's begin.
 
     Raises
     ------
@@ -83,22 +85,23 @@ def open_slots(
         raise InvalidInput("a visit takes a multiple of 5 minutes, at most 9 hours")
     location, office = config.node.location_id, OfficeTime(config.node.time_zone)
     _check_known(config, office.today(now), first, last)
-    if _is_hidden(conn, location, provider_key):
-        return []
+    office_map = read_office_map(conn, location)
     blocks = [record.values for record in read_records(conn, location, RecordKind.SCHEDULE)]
     if config.pms.clinics:  # hours that name no room may be another clinic's
         blocks = [each for each in blocks if each["type"] != "Provider" or _named(each)]
-    rooms = _rooms(conn, location)
+    rooms = sorted(office_map.hidden[MapKind.OPERATORY])
     taken = _taken(conn, location, office, first, last)
     found: list[Slot] = []
     for number in range((last - first).days + 1):
         day = first + timedelta(days=number)
         today = [block for block in blocks if block["day"] == day.isoformat()]
-        if _is_closed(today):
+        is_refused = office_map.refusal(MapKind.PROVIDER, provider_key, day)
+        if is_refused or _is_closed(today):
             continue
+        open_rooms = [key for key in rooms if not office_map.refusal(MapKind.OPERATORY, key, day)]
         windows = _windows(config.pms.windows, day, provider_key, appointment_type)
         for begin, room in _fits(
-            today, rooms, taken, windows, provider_key, timedelta(minutes=minutes), step_min
+            today, open_rooms, taken, windows, provider_key, timedelta(minutes=minutes), step_min
         ):
             found.append(Slot(office.to_utc(begin), minutes, provider_key, room))
     return sorted(found, key=lambda slot: (slot.starts_at, slot.operatory_key))
@@ -206,24 +209,6 @@ def _rooms_of(block: Mapping[str, Scalar], rooms: Sequence[str]) -> list[str]:
 
 def _named(block: Mapping[str, Scalar]) -> set[str]:
     return {key for key in str(block["operatory_keys"] or "").split(",") if key not in ("", "0")}
-
-
-def _rooms(conn: sa.Connection, location_id: str) -> list[str]:
-    rows = conn.execute(
-        sa.select(operatory.c.pms_key)
-        .where(operatory.c.location_id == location_id, sa.not_(operatory.c.is_hidden))
-        .order_by(operatory.c.pms_key)
-    )
-    return list(rows.scalars())
-
-
-def _is_hidden(conn: sa.Connection, location_id: str, key: str) -> bool:
-    hidden = conn.execute(
-        sa.select(provider.c.is_hidden).where(
-            provider.c.location_id == location_id, provider.c.pms_key == key
-        )
-    ).scalar()
-    return hidden is None or hidden
 
 
 def _taken(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import sqlalchemy as sa
 
@@ -30,8 +31,9 @@ from pms_writeback.command_rows import (
     store_state,
 )
 from pms_writeback.delivery import CANNOT_SEARCH, Delivery, Patience
-from pms_writeback.payload import DocumentStore, command_to_json
+from pms_writeback.payload import DocumentStore, Json, command_to_json
 from pms_writeback.pms import CloseTask, Command, Pms
+from pms_writeback.provider_map import refusal_of
 
 
 def ref_for(location_id: str, key: str) -> str:
@@ -56,7 +58,8 @@ def queue(
 
     `lane` says whose turn is first; a patient's commands keep their order, so those before a more
     urgent one overtake with it. The command's token must be ``ref_for(tx.location_id, key)`` (a
-    CloseTask carries its task's). Returns the command's id.
+    CloseTask carries its task's). One for a provider or room that is hidden or not mapped is kept
+    as declined, with the reason. Returns the command's id.
 
     Raises
     ------
@@ -70,6 +73,9 @@ def queue(
     if known is not None:
         return known
     command_id = new_id()
+    fields = command_to_json(command, store, tx.location_id, key)
+    refusal = refusal_of(tx.conn, tx.location_id, fields, tx.now)
+    state = CommandState.DECLINED if refusal else CommandState.QUEUED
     inserted = insert_once(
         tx.conn,
         pms_command,
@@ -82,8 +88,9 @@ def queue(
             "patient_id": patient_id,
             "review_version": review_version,
             "kind": type(command).__name__,
-            "payload": {"command": command_to_json(command, store, tx.location_id, key)},
-            "state": CommandState.QUEUED.value,
+            "payload": {"command": fields},
+            "state": state.value,
+            "error": refusal,
             "lane": lane.value,
             "created_at": _place_in_line(tx, patient_id),
             "updated_at": tx.now,
@@ -97,6 +104,14 @@ def queue(
         f"write-queued:{command_id}",
         {"study_id": study_id, "kind": type(command).__name__},
     )
+    if refusal:
+        tx.append_event(
+            EventKind.WRITE_FAILED,
+            command_id,
+            f"write-failed:{command_id}:0",
+            {"study_id": study_id, "kind": type(command).__name__, "state": state.value},
+        )
+        return command_id
     enqueue_run(tx, engine, command_id, 0, None, lane)
     hurry(tx, engine, patient_id, lane)
     return command_id
@@ -130,7 +145,7 @@ def retry(db: sa.Engine, engine: DurableEngine, actor: Actor, command_id: str) -
     NotFound
         There is no such command at the actor's location.
     Conflict
-        The command is open or done.
+        The command is open or done, or it names a provider or room that it may not.
     """
     with begin(db, actor, "pms.command_retried") as tx:
         row = load_command(tx.conn, command_id)
@@ -138,6 +153,9 @@ def retry(db: sa.Engine, engine: DurableEngine, actor: Actor, command_id: str) -
             raise NotFound("no such command")
         if row.state in (*OPEN, CommandState.DONE):
             raise Conflict(f"this command is {row.state.value}; there is nothing to retry")
+        refusal = refusal_of(tx.conn, tx.location_id, cast(Json, row.payload["command"]), tx.now)
+        if refusal:
+            raise Conflict(refusal)
         # Where the PMS cannot be searched, the person has looked in the chart and says: not there.
         sent_at = None if _error(tx.conn, command_id) == CANNOT_SEARCH else row.sent_at
         state = CommandState.QUEUED if sent_at is None else CommandState.UNKNOWN

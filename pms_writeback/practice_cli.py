@@ -9,6 +9,7 @@ import typer
 
 from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.errors import InvalidInput, Unsupported
+from pms_writeback.records import MapKind
 
 practice_cli = typer.Typer(
     no_args_is_help=True, help="The practice's records: free times, merged patients, who is who."
@@ -73,6 +74,59 @@ def merge(
     actor = Actor("cli", settings.node.location_id)
     moved = merge_by_hand(open_db(settings), pms, actor, PatientMove(old, new), reason)
     typer.echo(", ".join(f"{number} {name}" for name, number in moved.items()) or "nothing to move")
+
+
+@practice_cli.command("map")
+def map_key(
+    kind: Annotated[MapKind | None, typer.Argument(help="provider or operatory.")] = None,
+    key: Annotated[str, typer.Argument(help="Its key in the practice's system.")] = "",
+    name: Annotated[str, typer.Option(help="Whom or what it stands for here.")] = "",
+    first: Annotated[str, typer.Option(help="First day, YYYY-MM-DD; today if left out.")] = "",
+    last: Annotated[str, typer.Option(help="Last day; without an end if left out.")] = "",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Say whom a key stands for, or list the map.
+
+    Once a kind has an entry, only mapped keys are written for.
+    """
+    from node.db.session import Actor, read
+    from pms_writeback.pms import OfficeTime
+    from pms_writeback.provider_map import MapEntry, add_entry, read_map
+
+    settings = read_settings(config, data_dir)
+    db, location = open_db(settings), settings.node.location_id
+    if kind is not None and key:
+        today = OfficeTime(settings.node.time_zone).today(datetime.now(UTC))
+        entry = MapEntry(kind, key, name, _day(first) or today, _day(last))
+        add_entry(db, Actor("cli", location), entry)
+    with read(db) as conn:
+        kinds = [kind] if kind else list(MapKind)
+        found = [entry for each in kinds for entry in read_map(conn, location, each)]
+    for entry in found:
+        until = entry.valid_to or "…"
+        typer.echo(f"{entry.kind:<9} {entry.key:<8} {entry.valid_from} to {until}  {entry.meaning}")
+    if not found:
+        typer.echo("no map: whoever is not hidden may be written for")
+
+
+@practice_cli.command()
+def unmap(
+    kind: Annotated[MapKind, typer.Argument(help="provider or operatory.")],
+    key: Annotated[str, typer.Argument(help="Its key in the practice's system.")],
+    last: Annotated[str, typer.Option(help="Its last day, YYYY-MM-DD; today if left out.")] = "",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """End what a key stands for; the entry stays for what was written in its time."""
+    from node.db.session import Actor
+    from pms_writeback.pms import OfficeTime
+    from pms_writeback.provider_map import end_entry
+
+    settings = read_settings(config, data_dir)
+    day = _day(last) or OfficeTime(settings.node.time_zone).today(datetime.now(UTC))
+    end_entry(open_db(settings), Actor("cli", settings.node.location_id), kind, key, day)
+    typer.echo(f"{kind} {key} ends on {day}")
 
 
 def _day(text: str) -> date | None:

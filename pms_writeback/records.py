@@ -75,6 +75,13 @@ def dated_span(kind: RecordKind, today: date) -> tuple[date, date] | None:
     return today - timedelta(days=before), today + timedelta(days=after)
 
 
+class MapKind(StrEnum):
+    """What a mapped key of the PMS names (`pms_writeback.provider_map`); the value is stored."""
+
+    PROVIDER = "provider"
+    OPERATORY = "operatory"
+
+
 class Reach(StrEnum):
     """How a kind can be read at one office."""
 
