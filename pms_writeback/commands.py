@@ -52,17 +52,23 @@ class AppendProcedureNote:
 
 @dataclass(frozen=True, slots=True)
 class AppendCommlog:
-    """Add an internal entry to the patient's communication log."""
+    """Add an internal entry to the patient's communication log.
+
+    ``follows_ref`` is the token of the entry that this one goes on with: where the PMS can, its
+    text is appended there, whatever somebody wrote into it kept; else it is an entry of its own.
+    """
 
     patient_key: str
     text: str = field(repr=False)
     when: datetime
     ref: str
+    follows_ref: str = ""
 
     def __post_init__(self) -> None:
         _check(self.patient_key, self.ref)
         _check_text(self.text)
         _check_aware(self.when)
+        _check_follows(self.follows_ref, self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +103,20 @@ class UploadDocument:
 
 @dataclass(frozen=True, slots=True)
 class CreateTask:
-    """Put a task about this patient on the list that the office configured."""
+    """Put a task about this patient on the list that the office configured.
+
+    ``follows_ref`` as for `AppendCommlog`; a task that was done is open again.
+    """
 
     patient_key: str
     text: str = field(repr=False)
     ref: str
+    follows_ref: str = ""
 
     def __post_init__(self) -> None:
         _check(self.patient_key, self.ref)
         _check_text(self.text)
+        _check_follows(self.follows_ref, self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +231,46 @@ class TrackClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class EstimateBenefit:
+    """Set what a payer answered for one line of a pre-authorisation, in cents.
+
+    ``text`` goes into the line's remarks; an answer with the same token again is one effect.
+    """
+
+    patient_key: str
+    claim_line_key: str
+    cents: int
+    text: str = field(repr=False)
+    ref: str
+
+    def __post_init__(self) -> None:
+        _check(self.patient_key, self.ref)
+        _check_key(self.claim_line_key)
+        _check_text(self.text)
+        if not 0 <= self.cents <= 10_000_000:
+            raise InvalidInput("an estimate lies between 0 and 100,000 in the office's currency")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyInsurance:
+    """Note on a patient's insurance that it was verified on a day, and what was said of it.
+
+    ``coverage_key`` is the key of the patient's coverage; a later day replaces an earlier one.
+    """
+
+    patient_key: str
+    coverage_key: str
+    day: date
+    text: str = field(repr=False)
+    ref: str
+
+    def __post_init__(self) -> None:
+        _check(self.patient_key, self.ref)
+        _check_key(self.coverage_key)
+        _check_text(self.text)
+
+
+@dataclass(frozen=True, slots=True)
 class CreateLabCase:
     """Open a lab case for a scheduled visit; the token stands in its instructions."""
 
@@ -279,12 +330,16 @@ class ChangeRecall:
 
 @dataclass(frozen=True, slots=True)
 class SetPatientField:
-    """Set one of the office's own patient fields; setting it again is one effect."""
+    """Set one of the office's own patient fields, if it still says what `expected` says.
+
+    ``expected`` empty is a field that is not set yet; setting it again is one effect.
+    """
 
     patient_key: str
     name: str
     value: str = field(repr=False)
     ref: str
+    expected: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         _check(self.patient_key, self.ref)
@@ -335,30 +390,42 @@ class MoveAppointment:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmAppointment:
-    """Set a visit's confirmation to one of the office's names for it."""
+    """Set a visit's confirmation to one of the office's names for it.
+
+    Only a scheduled visit that still begins at `expected_start`, when one is given.
+    """
 
     patient_key: str
     appointment_key: str
     confirmation: str
     ref: str
+    expected_start: datetime | None = None
 
     def __post_init__(self) -> None:
         _check(self.patient_key, self.ref)
         _check_key(self.appointment_key)
         _check_text(self.confirmation)
+        if self.expected_start is not None:
+            _check_aware(self.expected_start)
 
 
 @dataclass(frozen=True, slots=True)
 class CancelAppointment:
-    """Take a scheduled visit off the day's list onto the unscheduled list; nothing is deleted."""
+    """Take a scheduled visit off the day's list onto the unscheduled list; nothing is deleted.
+
+    Only one that still begins at `expected_start`, when one is given.
+    """
 
     patient_key: str
     appointment_key: str
     ref: str
+    expected_start: datetime | None = None
 
     def __post_init__(self) -> None:
         _check(self.patient_key, self.ref)
         _check_key(self.appointment_key)
+        if self.expected_start is not None:
+            _check_aware(self.expected_start)
 
 
 #: Most characters of a claim's note, its token included.
@@ -375,6 +442,8 @@ Command = (
     | CreateReferral
     | CreatePreauthorization
     | TrackClaim
+    | EstimateBenefit
+    | VerifyInsurance
     | CreateLabCase
     | AdvanceLabCase
     | ChangeRecall
@@ -389,6 +458,14 @@ Command = (
 def _check(patient_key: str, ref: str) -> None:
     _check_key(patient_key)
     check_ref(ref)
+
+
+def _check_follows(follows_ref: str, ref: str) -> None:
+    if not follows_ref:
+        return
+    check_ref(follows_ref)
+    if follows_ref == ref:
+        raise InvalidInput("a record cannot go on with itself")
 
 
 def _check_key(key: str) -> None:

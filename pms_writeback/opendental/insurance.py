@@ -1,4 +1,4 @@
-"""Commands about insurance: pre-authorisations and the tracking of claims.
+"""Commands about insurance: pre-authorisations, the tracking of claims, answers, verification.
 
 Open Dental transmits nothing by its API: a pre-authorisation is made unsent, its token in the
 claim note.
@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from node.errors import NotFound, Rejected
-from pms_writeback.commands import CreatePreauthorization, TrackClaim, carries, with_ref
+from node.errors import Conflict, NotFound, Rejected
+from pms_writeback.commands import (
+    CreatePreauthorization,
+    EstimateBenefit,
+    TrackClaim,
+    VerifyInsurance,
+    carries,
+    with_ref,
+)
 from pms_writeback.opendental.connection import Connection
 from pms_writeback.opendental.rows import Fields
 from pms_writeback.opendental.wire import number, once_sent, receipt
 from pms_writeback.pms import Receipt
 
-Insurance = CreatePreauthorization | TrackClaim
+Insurance = CreatePreauthorization | TrackClaim | EstimateBenefit | VerifyInsurance
 _TRACKING = 31  # the category of claim tracking definitions
 
 
@@ -32,6 +39,10 @@ class InsuranceWriter:
                 return self._preauthorize(command)
             case TrackClaim():
                 return self._track(command)
+            case EstimateBenefit():
+                return self._estimate(command)
+            case VerifyInsurance():
+                return self._verify(command)
             case _:
                 assert_never(command)
 
@@ -45,6 +56,13 @@ class InsuranceWriter:
                 keys = sorted(row.own_key("ClaimTrackingNum") for row in rows)
                 found = Receipt("claimtrackings", keys[0], already_there=True) if keys else None
                 return found
+            case EstimateBenefit():
+                line = self._line(command)
+                done = line is not None and carries(line.text("Remarks"), command.ref)
+                key = command.claim_line_key
+                return Receipt("claimprocs", key, already_there=True) if done else None
+            case VerifyInsurance():
+                return self._find_verification(command)
             case _:
                 assert_never(command)
 
@@ -130,6 +148,52 @@ class InsuranceWriter:
             for row in rows
             if row.key("ClaimNum") == command.claim_key and carries(row.text("Note"), command.ref)
         ]
+
+    def _estimate(self, command: EstimateBenefit) -> Receipt:
+        """Override the line's estimate; a line that was received meanwhile is left alone."""
+        line = self._line(command)
+        if line is None:
+            raise NotFound("the claim's line is not this patient's; nothing was written")
+        if line.text("Status") != "Preauth":
+            raise Conflict("the line is no open pre-authorisation any more; nothing was written")
+        body = {
+            "InsEstTotalOverride": f"{command.cents // 100}.{command.cents % 100:02d}",
+            "Remarks": with_ref(command.text, command.ref),
+        }
+        self._connection.write("PUT", f"/claimprocs/{number(command.claim_line_key)}", body)
+        return Receipt("claimprocs", command.claim_line_key)
+
+    def _line(self, command: EstimateBenefit) -> Fields | None:
+        rows = self._connection.rows("/claimprocs", {"PatNum": command.patient_key})
+        for row in rows:
+            is_mine = row.key("PatNum") == command.patient_key
+            if is_mine and row.own_key("ClaimProcNum") == command.claim_line_key:
+                return row
+        return None
+
+    def _verify(self, command: VerifyInsurance) -> Receipt:
+        rows = self._connection.rows("/patplans", {"PatNum": command.patient_key})
+        mine = {
+            row.own_key("PatPlanNum") for row in rows if row.key("PatNum") == command.patient_key
+        }
+        if command.coverage_key not in mine:
+            raise NotFound("the insurance is not this patient's; nothing was written")
+        body: dict[str, str | int] = {
+            "VerifyType": "PatientEnrollment",
+            "FKey": number(command.coverage_key),
+            "DateLastVerified": command.day.isoformat(),
+            "Note": with_ref(command.text, command.ref),
+        }
+        row = self._connection.write("PUT", "/insverifies", body)
+        return receipt("insverifies", "InsVerifyNum", row, command.patient_key)
+
+    def _find_verification(self, command: VerifyInsurance) -> Receipt | None:
+        """Find our note on this coverage; what replaced it later is not found."""
+        for row in self._connection.rows("/insverifies", {"VerifyType": "PatientEnrollment"}):
+            is_it = row.key("FKey") == command.coverage_key
+            if is_it and carries(row.text("Note"), command.ref):
+                return Receipt("insverifies", row.own_key("InsVerifyNum"), already_there=True)
+        return None
 
     def _status(self, name: str) -> str:
         for row in self._connection.rows("/definitions", {"Category": str(_TRACKING)}):

@@ -25,6 +25,7 @@ from pms_writeback.pms import (
     CreatePreauthorization,
     CreateReferral,
     CreateTask,
+    EstimateBenefit,
     MarkToothMissing,
     MoveAppointment,
     PlanProcedure,
@@ -32,6 +33,7 @@ from pms_writeback.pms import (
     Support,
     TrackClaim,
     UploadDocument,
+    VerifyInsurance,
 )
 
 Version = tuple[int, ...]
@@ -48,6 +50,8 @@ _NEEDS: dict[type[Command], Version] = {
     CreateReferral: (22, 4, 27),  # RefAttaches GET
     CreatePreauthorization: (23, 2, 5),  # Claims POST
     TrackClaim: (23, 2, 5),  # ClaimTrackings POST and GET
+    EstimateBenefit: (22, 3, 33),  # ClaimProcs PUT
+    VerifyInsurance: (24, 1, 17),  # InsVerifies PUT Note 24.1.17, GET 23.2.23
     CreateLabCase: (24, 4, 19),  # LabCases POST
     AdvanceLabCase: (24, 4, 19),  # LabCases PUT
     ChangeRecall: (24, 2, 31),  # Recalls PUT
@@ -59,6 +63,10 @@ _NEEDS: dict[type[Command], Version] = {
 }
 TOOTH_NUMBERS_SINCE: Version = (23, 1, 35)
 """First version whose uploads keep ToothNumbers."""
+COMMLOG_CHANGES_SINCE: Version = (25, 2, 21)
+"""First version whose contact log can be changed."""
+TASK_CHANGES_SINCE: Version = (24, 4, 13)
+"""First version whose tasks can be read one by one, line ends kept, and changed."""
 CLAIM_NOTE_SINCE: Version = (25, 2, 21)
 """First version whose procedures keep a ClaimNote."""
 REFERRAL_LINKS_SINCE: Version = (23, 3, 26)

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from node.errors import NotFound, Rejected
+from node.errors import Conflict, NotFound, Rejected
 from pms_writeback.opendental.booking import BookingWriter
 from pms_writeback.opendental.connection import Connection, OpenDentalSettings
 from pms_writeback.opendental.documents import DocumentDesk
 from pms_writeback.opendental.insurance import InsuranceWriter
 from pms_writeback.opendental.rows import Fields
 from pms_writeback.opendental.treatment import TreatmentWriter
-from pms_writeback.opendental.versions import Version
+from pms_writeback.opendental.versions import COMMLOG_CHANGES_SINCE, TASK_CHANGES_SINCE, Version
 from pms_writeback.opendental.wire import number, receipt
 from pms_writeback.pms import (
     AppendCommlog,
@@ -29,11 +29,13 @@ from pms_writeback.pms import (
     ConfirmAppointment,
     CreatePreauthorization,
     CreateTask,
+    EstimateBenefit,
     MoveAppointment,
     OfficeTime,
     Receipt,
     TrackClaim,
     UploadDocument,
+    VerifyInsurance,
     carries,
     with_ref,
 )
@@ -69,16 +71,16 @@ class Writer:
             case AppendProcedureNote():
                 return self._append_note(command)
             case AppendCommlog():
-                return self._append_commlog(command)
+                return self._append_commlog(command, version)
             case UploadDocument():
                 return self.documents.upload(command, version)
             case CreateTask():
-                return self._create_task(command)
+                return self._create_task(command, version)
             case CloseTask():
                 return self._close_task(command)
             case BookAppointment() | MoveAppointment() | ConfirmAppointment() | CancelAppointment():
                 return self._booking.execute(command)
-            case CreatePreauthorization() | TrackClaim():
+            case CreatePreauthorization() | TrackClaim() | EstimateBenefit() | VerifyInsurance():
                 return self._insurance.execute(command)
             case _:
                 return self._treatment.execute(command)
@@ -99,7 +101,7 @@ class Writer:
                 return _first("tasks", "TaskNum", done)
             case BookAppointment() | MoveAppointment() | ConfirmAppointment() | CancelAppointment():
                 return self._booking.find(command)
-            case CreatePreauthorization() | TrackClaim():
+            case CreatePreauthorization() | TrackClaim() | EstimateBenefit() | VerifyInsurance():
                 return self._insurance.find(command)
             case _:
                 return self._treatment.find(command)
@@ -121,7 +123,12 @@ class Writer:
         )
         return receipt("procnotes", "ProcNoteNum", row, command.patient_key)
 
-    def _append_commlog(self, command: AppendCommlog) -> Receipt:
+    def _append_commlog(self, command: AppendCommlog, version: Version) -> Receipt:
+        if command.follows_ref and version >= COMMLOG_CHANGES_SINCE:
+            earlier = self._commlogs(command, command.follows_ref)
+            if earlier:
+                key = earlier[0].own_key("CommlogNum")
+                return self._go_on(f"/commlogs/{number(key)}", "Note", "PatNum", command)
         row = self._connection.write(
             "POST",
             "/commlogs",
@@ -136,7 +143,12 @@ class Writer:
         )
         return receipt("commlogs", "CommlogNum", row, command.patient_key)
 
-    def _create_task(self, command: CreateTask) -> Receipt:
+    def _create_task(self, command: CreateTask, version: Version) -> Receipt:
+        if command.follows_ref and version >= TASK_CHANGES_SINCE:
+            earlier = self._tasks(command, command.follows_ref)
+            if earlier:
+                key = earlier[0].own_key("TaskNum")
+                return self._go_on(f"/tasks/{number(key)}", "Descript", "KeyNum", command)
         row = self._connection.write(
             "POST",
             "/tasks",
@@ -149,6 +161,20 @@ class Writer:
             },
         )
         return receipt("tasks", "TaskNum", row, command.patient_key, patient_field="KeyNum")
+
+    def _go_on(
+        self, path: str, column: str, patient_field: str, command: AppendCommlog | CreateTask
+    ) -> Receipt:
+        """Append to a record of ours as it stands now, whatever somebody wrote into it kept."""
+        row = self._connection.row(path)
+        text = row.text(column)
+        is_theirs = row.key(patient_field) == command.patient_key
+        if not is_theirs or not carries(text, command.follows_ref):
+            raise Conflict("the record to go on with was changed in the chart meanwhile")
+        longer = f"{text.rstrip()}\n\n{with_ref(command.text, command.ref)}"
+        self._connection.write("PUT", path, {column: longer})
+        resource, key = path.strip("/").split("/")
+        return Receipt(resource, key)
 
     def _close_task(self, command: CloseTask) -> Receipt:
         tasks = self._tasks(command)
@@ -166,11 +192,11 @@ class Writer:
         mine = [row for row in rows if row.key("ProcNum") == command.procedure_key]
         return _carrying(mine, "PatNum", "Note", command)
 
-    def _commlogs(self, command: AppendCommlog) -> list[Fields]:
+    def _commlogs(self, command: AppendCommlog, ref: str = "") -> list[Fields]:
         rows = self._connection.rows("/commlogs", {"PatNum": command.patient_key})
-        return _carrying(rows, "PatNum", "Note", command)
+        return _carrying(rows, "PatNum", "Note", command, ref)
 
-    def _tasks(self, command: CreateTask | CloseTask) -> list[Fields]:
+    def _tasks(self, command: CreateTask | CloseTask, ref: str = "") -> list[Fields]:
         query = {
             "ObjectType": "Patient",
             "KeyNum": command.patient_key,
@@ -178,7 +204,7 @@ class Writer:
         }
         rows = self._connection.rows("/tasks", query)
         mine = [row for row in rows if row.text("ObjectType") == "Patient"]
-        return _carrying(mine, "KeyNum", "Descript", command)
+        return _carrying(mine, "KeyNum", "Descript", command, ref)
 
     def _task_list(self) -> str:
         wanted = self._settings.task_list
@@ -209,14 +235,14 @@ class Writer:
 
 
 def _carrying(
-    rows: Iterable[Fields], patient_field: str, text_field: str, command: Command
+    rows: Iterable[Fields], patient_field: str, text_field: str, command: Command, ref: str = ""
 ) -> list[Fields]:
-    """Keep the rows of this patient that hold the token; an ignored filter does no harm."""
+    """Keep the patient's rows that hold `ref`, else the command's token; any filter may fail."""
     return [
         row
         for row in rows
         if row.key(patient_field) == command.patient_key
-        and carries(row.text(text_field), command.ref)
+        and carries(row.text(text_field), ref or command.ref)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from contextlib import closing
@@ -25,12 +26,14 @@ from pms_writeback.commands import (
     CreatePreauthorization,
     CreateReferral,
     CreateTask,
+    EstimateBenefit,
     MarkToothMissing,
     MoveAppointment,
     PlanProcedure,
     SetPatientField,
     TrackClaim,
     UploadDocument,
+    VerifyInsurance,
 )
 from pms_writeback.opendental import OpenDental, OpenDentalSettings
 from pms_writeback.opendental.versions import capabilities
@@ -116,6 +119,18 @@ def track(office):
     return TrackClaim(patient, key, "Pre-authorisation sent", "sent", REF)
 
 
+def estimate(office):
+    patient, procedure = insured(office)
+    line = office.add("claimprocs", PatNum=int(patient), ProcNum=int(procedure), Status="Preauth")
+    return EstimateBenefit(patient, str(line["ClaimProcNum"]), 58000, "payer answered", REF)
+
+
+def verify(office):
+    plan = office.rows("patplans")[0]
+    key = str(plan["PatPlanNum"])
+    return VerifyInsurance(str(plan["PatNum"]), key, date(2026, 6, 10), "active", REF)
+
+
 def open_case(office):
     visit = scheduled(office)
     due = NOON + timedelta(days=14)
@@ -164,7 +179,7 @@ def cancel(office):
 
 
 NEW = (plan, missing, refer, preauthorize, track, open_case, advance, recall, fill_field, book)
-NEW += (move, confirm, cancel)
+NEW += (move, confirm, cancel, estimate, verify)
 
 
 def ids(make):
@@ -208,6 +223,27 @@ def test_a_write_that_never_arrived_is_not_found(make, office, pms):
     assert pms.find(command) is None
     pms.execute(command)
     assert pms.find(command) is not None
+
+
+def test_an_answer_goes_to_an_open_line_of_this_patient_only(office, pms):
+    command = estimate(office)
+    pms.execute(command)
+    line = next(
+        r for r in office.rows("claimprocs") if str(r["ClaimProcNum"]) == command.claim_line_key
+    )
+    assert float(line["InsEstTotalOverride"]) == 580
+    assert "payer answered" in line["Remarks"]
+    with pytest.raises(NotFound):
+        pms.execute(dataclasses.replace(command, patient_key="40"))
+    office.change("claimprocs", int(command.claim_line_key), Status="Received")
+    with pytest.raises(Conflict):
+        pms.execute(dataclasses.replace(command, ref="ref:BW-another"))
+    insurance = verify(office)
+    with pytest.raises(NotFound):
+        pms.execute(dataclasses.replace(insurance, patient_key="40"))
+    pms.execute(insurance)
+    (row,) = office.rows("insverifies")
+    assert row["Note"].startswith("active")
 
 
 def test_what_somebody_planned_already_is_not_planned_twice(office, pms):
@@ -392,6 +428,8 @@ class _NoStore:
 def test_every_kind_of_command_survives_its_row(office):
     made = [make(office) for make in NEW]
     made += [
+        EstimateBenefit("1", "2", 58000, "text", REF),
+        VerifyInsurance("1", "2", date(2026, 6, 10), "text", REF),
         AppendProcedureNote("1", "2", "text", REF),
         AppendCommlog("1", "text", NOON, REF),
         CreateTask("1", "text", REF),
@@ -414,6 +452,8 @@ def test_every_kind_of_command_survives_its_row(office):
         lambda: MarkToothMissing("1", "", REF),
         lambda: CreatePreauthorization("1", (), "", "text", REF),
         lambda: CreatePreauthorization("1", ("2",), "", "x" * 390, REF),
+        lambda: EstimateBenefit("1", "2", -1, "text", REF),
+        lambda: VerifyInsurance("1", "", date(2026, 6, 10), "text", REF),
         lambda: ChangeRecall("1", "2", "6m", "soon", "text", REF),
         lambda: BookAppointment("1", FREE, 7, "2", "1", "", REF),
         lambda: BookAppointment("1", FREE.replace(tzinfo=None), 30, "2", "1", "", REF),
