@@ -250,7 +250,7 @@ pms_map = sa.Table(
     metadata,
     _id(),
     _location(),
-    sa.Column("kind", sa.String(16), nullable=False),  # pms_writeback.provider_map.MapKind
+    sa.Column("kind", sa.String(16), nullable=False),  # pms_writeback.records.MapKind
     sa.Column("pms_key", sa.String(64), nullable=False),
     sa.Column("meaning", sa.String(128), nullable=False, server_default=""),
     sa.Column("valid_from", sa.Date, nullable=False),  # the practice's days, both included
