@@ -23,7 +23,14 @@ def matches(vr: str, key: str, value: str) -> bool:
     """
     if not key.strip():
         return True
-    return any(_matches_one(vr, part.strip(), value) for part in key.split("\\") if part.strip())
+    # a value of several, such as Modalities in Study, matches by any of them (C.2.2.3.2)
+    values = value.split("\\")
+    return any(
+        _matches_one(vr, part.strip(), each)
+        for part in key.split("\\")
+        if part.strip()
+        for each in values
+    )
 
 
 def _matches_one(vr: str, key: str, value: str) -> bool:
@@ -141,6 +148,12 @@ def in_combined_interval(dates: DateRange, times: TimeRange, day: str, time: str
     first = (dates.first or "00000000") + (times.first or "000000")
     last = (dates.last or "99999999") + (times.last or "235959")
     return day != "" and time != "" and first <= moment <= last
+
+
+def plain_values(key: str) -> list[str]:
+    """Return the values that a key asks for exactly; none when it has a wildcard."""
+    values = [value.strip() for value in key.split("\\") if value.strip()]
+    return [] if any("*" in value or "?" in value for value in values) else values
 
 
 def name_prefix(key: str) -> str:

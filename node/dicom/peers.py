@@ -15,6 +15,8 @@ from pynetdicom.presentation import PresentationContext
 
 from node.errors import InvalidInput, Rejected, Retryable
 
+#: PS3.8 9.3.2.2: context ids are the odd numbers 1..255.
+MAX_CONTEXTS = 128
 _CONNECT_S = 10.0
 _ANSWER_S = 60.0
 _PERMANENT = 1

@@ -1,7 +1,8 @@
 """The DICOM listener: which services are offered, and the thin edge in front of each.
 
 C-STORE for every storage SOP class and transfer syntax pydicom knows, Verification, Modality
-Worklist C-FIND and Modality Performed Procedure Step. Nothing that peers send is logged.
+Worklist, performed steps, storage commitment, and query and retrieve of what is stored here; who
+may ask for what is said by :mod:`node.dicom.access`. Nothing that peers send is logged.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from pynetdicom.service_class import ServiceClass, StorageServiceClass
 from pynetdicom.sop_class import (
     ModalityPerformedProcedureStep,
     ModalityWorklistInformationFind,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
     Verification,
     register_uid,
     uid_to_service_class,
@@ -28,12 +32,14 @@ from pynetdicom.sop_class import (
 
 from node.config import Config, StationSection
 from node.dicom import charset
+from node.dicom.access import Access, Service
 from node.dicom.commitment import COMMITMENT_CLASS, on_n_action, on_n_event_report
 from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instances import InstanceStore
 from node.dicom.mpps import on_n_create, on_n_set
+from node.dicom.retrieve import on_c_get, on_c_move, on_study_find
 from node.dicom.store import on_c_store
-from node.dicom.transport import AssociationListener
+from node.dicom.transport import Admit, AssociationListener
 from node.dicom.worklist import on_c_find
 from node.engine import DurableEngine
 from node.errors import ConfigError
@@ -53,7 +59,18 @@ _PREFERRED_SYNTAXES = (
     "1.2.840.10008.1.2.4.90",
     "1.2.840.10008.1.2.5",
 )
+_CLASSES: dict[Service, tuple[str, ...]] = {
+    Service.WORKLIST: (ModalityWorklistInformationFind,),
+    Service.STEPS: (ModalityPerformedProcedureStep,),
+    Service.COMMITMENT: (COMMITMENT_CLASS,),
+    Service.QUERY: (StudyRootQueryRetrieveInformationModelFind,),
+    Service.RETRIEVE: (
+        StudyRootQueryRetrieveInformationModelMove,
+        StudyRootQueryRetrieveInformationModelGet,
+    ),
+}
 _LAST_SYNTAXES = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2")
+_PLAIN = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", *_LAST_SYNTAXES]
 
 
 def storage_classes() -> tuple[str, ...]:
@@ -110,7 +127,7 @@ class DicomListener:
         try:
             self._server = entity.make_server(
                 (dicom.host, dicom.port),
-                contexts=_contexts(),
+                contexts=contexts_of(Service),
                 evt_handlers=self._handlers(),
                 server_class=AssociationListener,
             )
@@ -119,6 +136,7 @@ class DicomListener:
                 f"cannot listen for DICOM on {dicom.host}:{dicom.port} ({error.strerror}); "
                 "choose another port with --dicom-port"
             ) from None
+        self._server.admit = _admission(Access(dicom.clients))
         entity._servers.append(self._server)
         self._thread = threading.Thread(
             target=self._server.serve_forever, name="dicom-listener", daemon=True
@@ -156,7 +174,9 @@ class DicomListener:
                 on_c_store,
                 [self._db, self._store, self._engine, location_id, fallback],
             ),
-            (evt.EVT_C_FIND, _find, [self._db, self._config]),
+            (evt.EVT_C_FIND, _find, [self._db, self._store, self._config]),
+            (evt.EVT_C_MOVE, on_c_move, [self._db, self._store, self._config]),
+            (evt.EVT_C_GET, on_c_get, [self._db, self._store, self._config]),
             (evt.EVT_N_CREATE, on_n_create, [self._db, self._store, self._config]),
             (evt.EVT_N_SET, on_n_set, [self._db, self._store, self._config]),
             (evt.EVT_N_ACTION, on_n_action, [self._db, self._config]),
@@ -176,8 +196,28 @@ def require_charsets(stations: Iterable[StationSection]) -> None:
                 )
 
 
-def _find(event: evt.Event, db: sa.Engine, config: Config) -> Iterator[tuple[int, Dataset | None]]:
-    yield from on_c_find(event, db, config)
+def _find(
+    event: evt.Event, db: sa.Engine, store: InstanceStore, config: Config
+) -> Iterator[tuple[int, Dataset | None]]:
+    if event.context.abstract_syntax == ModalityWorklistInformationFind:
+        yield from on_c_find(event, db, config)
+    else:
+        yield from on_study_find(event, db, store, config)
+
+
+def _admission(access: Access) -> Admit:
+    """Give each peer the presentation contexts of what it may ask for."""
+    by_services: dict[frozenset[Service], list[PresentationContext]] = {}
+
+    def admit(ae_title: str, address: str) -> list[PresentationContext] | None:
+        services = access.services(ae_title, address)
+        if not services:
+            return None
+        if services not in by_services:
+            by_services[services] = contexts_of(services)
+        return by_services[services]
+
+    return admit
 
 
 def _echo(event: evt.Event) -> int:
@@ -196,21 +236,27 @@ def _entity(config: Config) -> AE:
     return entity
 
 
-def _contexts() -> list[PresentationContext]:
-    syntaxes = list(transfer_syntaxes())
-    contexts = []
-    for uid in storage_classes():
-        _register(uid)
-        contexts.append(_context(uid, syntaxes))
-    plain = ["1.2.840.10008.1.2.1", "1.2.840.10008.1.2", *_LAST_SYNTAXES]
-    services = (Verification, ModalityWorklistInformationFind, ModalityPerformedProcedureStep)
-    contexts += [_context(uid, plain) for uid in services]
-    return [*contexts, _context(COMMITMENT_CLASS, plain)]
+def contexts_of(services: Iterable[Service]) -> list[PresentationContext]:
+    """List the presentation contexts of some services; Verification is always among them."""
+    granted = frozenset(services)
+    contexts = [_context(Verification, _PLAIN)]
+    for service, classes in _CLASSES.items():
+        if service in granted:
+            contexts += [_context(uid, _PLAIN) for uid in classes]
+    if granted & {Service.STORE, Service.RETRIEVE}:  # C-GET stores the other way round
+        syntaxes = list(transfer_syntaxes())
+        for uid in storage_classes():
+            _register(uid)
+            contexts.append(_context(uid, syntaxes, is_scp=Service.STORE in granted))
+    return contexts
 
 
-def _context(abstract_syntax: str, syntaxes: list[str]) -> PresentationContext:
+def _context(
+    abstract_syntax: str, syntaxes: list[str], *, is_scp: bool = True
+) -> PresentationContext:
     context = PresentationContext()
-    context.scu_role = context.scp_role = True  # an archive reports to us as SCP (PS3.4 J.3.3)
+    # the requestor's roles: SCU, or SCP for commitment reports (PS3.4 J.3.3) and C-GET (C.5.3)
+    context.scu_role, context.scp_role = is_scp, True
     context.abstract_syntax = UID(abstract_syntax)
     context.transfer_syntax = [UID(syntax) for syntax in syntaxes]
     return context

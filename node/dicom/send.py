@@ -19,11 +19,8 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
 
 from node.dicom.files import FoundObject, Skipped, find_objects
-from node.dicom.peers import Receiver, associate, require_ae_title
+from node.dicom.peers import MAX_CONTEXTS, Receiver, associate, require_ae_title
 from node.errors import InvalidInput, Rejected, Retryable
-
-#: PS3.8 9.3.2.2: context ids are the odd numbers 1..255.
-MAX_CONTEXTS = 128
 
 Progress = Callable[[int, int], None]
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydicom.charset import convert_encodings
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from node.dicom import charset
-from node.dicom.query import STEP_SEQUENCE, Keys, Query, vr_of
+from node.dicom.answers import Field, Reader, Value, answered, compose
+from node.dicom.query import STEP_SEQUENCE, Query
 
-_CHARSET = 0x00080005
 PATIENT_NAME = 0x00100010
 PATIENT_ID = 0x00100020
 ACCESSION = 0x00080050
@@ -52,10 +46,6 @@ class Entry:
     is_started: bool = False
 
 
-Value = str | tuple[Mapping[int, str], ...]
-Reader = Callable[[Entry], Value]
-
-
 def _nothing(entry: Entry) -> Value:
     return ""
 
@@ -72,7 +62,7 @@ def _procedure_code(entry: Entry) -> Value:
 
 
 #: PS3.4 Table K.6-1, inside the Scheduled Procedure Step Sequence.
-STEP_READERS: dict[int, Reader] = {
+STEP_READERS: dict[int, Reader[Entry]] = {
     MODALITY: lambda e: e.modality,
     0x00321070: _nothing,  # Requested Contrast Agent
     STATION: lambda e: e.station_ae_title,
@@ -89,7 +79,7 @@ STEP_READERS: dict[int, Reader] = {
     0x00400400: _nothing,  # Comments
 }
 #: PS3.4 Table K.6-1, at the root. Empty ones are known and have no value here.
-_ROOT: dict[int, Reader] = {
+_ROOT: dict[int, Reader[Entry]] = {
     ACCESSION: lambda e: e.accession_number,
     0x00080090: _nothing,  # Referring Physician's Name
     0x00081110: _no_items,  # Referenced Study Sequence
@@ -133,22 +123,10 @@ def answer(
 ) -> Dataset:
     """Compose the answer: the keys asked for and no others, unknown ones empty.
 
-    The values are encoded here already, so that pynetdicom has only to copy them; ask for the
-    encoding of the association. `charsets` are what this peer can read, whatever it asked for:
-    what they lack is written as ``?``.
+    `charsets` are what this peer can read, whatever it asked for.
     """
     fields = [_field(tag, query, entry) for tag in query.keys.tags]
-    texts = [text for field in fields for text in field.texts]
-    terms = tuple(charsets) or charset.answer_in(query.charsets, texts)
-    fields.append(_Field(_CHARSET, "CS", ("\\".join(terms),)))
-    dataset = Dataset()
-    for field in fields:
-        value = _encoded(field, terms, is_implicit, is_little)
-        dataset._dict[BaseTag(field.tag)] = RawDataElement(
-            BaseTag(field.tag), field.vr, len(value), value, 0, is_implicit, is_little
-        )
-    dataset.set_original_encoding(is_implicit, is_little, convert_encodings(list(terms)))
-    return dataset
+    return compose(fields, query.charsets, is_implicit, is_little, charsets)
 
 
 def is_fully_supported(query: Query) -> bool:
@@ -158,74 +136,10 @@ def is_fully_supported(query: Query) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """One attribute of an answer: its text, or the items of a sequence."""
-
-    tag: int
-    vr: str
-    own: tuple[str, ...] = ()
-    items: tuple[tuple[_Field, ...], ...] = ()
-
-    @property
-    def texts(self) -> Iterator[str]:
-        """Every text in it, at any depth."""
-        yield from self.own
-        for item in self.items:
-            for field in item:
-                yield from field.texts
-
-
-def _field(tag: int, query: Query, entry: Entry) -> _Field:
+def _field(tag: int, query: Query, entry: Entry) -> Field:
     if tag != STEP_SEQUENCE:
-        return _answered(tag, query.keys, ROOT_READERS, entry)
+        return answered(tag, query.keys, ROOT_READERS, entry)
     step = query.step
     wanted = step.tags or tuple(STEP_READERS)  # no item, or an empty one, asks for all of it
-    inside = tuple(_answered(inner, step, STEP_READERS, entry) for inner in wanted)
-    return _Field(tag, "SQ", items=(inside,))
-
-
-def _answered(tag: int, keys: Keys, readers: Mapping[int, Reader], entry: Entry) -> _Field:
-    vr = keys.vrs.get(tag) or vr_of(tag)
-    value = readers[tag](entry) if tag in readers else ""
-    if vr != "SQ":
-        return _Field(tag, vr, (value,) if isinstance(value, str) else ("",))
-    asked = keys.sequences.get(tag, ())
-    wanted = asked[0].tags if asked else ()
-    items = () if isinstance(value, str) else value
-    return _Field(
-        tag,
-        "SQ",
-        items=tuple(
-            tuple(
-                _Field(inner, vr_of(inner), (item.get(inner, ""),))
-                for inner in wanted or tuple(item)
-            )
-            for item in items
-        ),
-    )
-
-
-def _encoded(field: _Field, terms: Sequence[str], is_implicit: bool, is_little: bool) -> bytes:
-    if field.vr != "SQ":
-        value = charset.encode(field.own[0], terms)
-        return value + (b"\0" if field.vr == "UI" else b" ") * (len(value) % 2)
-    order = "<" if is_little else ">"
-    out = bytearray()
-    for item in field.items:
-        body = b"".join(_element(inner, terms, is_implicit, is_little) for inner in item)
-        out += struct.pack(f"{order}HHL", 0xFFFE, 0xE000, len(body)) + body
-    return bytes(out)
-
-
-def _element(field: _Field, terms: Sequence[str], is_implicit: bool, is_little: bool) -> bytes:
-    # PS3.5 7.1: tag, VR and its length's size, value
-    value = _encoded(field, terms, is_implicit, is_little)
-    order = "<" if is_little else ">"
-    head = struct.pack(f"{order}HH", field.tag >> 16, field.tag & 0xFFFF)
-    if is_implicit:
-        return head + struct.pack(f"{order}L", len(value)) + value
-    vr = field.vr.encode()
-    if field.vr in EXPLICIT_VR_LENGTH_32:
-        return head + vr + struct.pack(f"{order}HL", 0, len(value)) + value
-    return head + vr + struct.pack(f"{order}H", len(value)) + value
+    inside = tuple(answered(inner, step, STEP_READERS, entry) for inner in wanted)
+    return Field(tag, "SQ", items=(inside,))

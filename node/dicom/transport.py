@@ -13,15 +13,17 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from pynetdicom import evt
+from pynetdicom.acse import ACSE
 from pynetdicom.association import MODE_ACCEPTOR, Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 #: A longer PDU is an attack or a fault: we announce 128 KiB, command PDUs are far shorter.
@@ -35,6 +37,7 @@ _PDU_BYTES = 131_072
 _TICK_S = 0.5
 #: A peer that stops in the middle of a PDU, or stops reading our answers, is hung up on after this.
 _STALL_S = 60.0
+Admit = Callable[[str, str], list[PresentationContext] | None]
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -235,6 +238,23 @@ class _Checkpoint(threading.Event):
         return super().wait(timeout)
 
 
+class _Acse(ACSE):  # type: ignore[misc]  # untyped
+    """Negotiation that first asks who is there: a stranger is refused, others get what is theirs."""
+
+    def _negotiate_as_acceptor(self) -> None:
+        server = self.assoc._server
+        peer = self.requestor.primitive.calling_ae_title
+        contexts = server.admit(peer, self.requestor.address or "")
+        if contexts is None:
+            # PS3.8 9.3.4: permanent, by the service user, calling AE title not recognised
+            self.send_reject(0x01, 0x01, 0x03)
+            evt.trigger(self.assoc, evt.EVT_REJECTED, {})
+            self.assoc.kill()
+            return
+        self.acceptor.supported_contexts = contexts
+        super()._negotiate_as_acceptor()
+
+
 class _Association(Association):  # type: ignore[misc]  # untyped
     """An accepted association whose two threads sleep while it is idle."""
 
@@ -243,6 +263,7 @@ class _Association(Association):  # type: ignore[misc]  # untyped
         self._server = server
         self.dul = _Dul(self)
         self.dimse = _Dimse(self)
+        self.acse = _Acse(self)
         self.acse_timeout = self.ae.acse_timeout  # again: the setter reaches into the new DUL
         self.network_timeout = self.ae.network_timeout
         self.name = f"AcceptorThread@{datetime.now(UTC):%Y%m%d%H%M%S}"
@@ -280,8 +301,6 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # untyped
         acceptor.address_info = self.local
         acceptor.implementation_class_uid = self.ae.implementation_class_uid
         acceptor.implementation_version_name = self.ae.implementation_version_name
-        # pynetdicom copies 200 contexts for each connection; negotiation only reads them
-        acceptor.supported_contexts = self.server.contexts
         assoc.requestor.address_info = self.remote
         for event, handlers in self.server._handlers.items():
             if event.is_intervention and handlers:
@@ -301,6 +320,9 @@ class AssociationListener(ThreadedAssociationServer):  # type: ignore[misc]  # u
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.has_garbage = False
+        #: What an AE title at an address may use, None when it is not admitted. pynetdicom copies
+        #: 200 contexts for each connection; negotiation only reads them, so they are shared.
+        self.admit: Admit = lambda ae_title, address: self.contexts
         super().__init__(*args, **kwargs, request_handler=_Handler)
 
     def service_actions(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from typing import Protocol
 
@@ -27,7 +27,8 @@ from node.db.tables import (
     worklist_item,
 )
 from node.dicom import charset, matching
-from node.dicom.query import STEP_SEQUENCE, Keys, Query, parse_query
+from node.dicom.answers import level_matches
+from node.dicom.query import STEP_SEQUENCE, Query, parse_query
 from node.dicom.steps import (
     ACCESSION,
     MODALITY,
@@ -42,8 +43,6 @@ from node.dicom.steps import (
     STEP_READERS,
     STUDY_UID,
     Entry,
-    Reader,
-    Value,
     answer,
     is_fully_supported,
 )
@@ -97,36 +96,8 @@ def _is_match(query: Query, entry: Entry) -> bool:
             entry.start_time,
         ):
             return False
-    return _level_matches(query.keys, ROOT_READERS, entry, (*skipped, STEP_SEQUENCE)) and (
-        _level_matches(query.step, STEP_READERS, entry, skipped)
-    )
-
-
-def _level_matches(
-    keys: Keys, readers: Mapping[int, Reader], entry: Entry, skipped: Sequence[int]
-) -> bool:
-    for tag, key in keys.texts.items():
-        if key and tag in readers and tag not in skipped:
-            value = readers[tag](entry)
-            if not matching.matches(keys.vrs[tag], key, value if isinstance(value, str) else ""):
-                return False
-    return all(
-        tag not in readers or tag in skipped or _sequence_matches(items, readers[tag](entry))
-        for tag, items in keys.sequences.items()
-    )
-
-
-def _sequence_matches(asked: tuple[Keys, ...], items: Value) -> bool:
-    """Sequence matching (C.2.2.2.6): one item of ours matches every key of the item asked for."""
-    if not asked or not asked[0].has_any:
-        return True
-    return any(
-        all(
-            matching.matches(asked[0].vrs[tag], key, item.get(tag, ""))
-            for tag, key in asked[0].texts.items()
-        )
-        for item in items
-        if not isinstance(item, str)
+    return level_matches(query.keys, ROOT_READERS, entry, (*skipped, STEP_SEQUENCE)) and (
+        level_matches(query.step, STEP_READERS, entry, skipped)
     )
 
 
@@ -187,14 +158,14 @@ def _conditions(query: Query, dialect: str, location_id: str) -> Iterator[sa.Col
         (MODALITY, item.modality),
         (STATION, item.station_ae_title),
     ):
-        if values := _plain_values(query.key(tag)):
+        if values := matching.plain_values(query.key(tag)):
             yield column.in_(values)
     for tag, column, owner, ids in (
         (PATIENT_ID, patient.c.pms_key, item.patient_id, patient.c.id),
         (ACCESSION, appointment.c.accession_number, item.appointment_id, appointment.c.id),
         (STUDY_UID, appointment.c.study_instance_uid, item.appointment_id, appointment.c.id),
     ):
-        if values := _plain_values(query.key(tag)):
+        if values := matching.plain_values(query.key(tag)):
             known = column.table.alias()
             yield owner.in_(
                 sa.select(known.c[ids.name]).where(
@@ -220,11 +191,6 @@ def _named(prefix: str, dialect: str, location_id: str) -> sa.Select[tuple[str]]
     else:
         starts = column.startswith(prefix, autoescape=True)
     return sa.select(known.c.patient_id).where(known.c.location_id == location_id, starts)
-
-
-def _plain_values(key: str) -> list[str]:
-    values = [value.strip() for value in key.split("\\") if value.strip()]
-    return [] if any("*" in value or "?" in value for value in values) else values
 
 
 def _entry(row: sa.Row[tuple[object, ...]], issuer: str) -> Entry:

@@ -58,6 +58,13 @@ def write(ds: Dataset, path: Path) -> Path:
     return path
 
 
+def data_set_of(path: Path) -> bytes:
+    """Cut preamble and file meta information off."""
+    content = path.read_bytes()
+    length = int.from_bytes(content[140:144], "little")
+    return content[144 + length :]
+
+
 class Node:
     """A running listener with its database and store."""
 

@@ -37,16 +37,9 @@ from pynetdicom.presentation import build_context
 from node.db.tables import event, instance, instance_duplicate, study
 from node.dicom.scp import storage_classes, transfer_syntaxes
 from node.errors import ConfigError
-from tests.protocol.conftest import IO, make_film, tool, write
+from tests.protocol.conftest import IO, data_set_of, make_film, tool, write
 
 pytestmark = pytest.mark.protocol
-
-
-def data_set_of(path: Path) -> bytes:
-    """Cut preamble and file meta information off."""
-    content = path.read_bytes()
-    length = int.from_bytes(content[140:144], "little")
-    return content[144 + length :]
 
 
 def test_echoscu_is_answered(start):

@@ -1,0 +1,230 @@
+"""The DIMSE edge of what is stored here: Study Root C-FIND, C-MOVE and C-GET as SCP.
+
+Objects go out as they were received, in the transfer syntax they were received in; who takes only
+others gets a failed sub-operation, never a conversion. C-MOVE sends to the peers of the
+configuration and to nobody else.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import sqlalchemy as sa
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
+from pynetdicom import build_context
+from pynetdicom.presentation import PresentationContext
+
+from node.config import Config
+from node.db.session import Actor, begin, read
+from node.db.tables import instance, study
+from node.dicom import archive, matching
+from node.dicom.instances import InstanceStore
+from node.dicom.peers import MAX_CONTEXTS
+from node.dicom.query import Query, parse_query
+from node.dicom.store import log_failure
+from node.errors import InvalidInput, Retryable
+
+PENDING = 0xFF00
+PENDING_UNSUPPORTED = 0xFF01
+CANCEL = 0xFE00
+OUT_OF_RESOURCES = 0xA700
+_MAX_ANSWERS = 10_000
+_MAX_OBJECTS = 65_535
+
+Answer = tuple[int, Dataset | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One object that can be sent."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    path: Path
+
+    def load(self) -> Dataset:
+        """Read the file; of one that cannot be read only the UID comes back, which fails."""
+        try:
+            return dcmread(self.path)
+        except (OSError, InvalidDicomError, ValueError, EOFError):
+            ds = Dataset()
+            ds.SOPInstanceUID = self.sop_instance_uid
+            return ds
+
+
+class _Request(Protocol):
+    Identifier: io.BytesIO | None
+    MoveDestination: str
+
+
+class _Requestor(Protocol):
+    ae_title: str
+
+
+class _Association(Protocol):
+    requestor: _Requestor
+
+
+class _Context(Protocol):
+    transfer_syntax: UID
+
+
+class RetrieveEvent(Protocol):
+    """What pynetdicom hands to a C-FIND, C-MOVE or C-GET handler."""
+
+    request: _Request
+    assoc: _Association
+    context: _Context
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the peer sent C-CANCEL for this request."""
+
+
+def on_study_find(
+    event: RetrieveEvent, db: sa.Engine, store: InstanceStore, config: Config
+) -> Iterator[Answer]:
+    """Answer one query: a pending status and a data set for each match."""
+    try:
+        query, syntax = _query(event, config), UID(event.context.transfer_syntax)
+        level = archive.level_of(query)
+        status = PENDING if archive.is_fully_supported(query, level) else PENDING_UNSUPPORTED
+        encoding = (syntax.is_implicit_VR, syntax.is_little_endian)
+        count = 0
+        with read(db) as conn:
+            for found in _archive(conn, store, config).find(query, level):
+                if event.is_cancelled:
+                    yield CANCEL, None
+                    return
+                if count == _MAX_ANSWERS:
+                    yield OUT_OF_RESOURCES, None
+                    return
+                count += 1
+                yield status, archive.answer(query, found, *encoding)
+        _audit(db, config, event, "archive.queried", level.value, count)
+    except Exception as error:  # noqa: BLE001 - the DIMSE edge
+        yield log_failure("C-FIND", _known(error)).find_status, None
+
+
+def on_c_move(
+    event: RetrieveEvent, db: sa.Engine, store: InstanceStore, config: Config
+) -> Iterator[object]:
+    """Send what is asked for to a configured peer: its address, how many, then each object."""
+    title = str(event.request.MoveDestination).strip()
+    peer = next((p for p in config.dicom.peers if p.ae_title.strip() == title), None)
+    if peer is None:
+        yield None, None
+        return
+    try:
+        objects = _held(event, db, store, config)
+        _audit(db, config, event, "archive.moved", peer.name, len(objects))
+    except Exception as error:
+        log_failure("C-MOVE", _known(error))
+        raise
+    kwargs = {"ae_title": peer.ae_title, "contexts": _contexts(objects)}
+    yield peer.host, peer.port, kwargs
+    yield len(objects)
+    yield from _objects(event, objects)
+
+
+def on_c_get(
+    event: RetrieveEvent, db: sa.Engine, store: InstanceStore, config: Config
+) -> Iterator[object]:
+    """Send what is asked for on the peer's own association: how many, then each object."""
+    try:
+        objects = _held(event, db, store, config)
+        _audit(db, config, event, "archive.retrieved", "same association", len(objects))
+    except Exception as error:  # noqa: BLE001 - the DIMSE edge
+        yield 1
+        yield log_failure("C-GET", _known(error)).find_status, None
+        return
+    yield len(objects)
+    yield from _objects(event, objects)
+
+
+def _objects(event: RetrieveEvent, objects: Sequence[Held]) -> Iterator[Answer]:
+    for item in objects:
+        if event.is_cancelled:
+            yield CANCEL, None
+            return
+        yield PENDING, item.load()
+
+
+def _held(event: RetrieveEvent, db: sa.Engine, store: InstanceStore, config: Config) -> list[Held]:
+    """Find the objects of a request. Raises InvalidInput when it names no study."""
+    query = _query(event, config)
+    level = archive.level_of(query)
+    wanted = {
+        archive.Level.STUDY: (archive.STUDY_UID,),
+        archive.Level.SERIES: (archive.STUDY_UID, archive.SERIES_UID),
+        archive.Level.IMAGE: (archive.STUDY_UID, archive.SERIES_UID, archive.IMAGE_UID),
+    }[level]
+    uids = {tag: matching.plain_values(query.keys.texts.get(tag, "")) for tag in wanted}
+    # PS3.4 C.4.2.2.1: unique keys, single value or list of UIDs; series may be left out (seen)
+    if not uids[wanted[-1]]:
+        raise InvalidInput("the request names no object of its level")
+    columns = {
+        archive.STUDY_UID: study.c.study_instance_uid,
+        archive.SERIES_UID: instance.c.series_instance_uid,
+        archive.IMAGE_UID: instance.c.sop_instance_uid,
+    }
+    with read(db) as conn:
+        rows = conn.execute(
+            sa.select(instance)
+            .join(study, study.c.id == instance.c.study_id)
+            .where(
+                instance.c.location_id == config.node.location_id,
+                *(columns[tag].in_(values) for tag, values in uids.items() if values),
+            )
+            .order_by(instance.c.series_instance_uid, instance.c.instance_number, instance.c.id)
+            .limit(_MAX_OBJECTS)
+        ).all()
+    return [
+        Held(
+            row.sop_class_uid,
+            row.sop_instance_uid,
+            row.transfer_syntax_uid,
+            store.path(row.storage_key),
+        )
+        for row in rows
+    ]
+
+
+def _contexts(objects: Sequence[Held]) -> list[PresentationContext]:
+    pairs = dict.fromkeys((item.sop_class_uid, item.transfer_syntax_uid) for item in objects)
+    return [build_context(*pair) for pair in list(pairs)[:MAX_CONTEXTS]]
+
+
+def _query(event: RetrieveEvent, config: Config) -> Query:
+    if event.request.Identifier is None:
+        raise InvalidInput("a request without an identifier")
+    data, syntax = event.request.Identifier.getvalue(), str(event.context.transfer_syntax)
+    return parse_query(data, syntax, config.dicom.fallback_charset)
+
+
+def _archive(conn: sa.Connection, store: InstanceStore, config: Config) -> archive.Archive:
+    dicom = config.dicom
+    location_id = config.node.location_id
+    return archive.Archive(conn, store, location_id, dicom.ae_title, dicom.fallback_charset)
+
+
+def _known(error: Exception) -> Exception:
+    """Tell a database that is away from a bug of ours."""
+    if isinstance(error, sa.exc.OperationalError):
+        return Retryable(f"the database is away ({type(error.orig).__name__})")
+    return error
+
+
+def _audit(
+    db: sa.Engine, config: Config, event: RetrieveEvent, action: str, what: str, count: int
+) -> None:
+    with begin(db, Actor("dicom", config.node.location_id), action) as tx:
+        tx.record(what, peer=event.assoc.requestor.ae_title.strip(), objects=count)
