@@ -62,6 +62,7 @@ from orchestration.workflows import (
     open_sources,
     open_workflows,
     publish_results,
+    retract_study,
 )
 from pms_writeback import outbox
 from pms_writeback.bridge.listener import BridgeListener
@@ -170,6 +171,7 @@ class Node:
         outbox.register(engine, db, store, pms, config)
         chart_findings.register(engine, db, store, config)
         publish_results.register(engine, db, store, config, _device_uid(key), self._send)
+        retract_study.register(engine, db, store, config, _device_uid(key))
         orchestra = open_orchestra(
             db, engine, store, config, self.executor_id, open_workflows(config, db)
         )

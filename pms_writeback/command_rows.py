@@ -25,7 +25,7 @@ class Lane(IntEnum):
 
 
 class CommandState(StrEnum):
-    """Where a command stands; the first three are open, a person may retry the last three.
+    """Where a command stands; the first three are open, a person may retry the three after DONE.
 
     DECLINED is no fault: this practice's system, its version or its licence cannot take it.
     """
@@ -37,6 +37,7 @@ class CommandState(StrEnum):
     FAILED = "failed"
     HELD = "held"
     DECLINED = "declined"
+    WITHDRAWN = "withdrawn"  # taken back before it left; never sent again
 
 
 OPEN = (CommandState.QUEUED, CommandState.SENDING, CommandState.UNKNOWN)

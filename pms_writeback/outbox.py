@@ -151,7 +151,7 @@ def retry(db: sa.Engine, engine: DurableEngine, actor: Actor, command_id: str) -
         row = load_command(tx.conn, command_id)
         if row is None or row.location_id != actor.location_id:
             raise NotFound("no such command")
-        if row.state in (*OPEN, CommandState.DONE):
+        if row.state in (*OPEN, CommandState.DONE, CommandState.WITHDRAWN):
             raise Conflict(f"this command is {row.state.value}; there is nothing to retry")
         refusal = refusal_of(tx.conn, tx.location_id, cast(Json, row.payload["command"]), tx.now)
         if refusal:

@@ -21,6 +21,7 @@ class EventKind(StrEnum):
     STEP_DISCONTINUED = "step.discontinued"
     REVIEW_CHANGED = "review.changed"
     REVIEW_SIGNED = "review.signed"
+    REVIEW_RETRACTED = "review.retracted"
     WRITE_QUEUED = "pms.write_queued"
     WRITE_DONE = "pms.write_done"
     WRITE_FAILED = "pms.write_failed"

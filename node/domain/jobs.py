@@ -14,6 +14,8 @@ DELIVER_COMMAND = "deliver_command"
 PUBLISH_RESULTS = "publish_results"
 #: ``(delivery_id)`` — send one result object to one peer.
 SEND_RESULT = "send_result"
+#: ``(retraction_id)`` — what was signed is taken back in chart, archive and cases.
+RETRACT_STUDY = "retract_study"
 
 
 def analyse_key(instance_id: str, attempt: int = 0) -> str:
@@ -49,3 +51,8 @@ def publish_key(study_id: str, version: int, generation: int) -> str:
 def send_key(delivery_id: str) -> str:
     """Key of one delivery to one peer."""
     return f"send:{delivery_id}"
+
+
+def retract_key(retraction_id: str) -> str:
+    """Key of carrying out one retraction."""
+    return f"retract:{retraction_id}"

@@ -24,6 +24,7 @@ from node.web import (
     problems,
     readings,
     repairs,
+    retractions,
 )
 
 
@@ -59,6 +60,7 @@ def create_web(
         patient_pages,
         finding_search,
         chart_links,
+        retractions,
         live,
         pages,
     ):

@@ -181,7 +181,8 @@ def _changes(conn: sa.Connection, study_id: str) -> tuple[Change, ...]:
 
 def _change_of(row: Row, changes: Sequence[Change]) -> Change | None:
     for change in changes:
-        is_place = change.tooth.code == row.tooth and change.surface.value in row.surfaces
+        is_surface = change.surface is None or change.surface.value in row.surfaces
+        is_place = change.tooth.code == row.tooth and is_surface
         if is_place and change.kind.value == row.kind and change.instance_id == row.instance_id:
             return change
     return None

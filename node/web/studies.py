@@ -18,6 +18,7 @@ from node.db.tables import (
     image_calibration,
     instance_duplicate,
     pms_command,
+    retraction,
     tooth_mark,
     user_account,
 )
@@ -44,6 +45,7 @@ from node.web.shapes import (
     Model,
     Progress,
     Receipt,
+    Retraction,
     SpacingShape,
     Study,
     ToothShape,
@@ -89,7 +91,8 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
             ),
             reading=reading_json(conn, web, facts, reviews),
             versions=tuple(_version(signed) for signed in reviews),
-            receipts=_receipts(conn, study_id),
+            retractions=_retractions(conn, study_id),
+            receipts=_receipts(conn, pms_command.c.study_id == study_id),
             deliveries=_deliveries(conn, study_id),
             sign=sign_state(facts, session),
             content_hash=screen_hash(facts),
@@ -271,11 +274,31 @@ def _version(signed: SignedReview) -> Version:
     )
 
 
-def _receipts(conn: sa.Connection, study_id: str) -> tuple[Receipt, ...]:
+def _retractions(conn: sa.Connection, study_id: str) -> tuple[Retraction, ...]:
     rows = conn.execute(
-        sa.select(pms_command)
-        .where(pms_command.c.study_id == study_id)
-        .order_by(pms_command.c.created_at, pms_command.c.id)
+        sa.select(retraction, user_account.c.display_name)
+        .join(user_account, user_account.c.id == retraction.c.retracted_by)
+        .where(retraction.c.study_id == study_id)
+        .order_by(retraction.c.at)
+    )
+    return tuple(
+        Retraction(
+            id=row.id,
+            kind=row.kind,
+            version=row.version,
+            reason=row.reason,
+            by=row.display_name,
+            at=row.at,
+            steps=tuple(row.steps),
+            receipts=_receipts(conn, pms_command.c.key.like(f"retract:{row.id}:%")),
+        )
+        for row in rows
+    )
+
+
+def _receipts(conn: sa.Connection, which: sa.ColumnElement[bool]) -> tuple[Receipt, ...]:
+    rows = conn.execute(
+        sa.select(pms_command).where(which).order_by(pms_command.c.created_at, pms_command.c.id)
     )
     return tuple(
         Receipt(

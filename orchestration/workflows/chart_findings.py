@@ -23,6 +23,7 @@ from node.db.tables import (
     patient,
     patient_identity,
     procedure,
+    retraction,
     review,
     study,
     workflow_case,
@@ -195,7 +196,20 @@ class Charting:
     def _key(self, signed: SignedReview, name: str) -> tuple[str, str]:
         version = "" if name.startswith("image:") else f"{signed.version}:"
         key = f"chart:{signed.study_id}:{version}{name}"
+        if name.startswith("image:") and (times := self._moved(signed.study_id)):
+            key += f":moved-{times}"  # the chart that has it was another patient's
         return key, outbox.ref_for(self.config.node.location_id, key)
+
+    def _moved(self, study_id: str) -> int:
+        """How often the study was taken back from a wrong patient's chart."""
+        with read(self.db) as conn:
+            return int(
+                conn.execute(
+                    sa.select(sa.func.count()).where(
+                        retraction.c.study_id == study_id, retraction.c.kind == "patient"
+                    )
+                ).scalar_one()
+            )
 
     def _read(self, study_id: str, version: int) -> tuple[SignedReview, _Visit | None]:
         with read(self.db) as conn:

@@ -138,8 +138,8 @@ class Publisher:
                 .join(study, study.c.id == dicom_result.c.study_id)
                 .where(dicom_delivery.c.id == delivery_id)
             ).one()
-        if row.state == "done":
-            return "done"
+        if row.state in ("done", "withdrawn"):
+            return str(row.state)
         peer = next((p for p in self.config.dicom.peers if p.name == row.peer), None)
         try:
             if peer is None:

@@ -7,7 +7,7 @@
 
 const KINDS = [
 	"image.stored", "image.duplicate_kept", "image.analysed", "study.completed", "study.ready",
-	"study.reopened", "study.matched", "review.changed", "review.signed", "pms.write_queued",
+	"study.reopened", "study.matched", "review.changed", "review.signed", "review.retracted", "pms.write_queued",
 	"pms.write_done", "pms.write_failed", "result.sent", "schedule.synced", "resync",
 ];
 
