@@ -67,7 +67,7 @@ from orchestration.workflows import (
 from pms_writeback import outbox
 from pms_writeback.bridge.listener import BridgeListener
 from pms_writeback.bridge.office import BridgedPms
-from pms_writeback.bridge.waking import wake
+from pms_writeback.waking import wake
 from pms_writeback.hints import Turns
 from pms_writeback.opendental import OpenDental
 from pms_writeback.opendental.events import make_router as make_events_router

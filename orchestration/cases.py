@@ -8,12 +8,12 @@ from enum import StrEnum
 
 import sqlalchemy as sa
 
+from node.db import switches
 from node.db.session import Tx, insert_once, new_id
 from node.db.tables import approval, case_entry, case_signal, workflow_case
 from node.domain.events import EventKind
 from node.engine import WORKFLOWS, DurableEngine
 from node.errors import Conflict, NotFound
-from orchestration import switches
 from orchestration.workflow import Draft, Signal, Start, Workflow
 
 #: ``(case_id, leg)`` — run a case until it waits; the durable job of every workflow.

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from node.db import switches
 from node.db.session import Actor, begin, read
 from node.db.tables import (
     approval,
@@ -23,11 +24,12 @@ from node.db.tables import (
 )
 from node.domain.rights import Right
 from node.errors import Conflict, Forbidden, InvalidInput, NotFound
-from orchestration import approvals, cases, switches
+from orchestration import approvals, cases
 from orchestration.cases import OPEN, CaseState, Row
 from orchestration.figures import figures
 from orchestration.orchestra import Orchestra
 from orchestration.workflow import Draft
+from pms_writeback.waking import wake
 
 _PAGE = 100
 _SPAN = timedelta(days=30)
@@ -298,6 +300,8 @@ class _Console:
             raise InvalidInput("There is no such workflow.")
         with begin(self._db, person.actor, "workflows.switched") as tx:
             switches.turn(tx, body.scope, body.is_paused, body.reason)
+        if body.scope == switches.OUTBOUND and not body.is_paused:
+            wake(self._db, self._runner.engine, person.actor)
         return self.overview()
 
     def _asking(self) -> sa.Select:  # type: ignore[type-arg]

@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from node.config import Config, Mode
+from node.db import switches
 from node.db.session import Actor, Tx, begin, read, upsert
 from node.db.tables import approval, executor_beat, workflow_case
 from node.dicom.instances import InstanceStore
 from node.domain.rights import Role
 from node.engine import DurableEngine
 from node.errors import BitewingError, Retryable, place_of
-from orchestration import approvals, cases, switches
+from orchestration import approvals, cases
 from orchestration.access import Chart
 from orchestration.case import Case
 from orchestration.cases import CaseState, Row

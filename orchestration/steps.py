@@ -9,10 +9,10 @@ from typing import cast
 
 import sqlalchemy as sa
 
+from node.db import switches
 from node.db.session import Actor, Tx, begin, insert_once, read
 from node.db.tables import case_step, partner_pace
 from node.errors import Retryable
-from orchestration import switches
 from orchestration.cases import Row
 from orchestration.workflow import Json
 

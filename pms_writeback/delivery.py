@@ -15,6 +15,7 @@ from typing import assert_never, cast
 
 import sqlalchemy as sa
 
+from node.db import switches
 from node.db.session import Actor, Tx, begin, new_id, read
 from node.db.tables import patient, study
 from node.domain.events import EventKind
@@ -35,6 +36,8 @@ from pms_writeback.payload import DocumentStore, Json, command_from_json
 from pms_writeback.pms import CannotSearch, CloseTask, OfficeAway, OutcomeUnknown, Pms, Receipt
 
 log = logging.getLogger(__name__)
+
+_HELD_S = 300.0  # whoever lets it go on wakes it at once
 
 ASK_A_PERSON = (
     "The practice system did not confirm this twice and shows no trace of it. "
@@ -129,9 +132,11 @@ class Delivery:
                     return row.state.value  # the one before it wakes it
                 obstacle = _obstacle(conn, row)
                 pause = read_pause(conn, row.location_id)
+                is_held = switches.is_paused(conn, row.location_id, [switches.OUTBOUND])
         except sa.exc.OperationalError:
             raise Retryable("the database is away") from None
-        outcome = obstacle or self._waits(row, pause) or self._try(row, pause)
+        held = _held(row) if is_held else None
+        outcome = obstacle or held or self._waits(row, pause) or self._try(row, pause)
         self._keep(row, outcome, pause)
         return "done" if isinstance(outcome, _Landed) else outcome.state.value
 
@@ -294,6 +299,18 @@ class Delivery:
     @property
     def _actor(self) -> Actor:
         return Actor("outbox", self.location_id)
+
+
+def _held(row: CommandRow) -> _Later:
+    """Wait until a person lets what is outbound go on; no try is counted."""
+    return _Later(
+        row.waiting_state,
+        _HELD_S,
+        "Everything outbound is paused.",
+        row.sent_at,
+        row.unknown_answers,
+        waited_for=switches.OUTBOUND,
+    )
 
 
 def _obstacle(conn: sa.Connection, row: CommandRow) -> _Ended | None:

@@ -14,7 +14,7 @@ from node.dicom.instances import FolderStore
 from node.engine import DurableEngine
 from node.errors import Retryable
 from pms_writeback import outbox
-from pms_writeback.bridge.waking import wake
+from pms_writeback.waking import wake
 from pms_writeback.delivery import Delivery, Patience
 from pms_writeback.outbox import ref_for
 from pms_writeback.pms import AppendCommlog

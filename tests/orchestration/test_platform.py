@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from node.db import switches
 from node.db.session import begin
 from node.domain.events import EventKind
 from node.domain.rights import Right, Role
 from node.engine import DurableEngine
 from node.errors import Conflict, Forbidden, InvalidInput, Rejected, Retryable
-from orchestration import approvals, cases, switches
+from orchestration import approvals, cases
 from orchestration.access import Chart
 from orchestration.case import Case
 from orchestration.cases import CaseState

@@ -1,4 +1,4 @@
-"""Sending at once what waited for a bridge that was away, when it is back."""
+"""Sending at once what waited, when whatever held it up is over."""
 
 from __future__ import annotations
 
