@@ -46,6 +46,7 @@ class RecordKind(StrEnum):
     CLAIM_LINE = "claim_line"
     CLAIM_TRACKING = "claim_tracking"
     PATIENT_FIELD = "patient_field"
+    ADDRESS = "address"  # of a patient; the key is the patient's
     SCHEDULE = "schedule"
     APPOINTMENT_TYPE = "appointment_type"
     RECALL_TYPE = "recall_type"

@@ -20,7 +20,8 @@ class Source:
     ``fields`` maps a neutral name to ``type:Field``, the type one of text, key, number, money,
     flag, day, moment, time. ``owner`` is the patient's key in a row and the filter for one
     patient's rows; ``needs_patient`` says that the list cannot be read without it. ``parent`` is
-    the kind whose keys filter this list where it knows no patient.
+    the kind whose keys filter this list where it knows no patient. ``keeps_rest`` false keeps
+    nothing raw.
     """
 
     path: str
@@ -35,6 +36,7 @@ class Source:
     needs_patient: bool = False
     parent: tuple[RecordKind, str] | None = None
     ignored: frozenset[str] = field(default_factory=frozenset)
+    keeps_rest: bool = True
 
 
 _K = RecordKind
@@ -228,6 +230,12 @@ SOURCES: dict[RecordKind, Source] = {
     _K.PATIENT_FIELD: Source(
         "/patfields", "PatFieldNum", {"name": "text:FieldName", "value": "text:FieldValue"},
         (21, 1), stamp="SecDateTEdit", delta="SecDateTEdit", delta_since=(22, 4, 5), owner="PatNum",
+    ),
+    _K.ADDRESS: Source(
+        "/patients/Simple", "PatNum",
+        {"street": "text:Address", "street_2": "text:Address2", "city": "text:City",
+         "state": "text:State", "postal_code": "text:Zip"},
+        (21, 2), stamp="DateTStamp", delta="DateTStamp", owner="PatNum", keeps_rest=False,
     ),
     _K.SCHEDULE: Source(
         "/schedules", "ScheduleNum",

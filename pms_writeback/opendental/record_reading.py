@@ -10,6 +10,7 @@ from pms_writeback.opendental.connection import Connection
 from pms_writeback.opendental.record_fields import SOURCES, Source
 from pms_writeback.opendental.rows import Fields
 from pms_writeback.opendental.versions import Version
+from pms_writeback.opendental.wire import number
 from pms_writeback.pms import OfficeTime
 from pms_writeback.records import PmsRecord, Reach, RecordKind, Scalar, dated_span
 
@@ -83,6 +84,9 @@ class RecordReader:
     def of_patient(self, kind: RecordKind, patient_key: str) -> list[PmsRecord]:
         """Read one patient's records of a kind, complete."""
         source = SOURCES[kind]
+        if kind is RecordKind.ADDRESS:  # their list cannot be filtered by patient
+            row = self._connection.row(f"/patients/{number(patient_key)}")
+            return [self._record(kind, source, row)]
         if source.parent is not None:
             return self._of_parents(kind, source, patient_key)
         if kind is RecordKind.TASK:
@@ -133,7 +137,7 @@ class RecordReader:
             clinic_key=row.key(source.clinic) if source.clinic else "",
             changed_at=self._stamp(row, source.stamp) if source.stamp else None,
             values=values,
-            raw=row.rest(used | source.ignored | _COMPUTED),
+            raw=row.rest(used | source.ignored | _COMPUTED) if source.keeps_rest else {},
         )
 
     def _value(self, row: Fields, type_: str, column: str) -> Scalar:

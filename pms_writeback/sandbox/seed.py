@@ -182,8 +182,10 @@ def _patient(key: int, family: str, given: str, birth_date: str, sex: str) -> Ro
         "PriProv": 1 + key % 2,
         "ChartNumber": f"S{key:05d}",
         "Email": f"patient{key}@example.com",
+        "Address": f"{100 + key} Oak St",
         "City": "Springfield",
         "State": "OR",
+        "Zip": "97477",
         "TxtMsgOk": "Unknown",
         "ImageFolder": f"Sandbox{key}",
     }
