@@ -35,10 +35,14 @@ def open_pms(config: Config) -> Pms | None:
 
 def _open_dental(config: Config) -> Pms:
     from pms_writeback.opendental import OpenDental, OpenDentalSettings  # httpx only where used
+    from pms_writeback.opendental.ways import Mode, usual_way
 
     section = config.pms
-    if not section.base_url:
-        raise ConfigError("pms.base_url is empty: it is the address of the Open Dental API")
+    if bool(section.base_url) == bool(section.endpoints):
+        raise ConfigError(
+            "Open Dental needs either pms.base_url, the address of its API, or [[pms.endpoints]]"
+        )
+    ways = tuple(usual_way(Mode(each.mode), each.url) for each in section.endpoints)
     return OpenDental(
         OpenDentalSettings(
             base_url=section.base_url,
@@ -50,6 +54,7 @@ def _open_dental(config: Config) -> Pms:
             min_interval_s=section.min_interval_s,
             burst=section.burst,
             page_size=section.page_size,
+            ways=ways,
         ),
         folder=_sftp_folder(config),
     )

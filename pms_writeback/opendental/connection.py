@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import httpx2
 
-from node.domain.destinations import is_near
 from node.errors import (
     BitewingError,
     ConfigError,
@@ -22,7 +20,7 @@ from node.errors import (
     Unsupported,
 )
 from pms_writeback.opendental.rows import Fields, Oddities
-from pms_writeback.pace import TokenBucket
+from pms_writeback.opendental.ways import NOT_SENT, Way, Ways, retry_after
 from pms_writeback.pms import OfficeAway, OutcomeUnknown
 from pms_writeback.wording import without_names
 
@@ -42,7 +40,8 @@ class OpenDentalSettings:
     ``base_url`` ends in ``/api/v1``. ``task_list`` and ``task_user`` are names or numbers; empty
     means that no tasks are written. ``min_interval_s`` is the least time between two requests: 5
     for a read-only key on the remote service, 1 with any other permission, 0.5 with Enterprise, 0
-    for the local ones; ``burst`` requests may follow each other at once after a rest.
+    for the local ones; ``burst`` requests may follow each other at once after a rest. ``ways``,
+    where given, take the place of ``base_url`` and its limits.
     The vendor's remote service gives up after 60 s, so ``read_timeout_s`` is longer than that.
     """
 
@@ -59,27 +58,26 @@ class OpenDentalSettings:
     page_size: int = 100
     update_check_s: float = 30.0
     allow_plain_http: bool = False
+    ways: tuple[Way, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.developer_key or not self.customer_key:
             raise ConfigError("Open Dental needs a developer key and a customer key")
         if not _is_header_text(self.developer_key + self.customer_key):
             raise ConfigError("the Open Dental keys hold characters that no key has")
-        _check_url(self.base_url, self.allow_plain_http)
+        for way in self.all_ways:
+            way.check(self.allow_plain_http)
+
+    @property
+    def all_ways(self) -> tuple[Way, ...]:
+        """The ways in the order of use; the one of ``base_url`` unless others are given."""
+        if self.ways:
+            return self.ways
+        return (Way(self.base_url, self.page_size, self.min_interval_s, self.burst),)
 
 
 def _is_header_text(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
-
-
-def _check_url(url: str, allow_plain_http: bool) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-        raise ConfigError("pms.base_url must look like https://host/api/v1")
-    if parts.scheme == "http" and not allow_plain_http and not is_near(parts.hostname):
-        raise ConfigError(
-            f"pms.base_url sends patient data to {parts.hostname} without TLS; use https"
-        )
 
 
 class Connection:
@@ -87,25 +85,18 @@ class Connection:
 
     def __init__(self, settings: OpenDentalSettings) -> None:
         self.oddities = Oddities()
-        self._page_size = settings.page_size
-        self._pace = TokenBucket(settings.min_interval_s, settings.burst)
         keys = f"{settings.developer_key}/{settings.customer_key}"
-        self._client = httpx2.Client(
-            base_url=settings.base_url.rstrip("/"),
-            headers={
-                "Authorization": f"ODFHIR {keys}",
-                "Content-Type": "application/json",
-                "Accept": "application/json",
-            },
-            timeout=httpx2.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s),
-            follow_redirects=False,
-            # A proxy is for the vendor's cloud, never for the office's own network.
-            trust_env=not is_near(urlsplit(settings.base_url).hostname or ""),
-        )
+        headers = {
+            "Authorization": f"ODFHIR {keys}",
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+        }
+        timeout = httpx2.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s)
+        self._ways = Ways(settings.all_ways, headers, timeout)
 
     def close(self) -> None:
         """Close the pooled connections."""
-        self._client.close()
+        self._ways.close()
 
     def rows(self, path: str, parameters: Mapping[str, str] | None = None) -> list[Fields]:
         """Read a whole list, page by page, until a page is short."""
@@ -118,7 +109,8 @@ class Connection:
         previous: object = None
         offset = 0
         for _ in range(MAX_PAGES):
-            paging = {"Limit": str(self._page_size), "Offset": str(offset)}
+            limit = self._ways.page_size
+            paging = {"Limit": str(limit), "Offset": str(offset)}
             page = self._json(self._read(path, {**(parameters or {}), **paging}), path)
             if not isinstance(page, list):
                 raise Rejected(f"Open Dental answered {path} with something that is not a list")
@@ -127,7 +119,7 @@ class Connection:
             previous = page
             offset += len(page)
             yield self._fields(path, page)
-            if len(page) < self._page_size and len(page) not in PAGE_CAPS:
+            if len(page) < limit and len(page) not in PAGE_CAPS:
                 return
         raise Rejected(f"Open Dental's list {path} does not end")
 
@@ -167,14 +159,12 @@ class Connection:
         OutcomeUnknown
             The request may have been executed: its answer was lost, or cannot be read.
         """
-        self._pace.take()
         try:
-            answer = self._client.request(method, path, json=dict(body))
-        except _NOT_SENT as error:
+            answer = self._ways.request(method, path, is_write=True, body=body)
+        except NOT_SENT as error:
             raise _away(error) from error
         except httpx2.RequestError as error:
             raise OutcomeUnknown(f"the answer to a write was lost ({_kind(error)})") from error
-        self._obey(answer)
         if not answer.is_success:
             raise _write_failure(answer)
         if not answer.content:  # some updates answer nothing but their status
@@ -188,24 +178,22 @@ class Connection:
         return Fields(_resource(path), row, self.oddities)
 
     def _read(
-        self, path: str, parameters: Mapping[str, str], query: Mapping[str, str] | None = None
+        self,
+        path: str,
+        parameters: Mapping[str, str],
+        query: Mapping[str, str | int | list[int]] | None = None,
     ) -> httpx2.Response:
         """Ask for something; `query` is the body of the one question that is sent by PUT."""
-        self._pace.take()
         method = "GET" if query is None else "PUT"
         try:
-            answer = self._client.request(method, path, params=dict(parameters), json=query)
+            answer = self._ways.request(
+                method, path, is_write=False, parameters=parameters, body=query
+            )
         except httpx2.RequestError as error:
             raise _away(error) from error
-        self._obey(answer)
         if not answer.is_success:
             raise _read_failure(answer)
         return answer
-
-    def _obey(self, answer: httpx2.Response) -> None:
-        """Let no thread ask before the time that a throttled key was told."""
-        if answer.status_code == 429 and "retry-after" in answer.headers:
-            self._pace.hold(_retry_after(answer))
 
     def _json(self, answer: httpx2.Response, path: str) -> object:
         try:
@@ -217,9 +205,6 @@ class Connection:
     def _fields(self, path: str, page: list[object]) -> list[Fields]:
         resource = _resource(path)
         return [Fields(resource, row, self.oddities) for row in page if isinstance(row, dict)]
-
-
-_NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 def _resource(path: str) -> str:
@@ -262,11 +247,11 @@ def _common_failure(answer: httpx2.Response, said: str) -> BitewingError | None:
     if status in (400, 503) and any(each in words for each in _UPDATING):
         return OfficeAway("Open Dental is being updated at this office", retry_after_s=120.0)
     if status == 423 or (status in (400, 409) and any(each in words for each in _LOCKED)):
-        return Retryable(f"the record is locked in Open Dental ({status})", _retry_after(answer))
+        return Retryable(f"the record is locked in Open Dental ({status})", retry_after(answer))
     if status == 401:
         return ConfigError(f"Open Dental refuses the keys or their permissions: {said}")
     if status in (429, 503):
-        return OfficeAway(f"Open Dental asks to wait ({status}): {said}", _retry_after(answer))
+        return OfficeAway(f"Open Dental asks to wait ({status}): {said}", retry_after(answer))
     if status == 410:
         return Unsupported(f"Open Dental has retired this method: {said}")
     if 300 <= status < 400:
@@ -302,10 +287,3 @@ def _write_failure(answer: httpx2.Response) -> BitewingError:
     if answer.status_code == 404:
         return NotFound(f"Open Dental refuses (404): {said}")
     return Rejected(f"Open Dental refuses ({answer.status_code}): {said}")
-
-
-def _retry_after(answer: httpx2.Response) -> float:
-    try:
-        return min(600.0, max(1.0, float(answer.headers.get("retry-after", "5"))))
-    except ValueError:
-        return 5.0

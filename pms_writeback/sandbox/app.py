@@ -40,6 +40,7 @@ class Sandbox:
 
     def __init__(self, store: Store, office: Office) -> None:
         self.store = store
+        self.office = office
         self.faults = Faults(store)
         self._service = Service(store, office)
         self._pages: ASGIApp = _pages(store, self.faults)

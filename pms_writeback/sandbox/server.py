@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import uvicorn
@@ -157,6 +157,20 @@ def running(
             )
     finally:
         sandbox.store.close()
+
+
+@contextmanager
+def another_way(
+    handle: SandboxHandle, *, page_cap: int, throttle_s: float = 0.0, port: int = 0
+) -> Iterator[SandboxHandle]:
+    """Serve the same practice by one more door, as the vendor's three modes do.
+
+    The door has its own page cap, throttle and faults.
+    """
+    office = replace(handle.sandbox.office, page_cap=page_cap, throttle_s=throttle_s)
+    sandbox = Sandbox(handle.sandbox.store, office)
+    with serving(sandbox, port=port) as page_url:
+        yield replace(handle, url=page_url + API_PREFIX, page_url=page_url, sandbox=sandbox)
 
 
 @contextmanager
