@@ -161,6 +161,22 @@ def migrate_command(config: ConfigFile = None, data_dir: DataDir = None) -> None
     typer.echo(f"{before or 'empty'} -> {after}" if before != after else f"already at {after}")
 
 
+@cli.command("move-database")
+def move_database_command(
+    to: Annotated[str, typer.Option(help="postgresql://user@host/database, empty.")],
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Move a practice's SQLite database to PostgreSQL, open work included; stop the node first."""
+    from node.move import move_database
+
+    moved = move_database(_config(config, data_dir), to, typer.echo)
+    typer.echo(
+        f"{moved.rows} rows, {moved.runs} unfinished runs; {moved.audit_rows} audit rows verified\n"
+        "now set [database] url to the new address and start the node"
+    )
+
+
 @cli.command("verify-audit")
 def verify_audit(config: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Walk the audit chain and name the first break."""

@@ -486,6 +486,22 @@ def _bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+def hold_executor(config: Config) -> Callable[[], None]:
+    """Keep this location's node from running until the returned function is called.
+
+    Raises ConfigError when one of its processes runs.
+    """
+    first = Node(config).executor_id
+    others = {path.stem for path in config.node.data_dir.glob(f"{first}-*.lock")}
+    held = [_lock_executor(config, name) for name in sorted({first, *others})]
+
+    def release() -> None:
+        for let_go in held:
+            let_go()
+
+    return release
+
+
 def _lock_executor(config: Config, executor_id: str) -> Callable[[], None]:
     """Hold a lock so that two processes never run under one executor id; return its release."""
     folder = config.node.data_dir

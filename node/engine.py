@@ -11,6 +11,7 @@ import base64
 import logging
 import os
 import pickle
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,18 @@ def read_engine_key(path: Path) -> bytes:
     if len(key) != 32:
         raise ConfigError(f"{path} is not a 32-byte engine key; restore it from the backup")
     return key
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An unfinished run: what it takes to queue it again, elsewhere."""
+
+    workflow: str
+    workflow_id: str
+    queue: str
+    partition: str | None
+    delay_s: float | None
+    arguments: tuple[str | int | float | bool | None, ...]
 
 
 class DurableEngine:
@@ -241,11 +254,48 @@ class DurableEngine:
         runs = DBOS.list_workflows(status=list(states), load_input=False, load_output=False)
         return {state: sum(run.status == state for run in runs) for state in states}
 
+    def unfinished(self) -> list[Run]:
+        """Read every run that has not ended, in the order in which they were queued.
+
+        Runs take plain values and may be cut anywhere, so one that was at work is simply queued
+        again. The engine must be connected.
+        """
+        if self._client is None:
+            raise ConfigError("the durable engine is not running in this process")
+        found = self._client.list_workflows(
+            status=["ENQUEUED", "DELAYED", "PENDING"], load_output=False
+        )
+        return [
+            Run(
+                run.name,
+                run.workflow_id,
+                str(run.queue_name or ""),
+                run.queue_partition_key,
+                _seconds_until(run.delay_until_epoch_ms),
+                tuple(run.input["args"]) if run.input else (),
+            )
+            for run in found
+        ]
+
+    def take(self, conn: sa.Connection, run: Run) -> None:
+        """Queue a run that another database's engine had, in the caller's transaction."""
+        queue = next((q for q in ALL_QUEUES if self._queue_name(q) == run.queue), None)
+        if queue is None:
+            raise ConfigError(f"this location has no queue {run.queue}")
+        self.enqueue(
+            conn, queue, run.workflow, run.workflow_id, *run.arguments,
+            partition=run.partition, delay_s=run.delay_s,
+        )  # fmt: skip
+
     def _queue_name(self, queue: Queue) -> str:
         return f"{queue.name}@{self._location_id}"
 
     def _open_client(self) -> DBOSClient:
         return DBOSClient(system_database_url=self._url, serializer=self._serializer)
+
+
+def _seconds_until(epoch_ms: int | None) -> float | None:
+    return None if epoch_ms is None else max(epoch_ms / 1000 - time.time(), 0.0)
 
 
 def _attempt(

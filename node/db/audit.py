@@ -63,8 +63,8 @@ def append(conn: sa.Connection, entry: AuditEntry) -> None:
 def verify(conn: sa.Connection) -> tuple[int, AuditBreak | None]:
     """Walk the chain; return how many rows hold and the first break, if any."""
     previous, expected = GENESIS, 1
-    for row in conn.execution_options(yield_per=1000).execute(
-        sa.select(audit).order_by(audit.c.seq)
+    for row in conn.execute(
+        sa.select(audit).order_by(audit.c.seq), execution_options={"yield_per": 1000}
     ):
         if row.seq != expected:
             return expected - 1, AuditBreak(row.seq, f"row {expected} is missing")
