@@ -77,8 +77,11 @@ def chart_note(signed: SignedReview, *, zone: tzinfo, ref: str) -> str:
     return with_ref("\n".join(lines), ref)
 
 
-def plan_task(signed: SignedReview, *, zone: tzinfo, ref: str) -> str:
-    """Compose the task for what the signer plans to restore or to refer."""
+def plan_task(signed: SignedReview, *, zone: tzinfo, ref: str, amends: bool = False) -> str:
+    """Compose the task for what the signer plans to restore or to refer.
+
+    `amends` says that an earlier version's plan stands in the chart and is replaced.
+    """
     planned = [
         line
         for line, members in zip(numbered(signed), lines(signed), strict=True)
@@ -88,7 +91,8 @@ def plan_task(signed: SignedReview, *, zone: tzinfo, ref: str) -> str:
         f"Planned from signed radiograph findings, AI-assisted ({model_names(signed)}), "
         f"confirmed by {signer(signed)} on {local_time(signed.signed_at, zone)}."
     )
-    return with_ref("\n".join([head, *planned]), ref)
+    replaced = ["This replaces what was planned from earlier versions."] if amends else []
+    return with_ref("\n".join([head, *replaced, *(planned or ["Nothing is planned."])]), ref)
 
 
 def review_task(accession_number: str, ref: str) -> str:

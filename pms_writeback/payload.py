@@ -64,7 +64,11 @@ def command_from_json(kind: str, data: Json, store: DocumentStore) -> Command:
         raise InvalidInput(f"no such command: {kind[:32]!r}")
     hints = get_type_hints(made)
     return _read_command(
-        kind, lambda: made(**{name: _value(hint, data[name]) for name, hint in hints.items()})
+        kind,
+        # A row from before a field was added leaves it at its default.
+        lambda: made(
+            **{name: _value(hint, data[name]) for name, hint in hints.items() if name in data}
+        ),
     )
 
 
@@ -88,7 +92,9 @@ def _plain(value: object) -> object:
 
 def _value(hint: object, value: object) -> object:
     """Decode one field by its declared type."""
-    if hint is datetime:
+    if value is None:
+        return None
+    if hint is datetime or datetime in get_args(hint):
         return datetime.fromisoformat(str(value))
     if hint is date:
         return date.fromisoformat(str(value))

@@ -3,8 +3,9 @@
 Started by: a signature (`node.web`), key ``chart:<study>:<version>``. Writes to the PMS: the
 chart note (on the visit's imaging procedure, else as a commlog), the report as PDF, each original
 image (once, whatever the version) and each annotated image as documents with their teeth, one task
-for what is planned; closes the tasks that flagged the study while it was unsigned. Approved by: the
-signature itself; nothing here adds to it.
+for what is planned; closes the tasks that flagged the study while it was unsigned. An amended
+version goes on in the same note and the same task. Approved by: the signature itself; nothing here
+adds to it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from node.db.tables import (
     instance,
     patient,
     patient_identity,
+    pms_command,
     procedure,
     retraction,
     review,
@@ -40,6 +42,7 @@ from node.errors import InvalidInput
 from orchestration.annotated import annotated_png, encode_png
 from orchestration.flags import closing_commands
 from pms_writeback import notes, outbox, report
+from pms_writeback.command_rows import OPEN, CommandState
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
@@ -61,6 +64,14 @@ class _Visit:
     procedure_key: str | None
     study_date: str
     accession_number: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """Where an earlier version stands: its token, and its procedure unless it is no note."""
+
+    ref: str
+    procedure_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +117,54 @@ class Charting:
 
     def _commands(self, signed: SignedReview, visit: _Visit) -> list[tuple[str, Command]]:
         commands = [self._note(signed, visit), *self._documents(signed, visit)]
-        if any(f.disposition in _PLANNED for f in signed.findings):
-            commands.append(self._plan(signed, visit))
+        earlier = self._earlier(signed, visit, "plan")
+        if earlier is not None or any(f.disposition in _PLANNED for f in signed.findings):
+            commands.append(self._plan(signed, visit, earlier))
         return commands
 
     def _note(self, signed: SignedReview, visit: _Visit) -> tuple[str, Command]:
+        """Compose the note; every version of a study goes on where its first one stands."""
         key, ref = self._key(signed, "note")
         text = notes.chart_note(signed, zone=self.config.zone, ref=ref)
-        if visit.procedure_key is None:
-            return key, AppendCommlog(visit.patient_key, text, signed.signed_at, ref)
+        earlier = self._earlier(signed, visit, "note")
+        if earlier is not None and earlier.procedure_key:
+            return key, AppendProcedureNote(visit.patient_key, earlier.procedure_key, text, ref)
+        if earlier is not None or visit.procedure_key is None:
+            follows = earlier.ref if earlier else ""
+            return key, AppendCommlog(visit.patient_key, text, signed.signed_at, ref, follows)
         return key, AppendProcedureNote(visit.patient_key, visit.procedure_key, text, ref)
 
-    def _plan(self, signed: SignedReview, visit: _Visit) -> tuple[str, Command]:
+    def _plan(
+        self, signed: SignedReview, visit: _Visit, earlier: _Earlier | None
+    ) -> tuple[str, Command]:
         key, ref = self._key(signed, "plan")
-        text = notes.plan_task(signed, zone=self.config.zone, ref=ref)
-        return key, CreateTask(visit.patient_key, text, ref)
+        amends = earlier is not None
+        text = notes.plan_task(signed, zone=self.config.zone, ref=ref, amends=amends)
+        return key, CreateTask(visit.patient_key, text, ref, earlier.ref if earlier else "")
+
+    def _earlier(self, signed: SignedReview, visit: _Visit, name: str) -> _Earlier | None:
+        """Find the study's summary of an earlier version in this patient's chart."""
+        versions = range(signed.version - 1, 0, -1)
+        keys = [f"chart:{signed.study_id}:{version}:{name}" for version in versions]
+        written = [state.value for state in (*OPEN, CommandState.DONE)]
+        with read(self.db) as conn:
+            found = conn.execute(
+                sa.select(pms_command.c.ref, pms_command.c.payload)
+                .where(
+                    pms_command.c.location_id == self.config.node.location_id,
+                    pms_command.c.patient_id == visit.patient_id,
+                    pms_command.c.key.in_(keys),
+                    pms_command.c.state.in_(written),
+                )
+                .order_by(pms_command.c.review_version.desc())
+                .limit(1)
+            ).first()
+            if found is None:
+                return None
+            procedure_key = str(found.payload["command"].get("procedure_key", ""))
+            if procedure_key and not _is_in_chart(conn, self.config, visit, procedure_key):
+                return None
+        return _Earlier(found.ref, procedure_key)
 
     def _closed_flags(self, study_id: str) -> list[tuple[str, str, Command]]:
         """Close the tasks that flagged the study, each in the chart where it was made.
@@ -328,6 +372,19 @@ def _imaging_procedure(
         .order_by(procedure.c.cdt_code, procedure.c.pms_key)
         .limit(1)
     ).scalar()
+
+
+def _is_in_chart(conn: sa.Connection, config: Config, visit: _Visit, procedure_key: str) -> bool:
+    return bool(
+        conn.execute(
+            sa.select(procedure.c.pms_key).where(
+                procedure.c.location_id == config.node.location_id,
+                procedure.c.patient_id == visit.patient_id,
+                procedure.c.pms_key == procedure_key,
+                procedure.c.tombstoned_at.is_(None),
+            )
+        ).first()
+    )
 
 
 def _universal(findings: Sequence[SignedFinding]) -> tuple[str, ...]:

@@ -86,6 +86,9 @@ def apply_booking(
         _refuse_taken(db, table, visit)
         return table.add(db, visit)
     visit = _visit(db, table, command)
+    expected = command.expected_start
+    if expected is not None and visit.starts_at != office.to_wall(expected):
+        raise Conflict("the visit was moved in the practice system meanwhile")
     match command:
         case MoveAppointment():
             _move(db, table, command, visit, office)

@@ -77,8 +77,10 @@ def decode_command(message: Json) -> Command:
 def fingerprint(command: Command) -> str:
     """Digest what a command says, to notice another one under the same key."""
     digest = hashlib.sha256(type(command).__name__.encode())
-    for name in sorted(command.__dataclass_fields__):
+    for name, each in sorted(command.__dataclass_fields__.items()):
         value = getattr(command, name)
+        if value == each.default:
+            continue  # a field that a later version adds changes nothing that was digested before
         digest.update(name.encode() + b"\0")
         digest.update(
             hashlib.sha256(value if isinstance(value, bytes) else repr(value).encode()).digest()

@@ -243,6 +243,10 @@ class Curve:
         self, command: MoveAppointment | ConfirmAppointment | CancelAppointment, values: Row
     ) -> Receipt:
         row = self._visit(command)
+        expected = None if isinstance(command, MoveAppointment) else command.expected_start
+        starts_at = reading.appointment(row).starts_at
+        if expected is not None and starts_at != expected.astimezone(UTC):
+            raise Conflict("the visit was moved in the practice system meanwhile")
         path = f"/appointments/{reading.key(row, 'id')}"
         self._connection.write("PATCH", path, {"appt": values})
         return Receipt("appointments", reading.key(row, "id"))

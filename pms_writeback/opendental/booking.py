@@ -62,7 +62,8 @@ class BookingWriter:
                 return self._found(row) if self._is_moved(row, command) else None
             case ConfirmAppointment():
                 row = self._visit(command.patient_key, command.appointment_key)
-                return _receipt_if(row.text("confirmed") == command.confirmation, row)
+                is_set = row.text("confirmed") == command.confirmation
+                return _receipt_if(is_set and self._is_where_expected(row, command), row)
             case CancelAppointment():
                 row = self._visit(command.patient_key, command.appointment_key)
                 return _receipt_if(row.text("AptStatus") in ("UnschedList", "Broken"), row)
@@ -159,18 +160,29 @@ class BookingWriter:
         return replace(_receipt(row), is_complete=not overlaps and status != "UnschedList")
 
     def _confirm(self, command: ConfirmAppointment) -> Receipt:
-        self._visit(command.patient_key, command.appointment_key)
+        self._check_unchanged(command)
         definition = self._confirmation(command.confirmation)
         path = f"/appointments/{number(command.appointment_key)}/Confirm"
         self._connection.write("PUT", path, {"defNum": number(definition)})
         return Receipt("appointments", command.appointment_key)
 
     def _cancel(self, command: CancelAppointment) -> Receipt:
-        row = self._visit(command.patient_key, command.appointment_key)
-        if row.text("AptStatus") != "Scheduled":
-            raise Conflict("only a scheduled visit can be cancelled")
+        self._check_unchanged(command)
         self._to_unscheduled_list(command.appointment_key)
         return Receipt("appointments", command.appointment_key)
+
+    def _check_unchanged(self, command: ConfirmAppointment | CancelAppointment) -> None:
+        row = self._visit(command.patient_key, command.appointment_key)
+        if row.text("AptStatus") != "Scheduled":
+            raise Conflict("the visit is no longer scheduled")
+        if not self._is_where_expected(row, command):
+            raise Conflict("the visit was moved in the practice system meanwhile")
+
+    def _is_where_expected(
+        self, row: Fields, command: ConfirmAppointment | CancelAppointment
+    ) -> bool:
+        expected = command.expected_start
+        return expected is None or row.moment("AptDateTime") == self._wall(expected)
 
     def _to_unscheduled_list(self, key: str) -> None:
         path = f"/appointments/{number(key)}/Break"

@@ -205,6 +205,9 @@ class TreatmentWriter:
         return self._one("/recalls", "RecallNum", command.patient_key, command.recall_key)
 
     def _set_field(self, command: SetPatientField) -> Receipt:
+        now = {row.text("FieldValue") for row in self._fields(command)} or {""}
+        if now != {command.expected}:
+            raise Conflict("the patient field was changed in the chart meanwhile")
         body: dict[str, str | int] = {
             "PatNum": number(command.patient_key),
             "FieldName": command.name,

@@ -165,6 +165,11 @@ class Practice:
         with read(self.db) as conn:
             return set(conn.execute(sa.select(pms_command.c.state)).scalars())
 
+    def states_of_kind(self, kind: str) -> list[str]:
+        with read(self.db) as conn:
+            query = sa.select(pms_command.c.state).where(pms_command.c.kind == kind)
+            return list(conn.execute(query).scalars())
+
     def is_delivered(self) -> bool:
         with read(self.db) as conn:
             done = conn.execute(sa.select(workflow_case.c.state)).scalars().all()

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from node.db.session import begin, new_id, read
-from node.db.tables import finding, patient, pms_command
+from node.db.tables import finding, patient, pms_command, study
 from node.domain import jobs
 from node.domain.findings import Disposition, FindingKind
 from node.domain.review import finding_to_json
@@ -175,3 +175,52 @@ def test_a_study_linked_elsewhere_moves_its_flag(practice: Practice) -> None:
     }
     assert flags[2] == "Done"
     assert flags[3] != "Done"
+
+
+def _entries(practice: Practice, resource: str, column: str) -> list[str]:
+    return [str(row[column]) for row in practice.sandbox.rows(resource) if "ref:BW-" in row[column]]
+
+
+def test_every_version_goes_on_in_the_same_contact_entry(practice: Practice) -> None:
+    """Also when the visit was found meanwhile; what the office wrote into it stays."""
+    with read(practice.db) as conn:
+        visit = conn.execute(sa.select(study.c.appointment_id)).scalar_one()
+    practice.set_study(appointment_id=None)
+    practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+    until(practice.is_delivered)
+    (first,) = [r for r in practice.sandbox.rows("commlogs") if "ref:BW-" in str(r["Note"])]
+    note = f"{first['Note']}\nCalled the patient."
+    practice.sandbox.change("commlogs", int(first["CommlogNum"]), Note=note)
+    practice.set_study(appointment_id=visit)
+    practice.sign(version=2, reason="Second look")
+    until(lambda: len(practice.states_of_kind("AppendCommlog")) == 2 and practice.is_delivered())
+    (entry,) = _entries(practice, "commlogs", "Note")
+    assert entry.index("#19") < entry.index("Called the patient.") < entry.index("Second look")
+    assert not practice.sandbox.rows("procnotes")
+
+
+def test_an_amended_plan_changes_the_task_and_opens_it_again(practice: Practice) -> None:
+    practice.sign(practice.mark(FindingKind.CARIES, "36", Disposition.RESTORE))
+    until(practice.is_delivered)
+    (task,) = [r for r in practice.sandbox.rows("tasks") if "Planned from" in str(r["Descript"])]
+    practice.sandbox.change("tasks", int(task["TaskNum"]), TaskStatus="Done")
+    practice.sign(practice.mark(FindingKind.CARIES, "36", Disposition.WATCH), version=2)
+    until(lambda: len(practice.states_of_kind("CreateTask")) == 2 and practice.is_delivered())
+    (again,) = [r for r in practice.sandbox.rows("tasks") if "Planned from" in str(r["Descript"])]
+    assert again["TaskNum"] == task["TaskNum"]
+    assert str(again["Descript"]).startswith(str(task["Descript"]))
+    assert "Nothing is planned." in again["Descript"]
+    assert again["TaskStatus"] != "Done"
+
+
+def test_an_older_office_gets_an_entry_for_each_version(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    with running(tmp_path / "sandbox.sqlite", od_version="24.2.30") as sandbox:
+        practice = Practice(sqlite_database, engine, tmp_path, sandbox, mode="assist")
+        practice.set_study(appointment_id=None)
+        practice.sign()
+        until(practice.is_delivered)
+        practice.sign(version=2, reason="Second look")
+        until(lambda: len(_entries(practice, "commlogs", "Note")) == 2)
+        assert "replaces version 1" in _entries(practice, "commlogs", "Note")[1]

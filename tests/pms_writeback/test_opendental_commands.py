@@ -12,6 +12,7 @@ from typing import get_args
 import pytest
 
 from node.errors import Conflict, InvalidInput, NotFound, Rejected, Unsupported
+from pms_writeback.bridge.wire import fingerprint
 from pms_writeback.commands import (
     AdvanceLabCase,
     AppendCommlog,
@@ -464,3 +465,87 @@ def test_every_kind_of_command_survives_its_row(office):
 def test_what_makes_no_sense_is_refused_when_it_is_made(bad):
     with pytest.raises(InvalidInput):
         bad()
+
+
+@pytest.mark.parametrize("make", [confirm, cancel], ids=ids)
+def test_a_visit_moved_meanwhile_is_neither_confirmed_nor_cancelled(make, office, pms):
+    command = make(office)
+    key = int(command.appointment_key)
+    expected = datetime(2026, 6, 20, 13, 0, tzinfo=UTC)
+    pinned = type(command)(**{**fields_of(command), "expected_start": expected})
+    with pytest.raises(Conflict, match="moved"):
+        pms.execute(pinned)
+    assert pms.find(pinned) is None
+    office.change("appointments", key, AptDateTime="2026-06-20 09:00:00")
+    assert pms.execute(pinned).key == command.appointment_key
+
+
+def test_a_visit_that_was_broken_is_not_confirmed(office, pms):
+    command = confirm(office)
+    office.change("appointments", int(command.appointment_key), AptStatus="Broken")
+    with pytest.raises(Conflict, match="no longer scheduled"):
+        pms.execute(command)
+
+
+def test_a_field_that_somebody_changed_is_left_alone(office, pms):
+    pms.execute(fill_field(office))
+    then = SetPatientField("1", "AI imaging status", "read", "ref:BW-then", expected="waiting")
+    pms.execute(then)
+    late = SetPatientField("1", "AI imaging status", "x", "ref:BW-late", expected="waiting")
+    with pytest.raises(Conflict, match="meanwhile"):
+        pms.execute(late)
+    (row,) = [row for row in office.rows("patfields") if row["PatNum"] == 1]
+    assert row["FieldValue"] == "read"
+
+
+def go_on_commlog(ref, follows_ref):
+    return AppendCommlog("1", "second version", NOON, ref, follows_ref)
+
+
+def go_on_task(ref, follows_ref):
+    return CreateTask("1", "second version", ref, follows_ref)
+
+
+GOES_ON = [(go_on_commlog, "commlogs", "Note"), (go_on_task, "tasks", "Descript")]
+
+
+@pytest.mark.parametrize(("make", "resource", "column"), GOES_ON, ids=["contact", "task"])
+def test_what_goes_on_is_appended_once_and_keeps_what_is_there(make, resource, column, office, pms):
+    first, second = make(REF, ""), make("ref:BW-second", REF)
+    made = pms.execute(first)
+    assert pms.find(second) is None
+    office.change(resource, int(made.key), **{column: f"{first.text} {REF}\nstaff wrote this"})
+    office.fault("commit_then_drop", methods=("PUT",))
+    with pytest.raises(OutcomeUnknown):
+        pms.execute(second)
+    assert pms.find(second).key == made.key
+    (row,) = [row for row in office.rows(resource) if REF in str(row[column])]
+    text = f"second version {REF}\nstaff wrote this\n\nsecond version ref:BW-second"
+    assert row[column] == text
+
+
+@pytest.mark.parametrize(("make", "resource", "column"), GOES_ON, ids=["contact", "task"])
+def test_what_it_should_go_on_with_is_gone(make, resource, column, office, pms):
+    """Somebody took our token out: a record of its own, nothing of theirs is touched."""
+    first, second = make(REF, ""), make("ref:BW-second", REF)
+    made = pms.execute(first)
+    office.change(resource, int(made.key), **{column: "rewritten by hand"})
+    assert pms.execute(second).key != made.key
+    texts = [str(row[column]) for row in office.rows(resource)]
+    assert "rewritten by hand" in texts
+
+
+def test_a_row_from_before_a_field_was_added_still_reads(office):
+    command = CreateTask("1", "text", REF)
+    row = dict(command_to_json(command, _NoStore(), "main", "key"))
+    del row["follows_ref"]
+    assert command_from_json("CreateTask", row, _NoStore()) == command
+
+
+def test_a_new_field_left_empty_changes_no_fingerprint():
+    """A bridge one version apart must not take a command for another one."""
+    before = "1d8822b44e84f7cda86134016193f20bab1d667e616868a30b13542f34d25cc2"
+    assert fingerprint(CreateTask("1", "text", REF)) == before
+    assert fingerprint(CreateTask("1", "text", "ref:BW-x123", REF)) != fingerprint(
+        CreateTask("1", "text", "ref:BW-x123")
+    )
