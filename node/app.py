@@ -36,6 +36,7 @@ from node.dicom.derived import derived_uid
 from node.dicom.forwarding import Forwarder
 from node.dicom.identity import match_study
 from node.dicom.instances import FolderStore
+from node.dicom.priors import PriorFetcher
 from node.dicom.scp import DicomListener
 from node.dicom.send import send_object
 from node.domain import cdt
@@ -224,6 +225,14 @@ class Node:
         self._every(_TICK_S, "storage-commitment", commit)
 
     def _start_analysis(
+        if not any(peer.priors for peer in self.config.dicom.peers):
+            return
+        fetcher = PriorFetcher(db, store, engine, self.config)
+
+        def fetch() -> None:
+            fetcher.run_due(datetime.now(UTC))
+
+        self._every(_HEAL_EVERY_S, "priors", fetch, at_once=True)
         self,
         db: sa.Engine,
         engine: DurableEngine,

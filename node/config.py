@@ -92,6 +92,7 @@ class PeerSection(_Section):
     port: int = Field(ge=1, le=65535)
     preliminary: bool = False
     archive: bool = False
+    priors: bool = False
 
 
 class ClientSection(_Section):
@@ -122,6 +123,8 @@ class DicomSection(_Section):
     worklist_days_after: int = Field(1, ge=0)
     worklist_by_station: bool = False
     archive_senders: tuple[str, ...] = ()
+    priors_days: int = Field(2, ge=1, le=14)
+    priors_most: int = Field(6, ge=1, le=100)
     stations: tuple[StationSection, ...] = ()
     peers: tuple[PeerSection, ...] = ()
     clients: tuple[ClientSection, ...] = ()

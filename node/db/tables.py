@@ -463,6 +463,7 @@ prior_fetch = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),  # queued done failed
     sa.Column("found", sa.Integer, nullable=False, server_default="0"),  # studies surely theirs
     sa.Column("fetched", sa.Integer, nullable=False, server_default="0"),  # images now here
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error", sa.String(255), nullable=False, server_default=""),
     _at("created_at"),
     _at("updated_at"),

@@ -236,7 +236,10 @@ def _sentence(reason: str) -> str:
 
 def _studies(conn: sa.Connection, location_id: str) -> list[Row]:
     is_signed = study.c.state == StudyState.SIGNED.value
-    here = sa.select(study).where(study.c.location_id == location_id)
+    here = sa.select(study).where(
+        study.c.location_id == location_id,
+        sa.not_(study.c.is_prior),  # fetched for comparison; nobody is asked to sign it
+    )
     still_open = here.where(sa.not_(is_signed)).order_by(study.c.received_at)
     signed = here.where(is_signed).order_by(study.c.last_image_at.desc())
     return [

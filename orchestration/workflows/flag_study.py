@@ -83,6 +83,7 @@ def _unflagged(location_id: str) -> sa.Select:  # type: ignore[type-arg]
         .where(
             study.c.location_id == location_id,
             study.c.state == StudyState.READY.value,
+            sa.not_(study.c.is_prior),
             study.c.match_state.in_(certain),
             sa.not_(flagged),
         )

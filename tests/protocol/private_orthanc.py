@@ -2,7 +2,8 @@
 
 Orthanc's DICOM port listens on every interface and cannot be told otherwise (seen in 1.10). So it
 runs in a network namespace of its own, and its ports come out through Unix sockets. As a program:
-``unshare -rn python private_orthanc.py ORTHANC CONFIG FOLDER PORT...``.
+``unshare -rn python private_orthanc.py ORTHANC CONFIG FOLDER PORT...``; a port with ``>`` before it
+leads out instead, to the Unix socket of that number.
 """
 
 import contextlib
@@ -67,6 +68,12 @@ def bring_loopback_up() -> None:
 def main(orthanc: str, config: str, folder: str, *ports: str) -> int:
     bring_loopback_up()
     for port in ports:
+        if port.startswith(">"):
+            relay(
+                socket.create_server(("127.0.0.1", int(port[1:]))),
+                lambda port=port: connect_unix(Path(folder) / port[1:]),
+            )
+            continue
         relay(
             listen_unix(Path(folder) / port),
             lambda port=port: socket.create_connection(("127.0.0.1", int(port))),

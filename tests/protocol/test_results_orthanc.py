@@ -1,19 +1,7 @@
 """Results in an archive: Orthanc keeps every object byte for byte, in the patient's study."""
 
-import base64
-import contextlib
-import importlib.util
-import json
-import os
 import re
-import shutil
-import socket
 import subprocess
-import sys
-import tempfile
-import threading
-import time
-import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,7 +14,6 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from node.dicom.derived import Composer, derived_uid, encode
 from node.dicom.measurements import ReportedFinding
-from node.dicom.peers import Peer
 from node.dicom.results import (
     Algorithms,
     compose_annotated,
@@ -37,121 +24,13 @@ from node.dicom.send import send_object, send_paths
 from node.domain.findings import CariesDepth, DecisionState, Finding, FindingKind, Line, Polygon
 from node.domain.review import DecisionCounts, SignedFinding, SignedReview
 from node.domain.teeth import Surface, Tooth
+from tests.protocol.conftest import program
 
 pytestmark = pytest.mark.protocol
-
-HELPER = Path(__file__).with_name("private_orthanc.py")
-spec = importlib.util.spec_from_file_location("private_orthanc", HELPER)
-private_orthanc = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(private_orthanc)
 
 STUDY = "1.2.826.0.1.3680043.10.7.1"
 COMPOSER = Composer(derived_uid("device", "orthanc"), "Zahnärzte am Markt", "0.1.0")
 AT = datetime(2026, 3, 4, 15, 30, 12, tzinfo=UTC)
-
-
-def missing(what: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is not available")
-    pytest.skip(f"{what} is not available")
-
-
-def program(name: str, *known: str) -> str:
-    found = next((path for path in known if Path(path).exists()), None) or shutil.which(name)
-    if found is None:
-        missing(name)
-    return found
-
-
-def wait_until(condition, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        pause.wait(0.05)
-
-
-class Orthanc:
-    """A running Orthanc, reached through loopback ports of our own."""
-
-    def __init__(self, dicom_port: int, http_port: int) -> None:
-        self.peer = Peer("ORTHANC", "127.0.0.1", dicom_port)
-        self._url = f"http://127.0.0.1:{http_port}"
-
-    def get(self, path: str) -> bytes:
-        token = base64.b64encode(b"test:test").decode()
-        request = urllib.request.Request(
-            self._url + path, headers={"Authorization": f"Basic {token}"}
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.read()
-
-    def is_up(self) -> bool:
-        with contextlib.suppress(OSError):
-            return bool(self.get("/system"))
-        return False
-
-    def json(self, path: str):
-        return json.loads(self.get(path))
-
-    def files(self) -> list[bytes]:
-        return [self.get(f"/instances/{one}/file") for one in self.json("/instances")]
-
-
-@pytest.fixture
-def orthanc(tmp_path):
-    """Orthanc in a private network, with a configuration and storage of its own."""
-    orthanc_path = program("Orthanc", "/usr/sbin/Orthanc", "/usr/bin/Orthanc")
-    unshare = program("unshare")
-    if subprocess.run([unshare, "-rn", "true"], capture_output=True, check=False).returncode:
-        missing("a private network for Orthanc (unshare -rn)")
-    config = tmp_path / "orthanc.json"
-    config.write_text(json.dumps(CONFIG | {
-        "StorageDirectory": str(tmp_path / "storage"),
-        "IndexDirectory": str(tmp_path / "storage"),
-    }))  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder:  # short: a Unix socket has 107 characters
-        process = subprocess.Popen(
-            [
-                *(unshare, "-rn", sys.executable, HELPER),
-                orthanc_path,
-                config,
-                folder,
-                "4242",
-                "8042",
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        listeners = []
-        for port in ("4242", "8042"):
-            listener = socket.create_server(("127.0.0.1", 0))
-            path = Path(folder) / port
-            private_orthanc.relay(listener, lambda path=path: private_orthanc.connect_unix(path))
-            listeners.append(listener)
-        try:
-            server = Orthanc(*(one.getsockname()[1] for one in listeners))
-            wait_until(lambda: server.is_up() or process.poll() is not None)
-            assert process.poll() is None, "Orthanc ended at once"
-            yield server
-        finally:
-            process.stdin.close()
-            process.wait(30)
-            for listener in listeners:
-                listener.close()
-
-
-CONFIG = {
-    "DicomAet": "ORTHANC",
-    "DicomPort": 4242,
-    "HttpPort": 8042,
-    "RemoteAccessAllowed": False,
-    "AuthenticationEnabled": True,
-    "RegisteredUsers": {"test": "test"},
-    "DicomAlwaysAllowStore": True,
-    "Plugins": [],
-}
 
 
 def image() -> Dataset:

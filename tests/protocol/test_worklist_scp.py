@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -23,20 +22,11 @@ from node.dicom.instances import FolderStore
 from node.dicom.scp import DicomListener
 from node.domain.study import name_key
 from node.engine import DurableEngine
+from tests.protocol.conftest import tool
 
 pytestmark = pytest.mark.protocol
 
 TODAY = datetime.now(UTC).date()
-
-
-def tool(name: str) -> str:
-    """Find a DCMTK program; by full path, for the environment has programs of the same names."""
-    path = Path("/usr/bin") / name
-    if not path.exists():
-        if os.environ.get("CI"):
-            pytest.fail(f"DCMTK's {name} is not installed")
-        pytest.skip(f"DCMTK's {name} is not installed")
-    return str(path)
 
 
 def schedule(db: sa.Engine, count: int, day: date = TODAY, family: str = "Doe") -> None:
