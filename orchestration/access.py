@@ -221,6 +221,21 @@ class Chart:
             keys = {row.id: row.storage_key for row in rows}
         return [(each, self.store.path(keys[each])) for each in image_ids if each in keys]
 
+    def demand(self, *what: RecordKind | Module) -> None:
+        """Refuse what the workflow's header does not declare (Forbidden)."""
+        for each in what:
+            self._demand(each)
+
+    def whose(self, patient_id: str | None = None) -> str:
+        """Name the one patient a read is about: the case's, or to a hook the one it names.
+
+        Raises Forbidden for another patient than the case's, NotFound when there is none.
+        """
+        whose = self._whose(patient_id)
+        if whose is None:
+            raise NotFound("no patient was named")
+        return whose
+
     def _demand(self, what: RecordKind | Module) -> None:
         if what not in self.workflow.reads:
             raise Forbidden(f"the workflow {self.workflow.name} does not declare {what.value}")

@@ -96,13 +96,13 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A person as the payer knows them; ``gender`` is F, M or U."""
+    """A person as the payer knows them; ``gender`` is F, M or U. A claim needs the address."""
 
     family_name: str = field(repr=False)
     given_name: str = field(repr=False)
     birth_date: date = field(repr=False)
     gender: Literal["F", "M", "U"] = field(repr=False)
-    address: Address = field(repr=False)
+    address: Address | None = field(repr=False)
 
     def __post_init__(self) -> None:
         if not plain(self.family_name, 60):
@@ -296,6 +296,8 @@ def _of_claim(claim: Claim) -> Iterator[str]:
         yield "a claim names at most 35 missing teeth"
     if claim.frequency != "1" and not claim.payer_claim_number:
         yield "a replacement or void names the payer's claim number"
+    if claim.insurance.subscriber.address is None or claim.patient.address is None:
+        yield "an address is missing"
     if claim.insurance.relationship == "self" and claim.patient != claim.insurance.subscriber:
         yield "the patient is the subscriber, but the two differ"
 
@@ -404,7 +406,8 @@ def _person(role: str, person: Person, member_id: str) -> Iterator[Elements]:
     family, given = plain(person.family_name, 60), plain(person.given_name, 35)
     qualifier = "MI" if member_id else ""
     yield segment("NM1", role, "1", family, given, "", "", "", qualifier, member_id)
-    yield from _address(person.address)
+    if person.address is not None:
+        yield from _address(person.address)
     yield segment("DMG", "D8", f"{person.birth_date:%Y%m%d}", person.gender)
 
 
