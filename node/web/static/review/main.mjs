@@ -186,7 +186,8 @@ function Foot({ study }) {
 		<span class=${colour} id="saving">${words}${at.saving.value.count > 1 ? ` ${at.saving.value.count}` : ""}</span>
 		${!isSigned && html`<span class=${open ? "warning" : "ok"} id="left">${open ? `${open} left` : "all decided"}</span>`}
 		${may("findings.sign") && (isSigned
-			? html`<button onClick=${() => (at.dialog.value = "Amend")}>Amend</button>`
+			? html`${may("findings.retract") && html`<button class="quiet" onClick=${() => (at.dialog.value = "Retract")}>Take back</button>`}
+				<button onClick=${() => (at.dialog.value = "Amend")}>Amend</button>`
 			: html`<button class=${open ? "" : "primary"} onClick=${act.openSign}>Sign <kbd>Ctrl+Enter</kbd></button>`)}
 	</footer>`;
 }

@@ -25,6 +25,16 @@ function kindWords(kind) {
 	return KINDS[kind] ?? words[0].toUpperCase() + words.slice(1);
 }
 
+const OBJECTS = { SR: "Structured report", SC: "Annotated image", KO: "Rejection note" };
+
+/** What was taken back, and what came of it. */
+function Taken({ taken, zone }) {
+	return html`<div class="notice warn"><p><strong>Version ${taken.version} taken back: ${taken.kind === "patient" ? "wrong patient" : "wrong finding"}</strong>
+		${taken.by}, ${timeWords(taken.at, zone)}. ${taken.reason}</p>
+		${taken.steps.length ? html`<ul>${taken.steps.map((step) => html`<li key=${step}>${step}</li>`)}</ul>` : html`<p role="status">Being carried out.</p>`}
+		<ul class="plain">${taken.receipts.map((r) => html`<${Line} key=${r.id} item=${r} words=${kindWords(r.kind)} keys=${keyWords(r.receipt)} isWrite=${true} />`)}</ul></div>`;
+}
+
 /** Where the entry stands in the practice system: "documents 27". */
 function keyWords(receipt) {
 	if (!receipt?.key) return "";
@@ -36,17 +46,19 @@ function countWords(counts) {
 }
 
 export function Receipts() {
-	const { versions, receipts, deliveries, settings } = at.study.value;
+	const study = at.study.value;
+	const { versions, receipts, deliveries, settings } = study;
 	const zone = settings.time_zone;
 	return html`<section class="receipts" aria-label="Signatures and receipts">
 		${versions.length > 0 && html`<div class="row"><h2>Signed</h2><span class="grow"></span>
 			${may("patient_page.show") && html`<a class="button quiet" href=${`/patient/${at.study.value.id}`} target="_blank" rel="noopener">Patient page</a>`}</div>`}
 		${[...versions].reverse().map((v) => html`<p key=${v.version}><strong>Version ${v.version}</strong> ${[v.signer_name, roleWords(v.signer_role), timeWords(v.signed_at, zone)].join(", ")}
 			<br /><span class="muted">${countWords(v.counts)}${v.reason && `. Reason: ${v.reason}`}</span></p>`)}
+		${study.retractions.map((taken) => html`<${Taken} key=${taken.id} taken=${taken} zone=${zone} />`)}
 		${(receipts.length > 0 || deliveries.length > 0) && html`<h2>Written</h2>`}
 		${versions.length > 0 && !receipts.length && html`<p class="muted" role="status">Entries for the chart are being prepared.</p>`}
 		<ul class="plain">${receipts.map((r) => html`<${Line} key=${r.id} item=${r} words=${kindWords(r.kind)} keys=${keyWords(r.receipt)} isWrite=${true} />`)}
-			${deliveries.map((d) => html`<${Line} key=${d.id} item=${d} words=${`${d.kind === "SR" ? "Structured report" : "Annotated image"} to ${d.peer}`} keys="" />`)}</ul>
+			${deliveries.map((d) => html`<${Line} key=${d.id} item=${d} words=${`${OBJECTS[d.kind]} to ${d.peer}`} keys="" />`)}</ul>
 	</section>`;
 }
 

@@ -112,7 +112,7 @@ export function Repair({ onChanged, onClosed }) {
 	</dialog>`;
 }
 
-function Choices({ found, choice, setChoice }) {
+export function Choices({ found, choice, setChoice }) {
 	if (!found?.candidates) return html`<div class="skeleton" aria-busy="true"></div>`;
 	if (!found.candidates.length) return html`<p class="muted">Nobody in the practice's records fits. Search by name or number.</p>`;
 	return html`<div class="candidates" role="radiogroup" aria-label="Patients">${found.candidates.map((candidate) => html`
