@@ -904,6 +904,29 @@ webhook_delivery = sa.Table(  # what partners have sent us, once each
     sa.UniqueConstraint("location_id", "source", "delivery_id"),
 )
 
+payer_mail = sa.Table(  # every answer of a payer, as it came; case_id null: a person finds its case
+    "payer_mail",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("delivery_id", sa.String(128), nullable=False),
+    sa.Column("kind", sa.String(16), nullable=False),  # 999 277CA 835 EOB, or the sender's word
+    sa.Column("submission_id", sa.String(128), nullable=False, server_default=""),
+    sa.Column("media_type", sa.String(64), nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    _ref("case_id", "workflow_case", nullable=True),
+    sa.Column("state", sa.String(16), nullable=False),  # given, late, unknown
+    _at("at"),
+    sa.UniqueConstraint("location_id", "delivery_id"),
+)
+
+payer_inbox = sa.Table(  # how far a clearinghouse's inbox was read
+    "payer_inbox",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("cursor", sa.String(128), nullable=False),
+)
+
 hook_cursor = sa.Table(  # up to which event the workflows have been told
     "hook_cursor",
     metadata,
