@@ -194,15 +194,19 @@ class Mailroom:
 
 
 def sent_to(
-    conn: sa.Connection, location_id: str, patient_id: str, since: datetime
+    conn: sa.Connection, location_id: str, patient_id: str, since: datetime, apart_from: str = ""
 ) -> list[datetime]:
-    """Read when messages went to a patient since a moment, over all channels."""
+    """Read when messages went to a patient since a moment, over all channels.
+
+    The one under the key `apart_from` is left out: it may be on its way while this is asked.
+    """
     rows = conn.execute(
         sa.select(message.c.created_at)
         .where(
             message.c.location_id == location_id,
             message.c.patient_id == patient_id,
             message.c.created_at >= since,
+            message.c.key != apart_from,
             message.c.state.in_([state.value for state in COUNTED]),
         )
         .order_by(message.c.created_at)

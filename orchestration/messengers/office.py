@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import assert_never
 
 from node.config import Config
+from node.engine import read_engine_key
 from node.errors import ConfigError
 from orchestration.messengers.chat import ChatMessenger, ChatSettings
+from orchestration.messengers.links import LinkKey
 from orchestration.messengers.message import Channel, Messenger
 from orchestration.messengers.sms import SmsMessenger, SmsSettings
 from orchestration.messengers.smtp import SmtpMessenger, SmtpSettings
@@ -58,6 +60,12 @@ def open_messenger(config: Config, channel: Channel) -> Messenger:
             raise ConfigError("a task is queued with its case, not sent")
         case _:
             assert_never(channel)
+
+
+def link_key(config: Config) -> LinkKey:
+    """Open the key of this node's signed links."""
+    key = read_engine_key(config.node.data_dir / "engine.key")
+    return LinkKey(key, config.node.location_id)
 
 
 def public(config: Config, path: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from fastapi import APIRouter, Response
@@ -44,7 +44,7 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
     @router.get(f"{PATH}/{{token}}", include_in_schema=False)
     def show(token: str) -> Response:
         try:
-            key.look(token, Purpose.STOP, datetime.now(UTC))
+            key.look(token, Purpose.STOP, runner.clock())
         except Forbidden as error:
             return _page(practice, [f"{str(error).capitalize()}."], status=403)
         words = ["Do you want no more reminders from us, by e-mail or text message?"]
@@ -53,7 +53,7 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
     @router.post(f"{PATH}/{{token}}", include_in_schema=False)
     def stop(token: str) -> Response:
         try:
-            stop_messages(runner, key.look(token, Purpose.STOP, datetime.now(UTC)))
+            stop_messages(runner, key.look(token, Purpose.STOP, runner.clock()))
         except Forbidden as error:
             return _page(practice, [f"{str(error).capitalize()}."], status=403)
         except BitewingError as error:

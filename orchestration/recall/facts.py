@@ -62,7 +62,7 @@ def look(chart: Chart, patient_id: str, recall_key: str, days_ahead: int) -> Fac
         today=today,
         days_ahead=days_ahead,
         is_active=reached is not None and reached.is_active,
-        booked_on=_booked_on(chart, patient_id, procedures),
+        booked_on=booked_on(chart, patient_id, procedures),
     )
     mine = next((each for each in recalls if each.key == recall_key), None)
     kind = types.get(mine.type_key) if mine is not None else None
@@ -91,7 +91,7 @@ def types_of(chart: Chart) -> dict[str, RecallType]:
     return {each.key: due.read_type(each) for each in chart.office_records(RecordKind.RECALL_TYPE)}
 
 
-def _booked_on(chart: Chart, patient_id: str, procedures: Sequence[PmsRecord]) -> date | None:
+def booked_on(chart: Chart, patient_id: str, procedures: Sequence[PmsRecord]) -> date | None:
     """Find the next scheduled visit that is a recall visit, or whose procedures are not known."""
     codes: dict[str, set[str]] = {}
     for each in procedures:

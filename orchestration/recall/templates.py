@@ -93,6 +93,13 @@ class Templates:
                 return found
         raise ConfigError(f"there is no template {name} for {channel.value}")
 
+    def by_id(self, template_id: str) -> Template:
+        """Find a text by its stored name. Raises ConfigError when this release has another."""
+        for each in self.texts.values():
+            if each.id == template_id:
+                return each
+        raise ConfigError("this template has changed since; plan the message anew")
+
 
 def load(folder: str = "") -> Templates:
     """Load the shipped texts, and those of an own folder over them.

@@ -5,17 +5,24 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from node.config import Config
+from node.db.session import Actor
+from orchestration.messengers.callbacks import SmsSource
+from orchestration.messengers.office import link_key
 from orchestration.webhooks import Source
 from orchestration.workflow import Workflow
-from orchestration.workflows import notify_subscribers
+from orchestration.workflows import notify_subscribers, recall
 
 
 def open_workflows(config: Config, db: sa.Engine) -> dict[str, Workflow]:
     """Open every workflow that this installation is configured for, by its stored name."""
-    workflows = [notify_subscribers.make(config)]
+    workflows = [notify_subscribers.make(config), recall.make(config, link_key(config))]
     return {workflow.name: workflow for workflow in workflows}
 
 
-def open_sources(config: Config) -> dict[str, Source]:
+def open_sources(config: Config, db: sa.Engine) -> dict[str, Source]:
     """Open the partners that may call us, by the name in their address ``/hooks/NAME``."""
-    return {}
+    sources: dict[str, Source] = {}
+    secret = config.messengers.sms_secret.get_secret_value()
+    if secret:
+        sources["sms"] = SmsSource(db, Actor("sms", config.node.location_id), secret)
+    return sources

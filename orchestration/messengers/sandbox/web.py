@@ -6,7 +6,7 @@ import hmac
 import json
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +21,12 @@ from orchestration.messengers.sandbox.inbox import Arrived, Fault, Inbox, new_me
 from orchestration.signatures import sign
 
 _MAX_BODY = 100_000
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 #: Words that carriers have providers obey by themselves.
 _STOP_WORDS = ("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT")
 _START_WORDS = ("START", "UNSTOP", "YES")
@@ -44,6 +50,7 @@ class WebServer(ThreadingHTTPServer):
         self.inbox = inbox
         self.account = account
         self.callback_url = ""
+        self.clock: Callable[[], datetime] = _utc_now
         super().__init__(("127.0.0.1", port), _Handler)
 
     def receive(self, sender: str, text: str, event_id: str = "") -> None:
@@ -69,7 +76,7 @@ class WebServer(ThreadingHTTPServer):
         body = json.dumps(event).encode()
         headers = {
             "Content-Type": "application/json",
-            "X-Signature": sign(self.account.secret, body, datetime.now(UTC)),
+            "X-Signature": sign(self.account.secret, body, self.clock()),
         }
         try:
             answer = httpx2.post(

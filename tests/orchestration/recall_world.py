@@ -1,0 +1,220 @@
+"""A practice, an inbox and the recall workflow on one clock that tests move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+from fastapi import FastAPI
+
+from node.config import read_config
+from node.db.session import begin, read
+from node.db.tables import approval, contact_choice, message, patient, pms_command, workflow_case
+from node.engine import DurableEngine
+from node.web.accounts import create_user
+from orchestration import webhooks
+from orchestration.cases import OPEN, CaseState
+from orchestration.messengers import stop_page
+from orchestration.messengers.office import link_key
+from orchestration.messengers.sandbox.server import InboxHandle, running_inbox
+from orchestration.recall import policy, templates
+from orchestration.recall.segments import Segment
+from orchestration.workflow import Workflow
+from orchestration.workflows import open_sources, recall
+from pms_writeback import outbox
+from pms_writeback.opendental import OpenDental
+from pms_writeback.practice import open_pms
+from pms_writeback.sandbox.server import SandboxHandle, running, serving
+from pms_writeback.sync import ScheduleSync
+from pms_writeback.warehouse import Warehouse
+from tests.orchestration.clockwork import ACTOR, NINE, Clockwork, until
+
+#: Patients of the sandbox practice that the tests use, and their numbers.
+ADA, BEN = 21, 22
+NUMBERS = {ADA: "+12125550121", BEN: "+12125550122"}
+
+
+@dataclass
+class World:
+    """Everything at hand; `pull` reads the practice, `pass_time` moves all clocks."""
+
+    work: Clockwork
+    flow: Workflow
+    office: SandboxHandle
+    inbox: InboxHandle
+    sync: ScheduleSync
+    records: Warehouse
+    url: str
+
+    @property
+    def now(self) -> datetime:
+        return self.work.now
+
+    def due(self, key: int, day: date, *, type_key: int = 1, **patient_values: str) -> None:
+        """Make one patient of the practice due on a day, with no visit and no other recall."""
+        for row in self.office.rows("appointments"):
+            if row["PatNum"] == key:
+                self.office.delete_appointment(int(row["AptNum"]))
+        for row in self.office.rows("procedurelogs"):
+            if row["PatNum"] == key:  # long ago, so that the chart's due day holds
+                self.office.change("procedurelogs", row["ProcNum"], ProcDate="2024-02-01")
+        for row in self.office.rows("recalls"):
+            if row["PatNum"] == key:
+                mine = row["RecallTypeNum"] == type_key
+                values = {"IsDisabled": "false" if mine else "true", "DateDue": day.isoformat()}
+                previous = (day - timedelta(days=183)).isoformat()
+                self.office.change("recalls", row["RecallNum"], **values, DatePrevious=previous)
+        values = {"WirelessPhone": NUMBERS[key], "TxtMsgOk": "Yes", "Email": ""}
+        self.office.change("patients", key, **{**values, **patient_values})
+
+    def nobody_else_due(self) -> None:
+        """Switch every recall of the practice off."""
+        for row in self.office.rows("recalls"):
+            self.office.change("recalls", row["RecallNum"], IsDisabled="true")
+
+    def pull(self) -> None:
+        """Read the practice as the node does, and tell the workflows."""
+        report = self.sync.run_once(self.now)
+        assert report.is_ok, report.error
+        self.records.reconcile(self.now)
+        self.tell()
+
+    def tell(self) -> None:
+        self.work.hooks.run_once()
+        self.work.settle()
+
+    def sweep(self) -> None:
+        self.work.hooks.run_daily()
+        self.work.settle()
+
+    def pass_days(self, days: int) -> None:
+        """Let days pass, each with its sweep."""
+        for _ in range(days):
+            self.work.pass_time(days=1)
+
+    def patient_id(self, key: int) -> str:
+        with read(self.work.db) as conn:
+            return conn.execute(
+                sa.select(patient.c.id).where(patient.c.pms_key == str(key))
+            ).scalar_one()
+
+    def cases(self, key: int | None = None) -> list[sa.Row]:  # type: ignore[type-arg]
+        query = sa.select(workflow_case).where(workflow_case.c.workflow == "recall")
+        if key is not None:
+            query = query.where(workflow_case.c.patient_id == self.patient_id(key))
+        with read(self.work.db) as conn:
+            return list(conn.execute(query.order_by(workflow_case.c.created_at)))
+
+    def case(self, key: int) -> sa.Row:  # type: ignore[type-arg]
+        (only,) = self.cases(key)
+        return only
+
+    def result(self, key: int) -> str:
+        """Give the word with which a patient's case ended; empty while it is open."""
+        row = self.case(key)
+        return row.stage if CaseState(row.state) not in OPEN else ""
+
+    def approve_all(self) -> int:
+        """Approve whatever is asked, as the front desk in the morning."""
+        self.work.settle()
+        with read(self.work.db) as conn:
+            asked = conn.execute(
+                sa.select(approval.c.case_id).where(approval.c.state == "waiting")
+            ).scalars().all()  # fmt: skip
+        for case_id in asked:
+            self.work.decide(case_id)
+        return len(asked)
+
+    def texts(self, key: int) -> list[str]:
+        return [each.text for each in self.inbox.messages("sms", NUMBERS[key])]
+
+    def rows(self, table: sa.Table) -> list[sa.Row]:  # type: ignore[type-arg]
+        with read(self.work.db) as conn:
+            return list(conn.execute(sa.select(table)))
+
+    def entries(self, key: int) -> list[str]:
+        """Read the patient's communication log in the practice, once all writes have landed."""
+        self.written()
+        return [str(row["Note"]) for row in self.office.rows("commlogs") if row["PatNum"] == key]
+
+    def tasks(self, key: int) -> list[str]:
+        self.written()
+        return [str(row["Descript"]) for row in self.office.rows("tasks") if row["KeyNum"] == key]
+
+    def written(self) -> None:
+        until(lambda: all(row.state == "done" for row in self.rows(pms_command)))
+
+    def approve_policy(self, segment: str, *names: str) -> None:
+        user_id = self._user()
+        for template in templates.load().texts.values():
+            if template.name in names:
+                with begin(self.work.db, ACTOR, "test.policy") as tx:
+                    policy.approve(
+                        tx, Segment(segment), template, by=user_id, reason="read and fine",
+                        ends_at=tx.now + timedelta(days=300),
+                    )  # fmt: skip
+
+    def _user(self) -> str:
+        return create_user(
+            self.work.db, ACTOR, username=f"desk{len(self.rows(contact_choice))}",
+            display_name="Front Desk", role="front_desk", password="a long password 1",
+        )  # fmt: skip
+
+    def sent(self) -> list[str]:
+        return [row.state for row in self.rows(message)]
+
+
+@contextmanager
+def recall_world(
+    db: sa.Engine,
+    engine: DurableEngine,
+    folder: Path,
+    now: datetime = NINE,
+    modes: dict[str, str] | None = None,
+    **section: object,
+) -> Iterator[World]:
+    made: list[Clockwork] = []
+
+    def clock() -> datetime:
+        return made[0].now if made else now
+
+    app = FastAPI()
+    with (
+        running_inbox(folder) as inbox,
+        serving(app) as url,
+        running(folder / "pms.sqlite", clock=clock, seed_patients=30) as office,
+    ):
+        sections: dict[str, dict[str, object]] = {
+            "node": {"data_dir": folder, "practice_name": "Main Street Dental"},
+            "messengers": inbox.settings(url),
+            "recall": {"phone": "212-555-0100", **section},
+            "workflows": {"modes": modes or {"recall": "assist"}},
+            "pms": {
+                "kind": "open_dental",
+                "base_url": office.url,
+                "developer_key": office.developer_key,
+                "customer_key": office.customer_key,
+            },
+        }
+        node = {"time_zone": "America/New_York", **sections["node"]}
+        config = read_config(environment={}, overrides={**sections, "node": node})
+        flow = recall.make(config, link_key(config))
+        work = Clockwork(db, engine, folder, flow, now=now, **sections)
+        made.append(work)
+        inbox.web.clock = clock
+        pms = open_pms(work.config)
+        assert isinstance(pms, OpenDental)
+        outbox.register(engine, db, work.store, pms, work.config)
+        app.include_router(webhooks.make_router(work.runner, open_sources(work.config, db)))
+        app.include_router(stop_page.make_router(work.runner, link_key(work.config)))
+        world = World(
+            work, flow, office, inbox, ScheduleSync(db, pms, work.config),
+            Warehouse(db, pms, work.config), url,
+        )  # fmt: skip
+        world.nobody_else_due()
+        yield world
+        pms.close()

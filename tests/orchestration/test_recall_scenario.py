@@ -1,0 +1,301 @@
+"""Recall over weeks: a real engine and database, the sandbox practice and the sandbox inbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+
+from node.db.session import begin
+from node.db.tables import contact_choice, message, message_reply, recall_policy
+from node.engine import DurableEngine
+from orchestration.cases import CaseState
+from orchestration.recall import policy
+from tests.orchestration.clockwork import ACTOR, until
+from tests.orchestration.recall_world import ADA, BEN, NUMBERS, World, recall_world
+
+DUE = date(2026, 3, 9)  # a week after the clock's Monday
+
+
+@pytest.fixture
+def world(sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path) -> Iterator[World]:
+    with recall_world(sqlite_database, engine, tmp_path) as made:
+        yield made
+
+
+def start(world: World, **patient_values: str) -> None:
+    """Make Ada due, read the practice, sweep, and approve the first message."""
+    world.due(ADA, DUE, **patient_values)
+    world.pull()
+    world.sweep()
+    world.approve_all()
+
+
+def test_a_reminder_is_asked_sent_logged_and_ended_by_a_booking(world: World) -> None:
+    world.due(ADA, DUE)
+    world.pull()
+    world.sweep()
+    question = world.work.question(world.case(ADA).id)
+    assert question.right == "messages.approve"
+    assert question.draft["text"].startswith("Main Street Dental: it is time to plan")
+    assert not world.inbox.messages()
+    world.approve_all()
+    assert world.texts(ADA) == [question.draft["text"]]
+    (entry,) = world.entries(ADA)
+    assert entry.startswith("Recall message sent by text message: invite/en/sms@1, approved by")
+    world.pass_days(3)
+    (recall,) = [
+        row for row in world.office.rows("recalls")
+        if row["PatNum"] == ADA and row["IsDisabled"] == "false"
+    ]  # fmt: skip
+    world.office.change("recalls", recall["RecallNum"], DateScheduled="2026-03-20")
+    world.pull()
+    assert world.result(ADA) == "booked"
+    world.pass_days(60)
+    assert len(world.texts(ADA)) == 1
+
+
+def test_the_whole_sequence_goes_out_by_both_ways_and_ends(world: World) -> None:
+    start(world, Email="ada@example.org")
+    for _ in range(70):
+        world.pass_days(1)
+        world.approve_all()
+    sent = [each.door for each in world.inbox.messages()]
+    assert sent == ["smtp", "smtp", "sms", "smtp"]
+    assert world.result(ADA) == "no answer"
+    assert len(world.cases(ADA)) == 1  # the same due day starts nothing again
+    moments = sorted(row.created_at for row in world.rows(message))
+    assert all(b - a >= timedelta(days=3) for a, b in pairwise(moments))
+
+
+def test_stop_ends_everything_at_once_and_for_both_ways(world: World) -> None:
+    start(world, Email="ada@example.org", PreferRecallMethod="TextMessage")
+    world.inbox.reply(NUMBERS[ADA], "Stop texting me please")
+    world.work.settle()
+    assert world.result(ADA) == "opted out"
+    assert "Asked for no more messages" in world.entries(ADA)[-1]
+    (row,) = world.rows(message_reply)
+    assert row.meaning == "stop"
+    # a new due day: a new case, and still no message by any way
+    world.due(ADA, DUE + timedelta(days=2), Email="ada@example.org")
+    world.pull()
+    world.pass_days(2)
+    assert world.approve_all() == 0
+    assert len(world.inbox.messages()) == 1
+    assert world.cases(ADA)[-1].stage == "opted out"
+
+
+def test_a_wish_that_comes_between_approval_and_sending_is_honoured(world: World) -> None:
+    world.due(ADA, DUE, Email="ada@example.org")
+    world.pull()
+    world.sweep()
+    case_id = world.case(ADA).id
+    world.work.question(case_id)
+    world.work.now += timedelta(hours=10, minutes=30)  # half past seven: too late to send
+    world.work.decide(case_id)
+    assert world.work.state(case_id) is CaseState.WAITING
+    link = _stop_link(world, ADA)
+    assert httpx2.get(link, trust_env=False).status_code == 200
+    assert not world.rows(contact_choice)  # a mail program's look is no wish
+    assert "no more reminders" in httpx2.post(link, trust_env=False).text
+    world.pass_days(3)
+    assert not world.inbox.messages()
+    assert world.result(ADA) == "opted out"
+
+
+def _stop_link(world: World, key: int) -> str:
+    from orchestration.messengers.office import link_key
+    from orchestration.messengers.stop_page import stop_link
+
+    config = world.work.config
+    return stop_link(config, link_key(config), world.patient_id(key), "ada@example.org", world.now)
+
+
+def test_a_link_that_is_not_ours_stops_nobody(world: World) -> None:
+    link = _stop_link(world, BEN) if world.pull() is None else ""
+    assert httpx2.post(link[:-3] + "abc", trust_env=False).status_code == 403
+    assert not world.rows(contact_choice)
+
+
+def test_yes_becomes_a_task_once_however_often_it_is_told(world: World) -> None:
+    start(world)
+    for _ in range(3):
+        world.inbox.reply(NUMBERS[ADA], "Yes please", "EV1")
+    world.work.settle()
+    (task,) = world.tasks(ADA)
+    assert "wants to book a recall visit; please call" in task
+    assert len(world.rows(message_reply)) == 1
+    world.pass_days(15)
+    assert world.result(ADA) == "wants to book"
+    assert len(world.texts(ADA)) == 1
+
+
+def test_an_unclear_answer_goes_to_a_person_with_its_words(world: World) -> None:
+    start(world)
+    world.inbox.reply(NUMBERS[ADA], "My husband died, who is this?")
+    world.work.settle()
+    (task,) = world.tasks(ADA)
+    assert '"My husband died, who is this?"' in task
+    world.pass_days(20)
+    assert world.result(ADA) == "answered"
+    assert len(world.texts(ADA)) == 1
+
+
+def test_call_backs_that_nobody_signed_change_nothing(world: World) -> None:
+    start(world)
+    body = b'{"type":"message.received","event_id":"E","from":"+12125550121","body":"STOP"}'
+    for headers in ({}, {"x-signature": "t=1,v1=" + "0" * 64}):
+        answer = httpx2.post(
+            f"{world.url}/hooks/sms", content=body, headers=headers, trust_env=False
+        )
+        assert answer.status_code == 401
+    assert not world.rows(contact_choice)
+
+
+def test_a_provider_that_is_away_for_an_hour_delays_and_doubles_nothing(world: World) -> None:
+    world.due(ADA, DUE)
+    world.pull()
+    world.sweep()
+    world.inbox.fault("down")
+    world.approve_all()
+    world.work.pass_time(hours=1)
+    assert not world.texts(ADA)
+    world.inbox.fault("clear")
+    world.work.pass_time(hours=1)
+    assert len(world.texts(ADA)) == 1
+
+
+def test_a_text_whose_answer_was_lost_is_found_and_not_sent_again(world: World) -> None:
+    world.due(ADA, DUE)
+    world.pull()
+    world.sweep()
+    world.inbox.fault("commit_then_drop")
+    world.approve_all()
+    world.work.pass_time(hours=1)
+    assert len(world.texts(ADA)) == 1
+    assert world.sent() == ["sent"]
+    assert "sent by text message" in world.entries(ADA)[0]
+
+
+def test_mail_in_doubt_is_not_sent_again_and_says_so(world: World) -> None:
+    world.due(ADA, DUE, WirelessPhone="", Email="ada@example.org")
+    world.pull()
+    world.sweep()
+    world.inbox.fault("commit_then_drop", "smtp")
+    world.approve_all()
+    world.work.pass_time(hours=2)
+    assert len(world.inbox.messages("smtp")) == 1
+    assert world.sent() == ["in_doubt"]
+    assert "may have been sent (its answer was lost)" in world.entries(ADA)[0]
+
+
+def test_a_number_that_cannot_be_reached_gives_way_to_mail(world: World) -> None:
+    world.due(ADA, DUE, Email="ada@example.org", PreferRecallMethod="TextMessage")
+    world.pull()
+    world.sweep()
+    world.inbox.fault("bounce")
+    world.approve_all()
+    until(lambda: "undelivered" in world.sent())
+    world.work.settle()
+    world.pass_days(1)
+    world.approve_all()
+    assert [each.door for each in world.inbox.messages()] == ["sms", "smtp"]
+
+
+def test_nobody_to_write_to_means_a_task_for_the_front_desk(world: World) -> None:
+    start(world, WirelessPhone="", Email="")
+    (task,) = world.tasks(ADA)
+    assert "no way to write. Please call" in task
+    assert not world.inbox.messages()
+
+
+def test_refused_drafts_end_and_edited_ones_go_out_as_edited(world: World) -> None:
+    world.due(ADA, DUE)
+    world.due(BEN, DUE)
+    world.pull()
+    world.sweep()
+    world.work.decide(world.case(ADA).id, "refused", reason="moved away")
+    assert world.result(ADA) == "refused"
+    asked = world.work.question(world.case(BEN).id)
+    draft = {**asked.draft, "text": "Dear Ben, come and see us. Reply STOP to end messages."}
+    world.work.decide(world.case(BEN).id, "edited", draft=draft, reason="he knows us")
+    assert world.texts(BEN) == [draft["text"]]
+    assert not world.texts(ADA)
+
+
+def test_a_standing_approval_sends_unasked_until_it_is_taken_back(world: World) -> None:
+    world.approve_policy("due_soon", "invite", "reminder")
+    world.due(ADA, DUE)
+    world.pull()
+    world.sweep()
+    assert len(world.texts(ADA)) == 1
+    assert "approved by standing approval" in world.entries(ADA)[0]
+    for row in world.rows(recall_policy):
+        with begin(world.work.db, ACTOR, "test.revoked") as tx:
+            policy.revoke(tx, row.id)
+    world.pass_days(20)
+    assert len(world.texts(ADA)) == 1
+    assert world.approve_all() == 1
+
+
+def test_silently_nothing_goes_out_and_nothing_is_written(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    with recall_world(sqlite_database, engine, tmp_path, modes={"recall": "silent"}) as world:
+        world.approve_policy("due_soon", "invite")
+        start(world)
+        world.pass_days(30)
+        assert not world.inbox.messages()
+        assert not world.entries(ADA)
+        assert world.work.state(world.case(ADA).id) is CaseState.SILENT
+        assert world.case(ADA).data["silent_send_message"]["template"] == "invite/en/sms@1"
+
+
+def test_on_the_night_the_clocks_change_nobody_is_woken(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    saturday = datetime(2026, 3, 8, 0, 30, tzinfo=UTC)  # 19:30 in New York, the clocks go forward
+    with recall_world(
+        sqlite_database, engine, tmp_path, saturday,
+        send_weekdays=("mon", "tue", "wed", "thu", "fri", "sat", "sun"),
+    ) as world:  # fmt: skip
+        world.approve_policy("due_soon", "invite")
+        world.due(ADA, DUE)
+        world.pull()
+        world.sweep()
+        assert not world.inbox.messages()
+        world.work.pass_time(hours=20)
+        (sent,) = world.rows(message)
+        assert sent.created_at == datetime(2026, 3, 8, 13, 0, tzinfo=UTC)  # 9:00, summer time
+
+
+def test_a_child_is_written_about_to_whoever_answers_for_it(world: World) -> None:
+    born = str(world.now.year - 9) + "-05-05"
+    world.due(BEN, DUE + timedelta(days=300))
+    world.due(ADA, DUE, Birthdate=born, WirelessPhone="", Guarantor=BEN)
+    world.pull()
+    world.sweep()
+    world.approve_all()
+    (text,) = world.texts(BEN)
+    assert "for your child" in text
+    world.inbox.reply(NUMBERS[BEN], "STOP")
+    world.work.settle()
+    assert world.result(ADA) == "opted out"
+
+
+def test_no_more_start_than_there_is_room_for(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    with recall_world(sqlite_database, engine, tmp_path, most_a_day=1) as world:
+        world.due(ADA, DUE)
+        world.due(BEN, DUE - timedelta(days=30))
+        world.pull()
+        world.sweep()
+        assert [case.patient_id for case in world.cases()] == [world.patient_id(BEN)]
+        world.pass_days(1)
+        assert len(world.cases()) == 2
