@@ -56,6 +56,8 @@ from node.status import Probe, Status, metrics
 from node.web.app import create_web, end_streams
 from node.web.auth import require
 from orchestration import console, webhooks
+from orchestration.messengers import stop_page
+from orchestration.messengers.office import link_key
 from orchestration.orchestra import Orchestra, open_orchestra
 from orchestration.workflows import (
     chart_findings,
@@ -396,7 +398,8 @@ class Node:
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
         app.include_router(console.make_router(orchestra, require))
-        app.include_router(webhooks.make_router(orchestra.runner, open_sources(self.config)))
+        app.include_router(webhooks.make_router(orchestra.runner, open_sources(self.config, db)))
+        app.include_router(stop_page.make_router(orchestra.runner, link_key(self.config)))
         if self.config.pms.kind == "open_dental":
             app.include_router(make_events_router(self.config, db))
         server = uvicorn.Server(
