@@ -7,7 +7,7 @@ import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -26,6 +26,7 @@ from pms_writeback.sandbox.merging import merge_patients
 from pms_writeback.sandbox.page import overview_page, patient_page
 from pms_writeback.sandbox.service import ALL_PERMISSIONS, MAX_BODY, Office, Request, Service
 from pms_writeback.sandbox.store import Chart, Clock, ServerClock, Store, utc_now
+from pms_writeback.sandbox.tables import KEYS
 from pms_writeback.sandbox.wire import Answer, Refusal
 
 API_PREFIX = "/api/v1"
@@ -69,7 +70,8 @@ class Sandbox:
             milliseconds=round((time.perf_counter() - began) * 1000, 2),
         )
         self.faults.note(entry)
-        await (_drop(send) if answer is None else _send(send, answer))
+        is_cut = fault is not None and fault.kind == "cut_answer"
+        await (_drop(send) if answer is None else _send(send, answer, is_cut))
 
     async def _broken(self, fault: Fault | None, request: Request) -> Answer | None:
         """Answer, late or wrongly as the fault says; None means to drop the connection."""
@@ -80,12 +82,26 @@ class Sandbox:
             return None
         if fault is not None and kind == "status":
             return _failure(fault)
+        if kind == "ignore_filters":
+            request = replace(request, ignores_filters=True)
         answer = await run_in_threadpool(self._service.answer, request)
+        if kind == "hide_newest":
+            answer = _without_newest(answer, request)
         if fault is not None and kind == "delay_after_commit":
             await asyncio.sleep(fault.seconds)
         if kind == "commit_then_drop":
             return None
         return _failure(fault) if fault is not None and kind == "status_after_commit" else answer
+
+
+def _without_newest(answer: Answer, request: Request) -> Answer:
+    """Leave the newest row out of a list, as an office does that shows what was written later."""
+    rows = answer.body
+    key = KEYS.get(request.path.strip("/").split("/")[0], "")
+    if not isinstance(rows, list) or not rows:
+        return answer
+    newest = max(rows, key=lambda row: int(str(row.get(key, 0))))
+    return replace(answer, body=[row for row in rows if row is not newest])
 
 
 def _failure(fault: Fault) -> Answer:
@@ -166,7 +182,8 @@ def _request(scope: Scope, method: str, path: str, body: bytes) -> Request:
     return Request(method, path, query, headers, body)
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def _send(send: Send, answer: Answer, is_cut: bool = False) -> None:
+    """Send an answer; a cut one breaks off in the middle of its body."""
     body = b"" if answer.body is None else json.dumps(answer.body).encode()
     headers = [("content-type", "application/json; charset=utf-8"), *answer.headers]
     if answer.location:
@@ -174,7 +191,12 @@ async def _send(send: Send, answer: Answer) -> None:
     headers.append(("content-length", str(len(body))))
     encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": encoded})
-    await send({"type": "http.response.body", "body": body})
+    if is_cut:
+        half = {"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True}
+        await send(half)
+        await _drop(send)
+    else:
+        await send({"type": "http.response.body", "body": body})
 
 
 async def _drop(send: Send) -> None:

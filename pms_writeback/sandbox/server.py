@@ -54,6 +54,7 @@ class SandboxHandle:
         path: str = "/",
         on: bool = True,
         computer: str = "SERVER",
+        after: int = 0,
     ) -> None:
         """Arm a fault; see `Fault` for the meaning of each value."""
         self.sandbox.faults.arm(
@@ -67,6 +68,7 @@ class SandboxHandle:
                 path=path,
                 on=on,
                 computer=computer,
+                after=after,
             )
         )
 

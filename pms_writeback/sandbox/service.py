@@ -159,13 +159,14 @@ class Office:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request below ``/api/v1``."""
+    """One HTTP request below ``/api/v1``; a fault lets the office ignore its optional filters."""
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    ignores_filters: bool = False
 
 
 class Service:
@@ -222,6 +223,9 @@ class Service:
         operation, version = found.operation, self._office.version
         if request.method == "GET":
             given = read_query(operation, request.query, version)
+            if request.ignores_filters:
+                needed = {each.name for each in operation.parameters if each.need == "required"}
+                given = {name: value for name, value in given.items() if name in needed}
             limit, offset = read_page(request.query, self._office.page_cap)
             return Call(operation, found.key, given, version, limit=limit, offset=offset)
         given, lists = read_body(operation, request.body, version)

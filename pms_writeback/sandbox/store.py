@@ -45,6 +45,10 @@ class ServerClock:
         self.skew = timedelta()
         self._clock = clock
 
+    def show(self, moment: datetime) -> None:
+        """Set the clock to an instant; it goes on from there."""
+        self.skew = moment - self._clock()
+
     def now(self) -> datetime:
         """Give the naive wall-clock time, whole seconds."""
         return self.office.to_wall(self._clock() + self.skew).replace(microsecond=0)
