@@ -5,7 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 
-NAMES = ("store", "worklist", "journey", "page", "inference", "pms_sync", "bridge_writes", "change")
+NAMES = (
+    "store",
+    "worklist",
+    "journey",
+    "page",
+    "inference",
+    "pms_sync",
+    "bridge_writes",
+    "change",
+    "workflows",
+)
 
 
 def main() -> int:

@@ -49,7 +49,7 @@ def run_killed(
     raise AssertionError(f"still at work after {limit} kills")
 
 
-def _arm(moment: str, commit: int) -> None:
+def arm(moment: str, commit: int) -> None:
     """Make the process kill itself around its n-th commit of our own tables."""
     do_commit = DefaultDialect.do_commit
     mine = threading.local()
@@ -73,5 +73,5 @@ def _arm(moment: str, commit: int) -> None:
 
 if __name__ == "__main__":
     when, _, number = os.environ[_KILL_AT].partition(":")
-    _arm(when, int(number))
+    arm(when, int(number))
     import_module(sys.argv[1]).work(Path(sys.argv[2]))
