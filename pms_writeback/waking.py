@@ -9,6 +9,7 @@ from node.db.tables import pms_command
 from node.domain import jobs
 from node.engine import DurableEngine
 from pms_writeback.command_rows import OPEN, schedule_run
+from pms_writeback.pauses import end_pause
 
 
 def wake(db: sa.Engine, engine: DurableEngine, actor: Actor) -> int:
@@ -31,6 +32,7 @@ def wake(db: sa.Engine, engine: DurableEngine, actor: Actor) -> int:
     if not delayed:
         return 0
     with begin(db, actor, "pms.commands_woken") as tx:
+        end_pause(tx)
         for command_id in delayed:
             schedule_run(tx, engine, command_id, None)
         tx.record("", commands=delayed)

@@ -146,6 +146,7 @@ def test_cut_off_for_a_day_everything_is_delivered_in_order_on_return(
         assert len(states) == 24
         bridge.start()
         wait_connected(world)
+        clock.now += timedelta(hours=1)
         while heads := storm.heads():
             for row in heads:
                 assert delivery.run(row.id, row.attempts) == "done"

@@ -290,7 +290,8 @@ def test_documents_are_rows_at_once_and_files_when_opened(api, pms):
     assert httpx2.get(f"{pms.page_url}/documents/{row['DocNum']}").status_code == 404
     refused(api.post("/documents/UploadSftp", json={}), 400, "required")
     sftp = {"PatNum": 1, "SftpAddress": "h", "SftpUsername": "u", "SftpPassword": "p"}
-    refused(api.post("/documents/UploadSftp", json=sftp), 400, "does not offer")
+    refused(api.post("/documents/UploadSftp", json=sftp), 400, "SftpAddress")
+    refused(api.post("/documents/Thumbnails", json=sftp), 400, "does not offer")
 
 
 def test_a_body_over_the_limit_is_refused(api):
