@@ -49,6 +49,7 @@ class World:
     sync: ScheduleSync
     records: Warehouse
     url: str
+    sections: dict[str, dict[str, object]]
 
     @property
     def now(self) -> datetime:
@@ -213,7 +214,7 @@ def recall_world(
         app.include_router(stop_page.make_router(work.runner, link_key(work.config)))
         world = World(
             work, flow, office, inbox, ScheduleSync(db, pms, work.config),
-            Warehouse(db, pms, work.config), url,
+            Warehouse(db, pms, work.config), url, sections,
         )  # fmt: skip
         world.nobody_else_due()
         yield world
