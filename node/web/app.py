@@ -13,7 +13,10 @@ from node.engine import DurableEngine
 from node.web import (
     api,
     auth,
+    callers,
     chart_links,
+    dicomweb,
+    dicomweb_store,
     finding_search,
     health,
     images,
@@ -49,6 +52,7 @@ def create_web(
     app.state.web = web
     app.state.live = live.Live(web)
     app.state.pictures = images.Pictures(store)
+    app.state.callers = callers.Callers(web.accounts)
     problems.install(app)
     for part in (
         auth,
@@ -63,6 +67,8 @@ def create_web(
         retractions,
         live,
         pages,
+        dicomweb,
+        dicomweb_store,
     ):
         app.include_router(part.router)
     app.include_router(health.make_router(probes, metrics_registry))

@@ -27,6 +27,7 @@ from node.errors import (
 )
 from node.web.accounts import Locked, Unauthenticated, WrongCredentials
 from node.web.auth import BadToken
+from node.web.dicomweb_store import MAX_BYTES as STOW_BYTES
 from node.web.pins import WrongPin
 from node.web.shapes import Blocker, Problem
 
@@ -162,12 +163,13 @@ class _Edge:
             await send(message)
 
         received = 0
+        limit = STOW_BYTES if scope["path"].startswith("/dicomweb/studies") else MAX_BODY_BYTES
 
         async def receive_bounded() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
+            if received > limit:
                 raise HTTPException(413)
             return message
 

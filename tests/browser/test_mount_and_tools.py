@@ -41,6 +41,13 @@ FURTHEST_OFF = """(plain) => {
   const data = canvas.getContext("2d").getImageData(300 * ratio, 300 * ratio, 40, 40).data;
   return Math.max(...plain.map((value, i) => Math.abs(value - data[4 * i])))"""
 
+#: Whether the picture is the same as when this was asked last.
+IS_STILL = """() => {
+  const before = window.lastPicture;
+  window.lastPicture = document.querySelector("#stage canvas").toDataURL();
+  return before === window.lastPicture;
+}"""
+
 
 def serious(page) -> list[str]:
     return [
@@ -157,6 +164,7 @@ def test_sharpening_changes_the_picture_and_nothing_else(clinic, study_id, reade
     reader.open(study_id)
     page = reader.page
     reader.press("+", "+", "+", "+", "+")  # beyond the native size, where single pixels show
+    page.wait_for_function(IS_STILL, polling=250)
     plain = grey_at(reader, 300, 300)
     reader.press("s")
     expect(page.get_by_text("SHARP", exact=True)).to_be_visible()
@@ -273,6 +281,7 @@ def test_read_first_keeps_marks_off_until_asked(clinic, study_id, reader) -> Non
     reader.page.get_by_role("button", name="Settings").click()
     reader.page.get_by_label("Read first").check()
     reader.page.get_by_role("button", name="Keep", exact=True).click()
+    expect(reader.page.locator("dialog")).to_have_count(0)
     reader.open(study_id)
     expect(reader.page.get_by_text("Marks hidden")).to_be_visible()
     expect(reader.page.locator(".mark")).to_have_count(0)

@@ -29,7 +29,7 @@ const OBJECTS = { SR: "Structured report", SC: "Annotated image", KO: "Rejection
 
 /** What was taken back, and what came of it. */
 function Taken({ taken, zone }) {
-	return html`<div class="notice warn"><p><strong>Version ${taken.version} taken back: ${taken.kind === "patient" ? "wrong patient" : "wrong finding"}</strong>
+	return html`<div class="notice warn"><p><strong>Version ${taken.version} taken back: ${taken.kind === "patient" ? "wrong patient" : "wrong finding"}</strong><br />
 		${taken.by}, ${timeWords(taken.at, zone)}. ${taken.reason}</p>
 		${taken.steps.length ? html`<ul>${taken.steps.map((step) => html`<li key=${step}>${step}</li>`)}</ul>` : html`<p role="status">Being carried out.</p>`}
 		<ul class="plain">${taken.receipts.map((r) => html`<${Line} key=${r.id} item=${r} words=${kindWords(r.kind)} keys=${keyWords(r.receipt)} isWrite=${true} />`)}</ul></div>`;
@@ -51,7 +51,7 @@ export function Receipts() {
 	const zone = settings.time_zone;
 	return html`<section class="receipts" aria-label="Signatures and receipts">
 		${versions.length > 0 && html`<div class="row"><h2>Signed</h2><span class="grow"></span>
-			${may("patient_page.show") && html`<a class="button quiet" href=${`/patient/${at.study.value.id}`} target="_blank" rel="noopener">Patient page</a>`}</div>`}
+			${may("patient_page.show") && !study.retractions.some((taken) => taken.version === versions.at(-1).version) && html`<a class="button quiet" href=${`/patient/${at.study.value.id}`} target="_blank" rel="noopener">Patient page</a>`}</div>`}
 		${[...versions].reverse().map((v) => html`<p key=${v.version}><strong>Version ${v.version}</strong> ${[v.signer_name, roleWords(v.signer_role), timeWords(v.signed_at, zone)].join(", ")}
 			<br /><span class="muted">${countWords(v.counts)}${v.reason && `. Reason: ${v.reason}`}</span></p>`)}
 		${study.retractions.map((taken) => html`<${Taken} key=${taken.id} taken=${taken} zone=${zone} />`)}

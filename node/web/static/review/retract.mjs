@@ -67,7 +67,7 @@ export function Retract() {
 			<div class="notice warn"><p>${kind === "patient"
 				? "Entries that have not left are withdrawn. In the chart that has them, notes get a correction, tasks are closed, and the office gets a task for what only a person can remove. Archives get a rejection note. Open cases of the study are cancelled."
 				: "Entries that have not left are withdrawn, archives get a rejection note, open cases are cancelled. What stands in the chart is replaced once you sign the rest."}
-				Both versions stay on record.</p></div>
+				${" "}Both versions stay on record.</p></div>
 			<label class="field">Reason <input name="reason" minlength="3" maxlength="255" required autocomplete="off" /></label>
 			<input class="sr-only" type="text" tabindex="-1" aria-hidden="true" autocomplete="username" value=${me.value.username} readonly />
 			<label class="field">${me.value.has_pin ? "PIN or password" : "Password"} of ${me.value.display_name}
