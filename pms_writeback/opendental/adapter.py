@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 DAY_S = 86_400.0
+_NEWEST: Version = (99,)
 CLOCK_AGE_S = 3_600.0
 """How long a measured clock offset is used before it is measured again."""
 
@@ -205,7 +206,7 @@ class OpenDental:
 
     def reach(self) -> Mapping[RecordKind, Reach]:
         """Ask how each kind of record can be read at this office's version."""
-        return self._records.reach(read_version(self._planned().version))
+        return self._records.reach(self._reading_version())
 
     def records(
         self, kind: RecordKind, since: datetime | None = None
@@ -213,7 +214,7 @@ class OpenDental:
         """Read all records of a kind page by page, or those changed at or after `since`."""
         self._check_update()
         self._current_offset()
-        return self._records.all(kind, since, read_version(self._planned().version))
+        return self._records.all(kind, since, self._reading_version())
 
     def records_of(self, kind: RecordKind, patient_key: str) -> Sequence[PmsRecord]:
         """Read a patient's records of a kind, complete."""
@@ -235,6 +236,17 @@ class OpenDental:
         version = read_version(known.version)
         check_fields(command, version)
         return version
+
+    def _reading_version(self) -> Version:
+        """Give the version that reading counts on: one that cannot be read is taken for the newest.
+
+        What such an office does not have fails for itself; nothing is written there.
+        """
+        version = read_version(self._planned().version)
+        if version != (0,):
+            return version
+        self._connection.oddities.note("preferences.ProgramVersion is not a version")
+        return _NEWEST
 
     def _planned(self) -> Capabilities:
         with self._lock:

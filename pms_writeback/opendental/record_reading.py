@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 
 from node.errors import NotFound, Rejected, Unsupported
@@ -66,7 +66,9 @@ class RecordReader:
             filters[source.delta] = self._wall(since)
         owners, parent = self._owners(source), source.parent[1] if source.parent else ""
         for page in self._connection.pages(source.path, filters):
-            yield [self._record(kind, source, row, owners.get(row.key(parent), "")) for row in page]
+            yield list(
+                self._records(kind, source, page, lambda row: owners.get(row.key(parent), ""))
+            )
 
     def _days(self, kind: RecordKind) -> dict[str, str]:
         """Ask for the hours of work by date: without one a list may be today's only."""
@@ -101,7 +103,7 @@ class RecordReader:
             if _NO_DOCUMENTS in str(error).lower():
                 return []
             raise  # anything else that is not found says nothing about what there is
-        found = (self._record(kind, source, row, patient_key) for row in rows)
+        found = self._records(kind, source, rows, lambda _: patient_key)
         # A filter that an old version ignores must not give somebody else's rows to this patient.
         return [record for record in found if record.patient_key == patient_key]
 
@@ -111,12 +113,23 @@ class RecordReader:
         found: list[PmsRecord] = []
         for each in self.of_patient(parent, patient_key):
             rows = self._connection.rows(source.path, {name: each.key})
-            found += [
-                self._record(kind, source, row, patient_key)
-                for row in rows
-                if row.key(name) == each.key
-            ]
+            mine = [row for row in rows if row.key(name) == each.key]
+            found += self._records(kind, source, mine, lambda _: patient_key)
         return found
+
+    def _records(
+        self,
+        kind: RecordKind,
+        source: Source,
+        rows: Iterable[Fields],
+        owner: Callable[[Fields], str],
+    ) -> Iterator[PmsRecord]:
+        """Read rows; one without a key is counted and left out, it stops nothing."""
+        for row in rows:
+            try:
+                yield self._record(kind, source, row, owner(row))
+            except Rejected as error:
+                self._connection.oddities.note(str(error))
 
     def _record(
         self, kind: RecordKind, source: Source, row: Fields, patient_key: str = ""
@@ -126,7 +139,8 @@ class RecordReader:
         for name, spec in source.fields.items():
             type_, column = spec.split(":")
             values[name] = self._value(row, type_, column)
-            used.add(column)
+            if not row.is_odd(type_, column):
+                used.add(column)  # what cannot be read stays as it came
         own = row.key(source.owner) if source.owner else patient_key
         if kind is RecordKind.TASK and row.text("ObjectType") == "Patient":
             own = row.key("KeyNum")

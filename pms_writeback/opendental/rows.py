@@ -20,6 +20,14 @@ log = logging.getLogger(__name__)
 
 _E = TypeVar("_E", bound=Enum)
 
+_SHAPES = {
+    "number": re.compile(r"-?\d{1,18}"),
+    "money": re.compile(r"-?\d{1,15}(\.\d+)?(E-?\d+)?"),
+    "flag": re.compile(r"true|false|0|1", re.IGNORECASE),
+    "day": re.compile(r"\d{4}-\d\d-\d\d([T ].*)?"),
+    "moment": re.compile(r"\d{4}-\d\d-\d\d([T ].*)?"),
+}
+
 
 class Oddities:
     """What a PMS sent that nobody expected, counted by field and value; logged once each."""
@@ -27,6 +35,7 @@ class Oddities:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._unread: dict[str, set[str]] = {}
 
     def note(self, what: str) -> None:
         """Count one oddity; ``what`` names a field and an enumeration value, never free text."""
@@ -35,6 +44,18 @@ class Oddities:
             is_first = self._counts[what] == 1
         if is_first:
             log.warning("unexpected value from Open Dental: %s", what)
+
+    def note_unread(self, resource: str, names: Collection[str]) -> None:
+        """Log the fields of a resource that nobody reads, each once; their values are kept raw."""
+        known = self._unread.get(resource, set())
+        if known.issuperset(names):
+            return
+        with self._lock:
+            known = self._unread.setdefault(resource, set())
+            news = sorted(set(names) - known)
+            known.update(news)
+        if news:
+            log.info("kept raw from Open Dental: %s of %s", ", ".join(news), resource)
 
     def counts(self) -> dict[str, int]:
         """Give each oddity and how often it came."""
@@ -70,20 +91,31 @@ class Fields:
     def number(self, name: str) -> int:
         """Read a whole number; 0 when it is none."""
         text = self.text(name)
-        return int(text) if re.fullmatch(r"-?\d{1,18}", text) else 0
+        return int(text) if _SHAPES["number"].fullmatch(text) else 0
 
     def amount(self, name: str) -> float:
         """Read an amount of money, a number or a text like "130.00"; 0 when it is none."""
         text = self.text(name).strip()
-        return float(text) if re.fullmatch(r"-?\d{1,15}(\.\d+)?(E-?\d+)?", text) else 0.0
+        return float(text) if _SHAPES["money"].fullmatch(text) else 0.0
 
     def rest(self, used: Collection[str]) -> dict[str, object]:
         """Give what nobody has read, as it came; empty texts, zeros and sentinels are left out."""
+        self._oddities.note_unread(self._resource, self._raw.keys() - set(used))
         return {
             name: value
             for name, value in self._raw.items()
             if name not in used and not _is_nothing(value)
         }
+
+    def is_odd(self, type_: str, name: str) -> bool:
+        """Tell whether a value is there and is none of its type; counted by the field's name."""
+        text = self.text(name).strip()
+        pattern = _SHAPES.get(type_)
+        if not text or pattern is None or pattern.fullmatch(text):
+            return False
+        if type_ not in ("day", "moment"):  # `moment` has counted these
+            self._oddities.note(f"{self._resource}.{name} is not a {type_}")
+        return True
 
     def flag(self, name: str) -> bool:
         """Read a string boolean in any case."""

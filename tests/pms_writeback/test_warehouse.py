@@ -23,6 +23,8 @@ from pms_writeback.sandbox.server import running
 from pms_writeback.warehouse import Warehouse
 
 K = RecordKind
+#: For what does not depend on the database.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 NOON = datetime(2026, 6, 10, 17, 0, tzinfo=UTC)
 
 
@@ -208,6 +210,7 @@ def test_a_patient_is_read_complete_on_demand(database, warehouse, api):
     assert allergy not in [each.key for each in stored(database, K.ALLERGY, patient_key="9")]
 
 
+@on_sqlite
 def test_one_kind_that_fails_does_not_stop_the_others(database, warehouse, office, clock):
     office.fault("status", status=400, text="PatNum is required", path="/laboratories", count=1)
     reports = {each.kind: each for each in warehouse.run_once(NOON)}
@@ -222,6 +225,7 @@ def test_one_kind_that_fails_does_not_stop_the_others(database, warehouse, offic
         assert record_errors(conn, "main") == {}
 
 
+@on_sqlite
 def test_an_office_that_is_away_ends_the_run_and_loses_nothing(
     database, warehouse, office, api, clock
 ):
@@ -251,6 +255,7 @@ def test_a_list_that_is_suddenly_empty_buries_nobody(database, warehouse, office
     assert len(stored(database, K.RECALL)) == len(rows)
 
 
+@on_sqlite
 def test_what_is_unknown_is_kept_raw_and_secrets_are_not(database, warehouse, office):
     with office.sandbox.store.begin() as chart:
         chart.change("referrals", 1, {"SSN": 123456789, "Address": "1 Invented Road"})
@@ -260,6 +265,7 @@ def test_what_is_unknown_is_kept_raw_and_secrets_are_not(database, warehouse, of
     assert "SSN" not in contact.raw
 
 
+@on_sqlite
 def test_an_old_office_says_what_it_cannot_list(tmp_path, clock, database, config):
     with running(tmp_path / "old.sqlite", clock=clock, od_version="22.3.40") as office:
         pms = open_pms(office, clock)
@@ -298,6 +304,7 @@ def test_the_page_about_records_names_every_kind_and_field():
         assert all(f"`{name}`" in line for name in source.fields), kind
 
 
+@on_sqlite
 def test_the_night_reads_everything_whole_once(database, warehouse, clock):
     warehouse.run_due(NOON)  # the first load is whole already
     clock.now = NOON + timedelta(hours=12)  # 01:00 in New York, the next day
@@ -317,6 +324,7 @@ def last_reconciled(db):
         ).scalar()
 
 
+@on_sqlite
 def test_a_night_that_broke_off_is_tried_again(database, warehouse, office, clock):
     office.fault("status", status=503, text="later", path="/procedurelogs", count=1)
     assert warehouse.run_due(NOON)[-1].is_away
@@ -331,6 +339,7 @@ def test_a_night_that_broke_off_is_tried_again(database, warehouse, office, cloc
     assert last_reconciled(database) == clock.now
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("kind", "path", "body", "parent", "parent_body"),
     [
@@ -366,6 +375,7 @@ def test_only_the_sentence_about_no_documents_means_none(pms, office):
         pms.records_of(K.DOCUMENT, "5")
 
 
+@on_sqlite
 def test_schedules_are_asked_for_by_date_and_past_days_are_not_buried(
     database, warehouse, office, clock
 ):
@@ -384,3 +394,85 @@ def test_schedules_are_asked_for_by_date_and_past_days_are_not_buried(
         each.kind for each in changes(warehouse.run_once(clock.now)).values() if each.gone
     }
     assert stored(database, K.SCHEDULE, key=old[0].key)
+
+
+@on_sqlite
+def test_unknown_fields_enumerations_and_values_are_kept_and_said_once(
+    database, warehouse, office, clock, caplog
+):
+    caplog.set_level("INFO")
+    claim = office.add(
+        "claims", PatNum=4, ClaimType="Galactic", ClaimStatus="Beamed", ClaimFee=100,
+        DateService="someday",
+    )  # fmt: skip
+    office.add("claims", PatNum=4, ClaimType="Galactic", DateService="someday")
+    assert not [each for each in warehouse.run_once(NOON) if each.error]
+    clock.now += timedelta(hours=7)
+    warehouse.reconcile(clock.now)
+    (found,) = stored(database, K.CLAIM, key=str(claim["ClaimNum"]))
+    assert (found.values["type"], found.values["status"]) == ("Galactic", "Beamed")
+    assert (found.values["service_on"], found.raw["DateService"]) == (None, "someday")
+    said = [each.getMessage() for each in caplog.records]
+    assert len([each for each in said if "claims.DateService" in each]) == 1
+    assert len([each for each in said if each.endswith("of claims")]) == 1
+    assert not [each for each in said if "someday" in each]
+
+
+@on_sqlite
+def test_a_row_without_a_key_stops_nothing(warehouse, office):
+    with office.sandbox.store.begin() as chart:
+        chart.add("recalls", {"RecallNum": 0, "PatNum": 1})
+    report = {each.kind: each for each in warehouse.run_once(NOON)}[K.RECALL]
+    assert report.error == ""
+
+
+@on_sqlite
+@pytest.mark.parametrize("version", ["26.1.1.0", "twenty-five", ""])
+def test_an_unknown_version_stops_no_sync(tmp_path, clock, database, config, version, caplog):
+    with running(tmp_path / "odd.sqlite", clock=clock) as office:
+        (row,) = [r for r in office.rows("preferences") if r["PrefName"] == "ProgramVersion"]
+        office.change("preferences", int(row["PrefNum"]), ValueString=version)
+        pms = open_pms(office, clock)
+        warehouse = Warehouse(database, pms, config)
+        assert not [each for each in warehouse.run_once(NOON) if each.error]
+        warehouse.run_once(NOON + timedelta(minutes=1))
+        pms.close()
+    assert stored(database, K.RECALL)
+    said = [each for each in caplog.records if "ProgramVersion" in each.getMessage()]
+    assert len(said) == (0 if version.startswith("26") else 1)
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    ("before", "between", "after"),
+    [
+        # 01:30 the first time, 01:20 and 01:50 the second time: the clock went back at 06:00 UTC
+        ("2026-11-01T05:30", "2026-11-01T06:20", "2026-11-01T06:50"),
+        # 01:50, 03:05, 03:10: the hour between does not exist
+        ("2026-03-08T06:50", "2026-03-08T07:05", "2026-03-08T07:10"),
+    ],
+)
+def test_no_change_is_missed_when_the_clocks_change(
+    database, warehouse, api, clock, before, between, after
+):
+    def at(text):
+        clock.now = datetime.fromisoformat(text).replace(tzinfo=UTC)
+        return clock.now
+
+    warehouse.run_once(at(before))
+    at(between)
+    made = api.post("/commlogs", json={"PatNum": 1, "Note": "in the night"}).json()
+    reports = changes(warehouse.run_once(at(after)))
+    assert reports[K.COMMLOG].added == 1
+    (found,) = stored(database, K.COMMLOG, key=str(made["CommlogNum"]))
+    assert found.changed_at is not None
+
+
+@on_sqlite
+@pytest.mark.parametrize("skew_s", [-7200, 90])
+def test_a_wrong_server_clock_loses_no_record(database, warehouse, office, api, clock, skew_s):
+    office.fault("skew", seconds=skew_s)
+    warehouse.run_once(NOON)
+    clock.now += timedelta(minutes=10)
+    api.post("/commlogs", json={"PatNum": 1, "Note": "by a wrong clock"})
+    assert changes(warehouse.run_once(clock.now))[K.COMMLOG].added == 1
