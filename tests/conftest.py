@@ -26,7 +26,7 @@ from node.engine import ALL_QUEUES, DurableEngine
 settings.register_profile("repeatable", derandomize=True, print_blob=True)
 settings.load_profile("repeatable")
 
-_ENGINE_KEY = b"a test's engine key, 32 bytes..!"
+ENGINE_KEY = b"a test's engine key, 32 bytes..!"
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def launch_engine(opened: sa.Engine) -> DurableEngine:
 def make_engine(opened: sa.Engine) -> DurableEngine:
     """Make an engine to register workflows with before it is launched, as the node does."""
     url = opened.url.render_as_string(hide_password=False)
-    return DurableEngine(url, _ENGINE_KEY, "test-1", poll_s=0.1)
+    return DurableEngine(url, ENGINE_KEY, "test-1", poll_s=0.1)
 
 
 def launch(engine: DurableEngine) -> None:
@@ -154,7 +154,7 @@ def _prepare(url: str) -> None:
     opened = open_database(url)
     migrate(opened)
     opened.dispose()
-    DurableEngine(url, _ENGINE_KEY, "test-1").migrate()
+    DurableEngine(url, ENGINE_KEY, "test-1").migrate()
     if url.startswith("sqlite"):
         with sa.create_engine(url).connect() as conn:  # all in one file, to be copied
             conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
