@@ -46,6 +46,7 @@ __all__ = [
     "VoiFunction",
     "Window",
     "decode",
+    "decode_stored",
     "model_input",
     "read_header",
     "render8",
@@ -99,7 +100,23 @@ def model_input(path: Path) -> tuple[npt.NDArray[np.float32], Spacing]:
     return render(image).astype(np.float32), header.spacing
 
 
+def decode_stored(path: Path, index: int) -> npt.NDArray[np.integer]:
+    """Decode frame `index` (from 0) to the samples that it stores; colours as RGB.
+
+    Raises InvalidInput as :func:`decode` does.
+    """
+    return _samples(path, index)[2]
+
+
 def _decode(path: Path) -> tuple[Header, Greyscale | Colour]:
+    header, dataset, samples = _samples(path, 0)
+    try:
+        return header, _interpret(dataset, header, samples)
+    except DAMAGE_ERRORS as error:
+        raise InvalidInput(f"the pixels cannot be decoded ({type(error).__name__})") from None
+
+
+def _samples(path: Path, index: int) -> tuple[Header, Dataset, npt.NDArray[np.integer]]:
     with _open(path) as file:
         syntax = _plain_syntax(file)
         header = parse_header(file, syntax, "ISO_IR 100")
@@ -109,10 +126,11 @@ def _decode(path: Path) -> tuple[Header, Greyscale | Colour]:
             dataset = dcmread(file, stop_before_pixels=True)
             _check_pixel_data(file, header, syntax)
             if syntax == _JPEG_EXTENDED and (header.bits_stored or 0) > 8:
-                return header, _interpret(dataset, header, _jpeg12(file, header))
+                return header, dataset, _jpeg12(file, header, index)
             file.seek(0)
-            pixels = pixel_array(file, index=0, decoding_plugin=_PLUGINS.get(syntax, ""), raw=False)
-            return header, _interpret(dataset, header, np.asarray(pixels))
+            plugin = _PLUGINS.get(syntax, "")
+            pixels = pixel_array(file, index=index, decoding_plugin=plugin, raw=False)
+            return header, dataset, np.asarray(pixels)
         except InvalidInput:
             raise
         except RecursionError:
@@ -206,10 +224,10 @@ def _check_pixel_data(file: BinaryIO, header: Header, syntax: str) -> None:
         raise InvalidInput("the pixel data is shorter than rows and columns say")
 
 
-def _jpeg12(file: BinaryIO, header: Header) -> npt.NDArray[np.integer]:
+def _jpeg12(file: BinaryIO, header: Header, index: int) -> npt.NDArray[np.integer]:
     if header.samples_per_pixel != 1 or header.is_signed or header.bits_allocated != 16:
         raise InvalidInput("12-bit JPEG is only read for unsigned grey images")
-    frame = get_frame(file, 0, number_of_frames=header.frames)
+    frame = get_frame(file, index, number_of_frames=header.frames)
     return decode_jpeg12(frame, header.rows or 0, header.columns or 0)
 
 

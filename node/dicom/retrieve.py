@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import sqlalchemy as sa
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
 from node.config import Config
 from node.db.session import Actor, begin, read
-from node.db.tables import instance, study
 from node.dicom import archive, matching
+from node.dicom.damage import DAMAGE_ERRORS
+from node.dicom.held import Held, find_held
 from node.dicom.instances import InstanceStore
 from node.dicom.peers import MAX_CONTEXTS
 from node.dicom.query import Query, parse_query
@@ -41,23 +39,14 @@ _MAX_OBJECTS = 65_535
 Answer = tuple[int, Dataset | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """One object that can be sent."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    path: Path
-
-    def load(self) -> Dataset:
-        """Read the file; of one that cannot be read only the UID comes back, which fails."""
-        try:
-            return dcmread(self.path)
-        except (OSError, InvalidDicomError, ValueError, EOFError):
-            ds = Dataset()
-            ds.SOPInstanceUID = self.sop_instance_uid
-            return ds
+def _load(held: Held) -> Dataset:
+    """Read the file; of one that cannot be read only the UID comes back, which fails."""
+    try:
+        return dcmread(held.path)
+    except DAMAGE_ERRORS:
+        ds = Dataset()
+        ds.SOPInstanceUID = held.sop_instance_uid
+        return ds
 
 
 class _Request(Protocol):
@@ -155,7 +144,7 @@ def _objects(event: RetrieveEvent, objects: Sequence[Held]) -> Iterator[Answer]:
         if event.is_cancelled:
             yield CANCEL, None
             return
-        yield PENDING, item.load()
+        yield PENDING, _load(item)
 
 
 def _held(event: RetrieveEvent, db: sa.Engine, store: InstanceStore, config: Config) -> list[Held]:
@@ -171,31 +160,15 @@ def _held(event: RetrieveEvent, db: sa.Engine, store: InstanceStore, config: Con
     # PS3.4 C.4.2.2.1: unique keys, single value or list of UIDs; series may be left out (seen)
     if not uids[wanted[-1]]:
         raise InvalidInput("the request names no object of its level")
-    columns = {
-        archive.STUDY_UID: study.c.study_instance_uid,
-        archive.SERIES_UID: instance.c.series_instance_uid,
-        archive.IMAGE_UID: instance.c.sop_instance_uid,
-    }
     with read(db) as conn:
-        rows = conn.execute(
-            sa.select(instance)
-            .join(study, study.c.id == instance.c.study_id)
-            .where(
-                instance.c.location_id == config.node.location_id,
-                *(columns[tag].in_(values) for tag, values in uids.items() if values),
-            )
-            .order_by(instance.c.series_instance_uid, instance.c.instance_number, instance.c.id)
-            .limit(_MAX_OBJECTS)
-        ).all()
-    return [
-        Held(
-            row.sop_class_uid,
-            row.sop_instance_uid,
-            row.transfer_syntax_uid,
-            store.path(row.storage_key),
+        return find_held(
+            conn,
+            store,
+            config.node.location_id,
+            studies=uids[archive.STUDY_UID],
+            series=uids.get(archive.SERIES_UID, ()),
+            instances=uids.get(archive.IMAGE_UID, ()),
         )
-        for row in rows
-    ]
 
 
 def _contexts(objects: Sequence[Held]) -> list[PresentationContext]:

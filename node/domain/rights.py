@@ -26,6 +26,7 @@ class Right(StrEnum):
     PATIENTS_LINK = "patients.link"
     IMAGES_SEE = "images.see"
     IMAGES_DOWNLOAD = "images.download"  # the DICOM file as received
+    IMAGES_STORE = "images.store"  # bring images by DICOMweb
     IMAGES_MOUNT = "images.mount"  # which place of the mount, and how it hangs
     FINDINGS_SEE_UNSIGNED = "findings.see_unsigned"
     FINDINGS_PROPOSE = "findings.propose"
@@ -58,16 +59,16 @@ RIGHTS: dict[Role, frozenset[Right]] = {
         | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW, _R.WRITES_RETRY}
         | {_R.FINDINGS_RETRACT, _R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT}
         | {_R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.RECALLS_ADJUST}
-        | {_R.LAB_CASES_MANAGE, _R.LAB_CASES_PRESCRIBE, _R.MESSAGES_APPROVE}
+        | {_R.LAB_CASES_MANAGE, _R.LAB_CASES_PRESCRIBE, _R.MESSAGES_APPROVE, _R.IMAGES_STORE}
     ),
     Role.HYGIENIST: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
         | {_R.FINDINGS_SEE_UNSIGNED, _R.FINDINGS_PROPOSE, _R.ANALYSIS_RETRY}
         | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW, _R.FINDINGS_SEARCH}
-        | {_R.WORKFLOWS_SEE, _R.RECALLS_ADJUST}
+        | {_R.WORKFLOWS_SEE, _R.RECALLS_ADJUST, _R.IMAGES_STORE}
     ),
     Role.ASSISTANT: frozenset(
-        {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE}
+        {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_STORE}
         | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW}
     ),
     Role.OFFICE_MANAGER: frozenset(
@@ -95,6 +96,7 @@ WORDS: dict[Right, str] = {
     _R.PATIENTS_LINK: "link studies to patients",
     _R.IMAGES_SEE: "see images",
     _R.IMAGES_DOWNLOAD: "download images",
+    _R.IMAGES_STORE: "store images",
     _R.IMAGES_MOUNT: "place images on the mount",
     _R.FINDINGS_SEE_UNSIGNED: "see unsigned findings",
     _R.FINDINGS_PROPOSE: "propose decisions on findings",
