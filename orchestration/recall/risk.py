@@ -122,7 +122,7 @@ def assess(evidence: Evidence, track: Track, current: Interval | None) -> Assess
     risk, wanted, reasons = _perio(evidence) if track is Track.PERIO else _prophy(evidence)
     if wanted is None or current is None:
         return Assessment(risk, None, reasons)
-    low, high = _bounds(evidence.age, track)
+    low, high = bounds(evidence.age, track)
     months = max(low, min(high, wanted))
     now = current.months + current.days / 30.0
     if months > now:
@@ -133,7 +133,8 @@ def assess(evidence: Evidence, track: Track, current: Interval | None) -> Assess
     return Assessment(risk, months, reasons)
 
 
-def _bounds(age: int | None, track: Track) -> tuple[int, int]:
+def bounds(age: int | None, track: Track) -> tuple[int, int]:
+    """Give the shortest and longest interval in months; an unknown age counts as under 18."""
     if track is Track.PERIO:
         return 2, 4
     return (3, 12) if age is None or age < 18 else (3, 24)

@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 
 from node.config import read_config
-from node.db.session import begin, read
-from node.db.tables import approval, contact_choice, message, patient, pms_command, workflow_case
+from node.db.session import begin, new_id, read
+from node.db.tables import approval, message, patient, pms_command, workflow_case
 from node.engine import DurableEngine
 from node.web.accounts import create_user
 from orchestration import webhooks
@@ -150,7 +150,7 @@ class World:
         until(lambda: all(row.state == "done" for row in self.rows(pms_command)))
 
     def approve_policy(self, segment: str, *names: str) -> None:
-        user_id = self._user()
+        user_id = self.add_user()
         for template in templates.load().texts.values():
             if template.name in names:
                 with begin(self.work.db, ACTOR, "test.policy") as tx:
@@ -159,9 +159,9 @@ class World:
                         ends_at=tx.now + timedelta(days=300),
                     )  # fmt: skip
 
-    def _user(self) -> str:
+    def add_user(self) -> str:
         return create_user(
-            self.work.db, ACTOR, username=f"desk{len(self.rows(contact_choice))}",
+            self.work.db, ACTOR, username=f"desk-{new_id()[:8]}",
             display_name="Front Desk", role="front_desk", password="a long password 1",
         )  # fmt: skip
 
