@@ -10,12 +10,16 @@ from orchestration.messengers.callbacks import SmsSource
 from orchestration.messengers.office import link_key
 from orchestration.webhooks import Source
 from orchestration.workflow import Workflow
-from orchestration.workflows import notify_subscribers, recall
+from orchestration.workflows import notify_subscribers, recall, recall_interval
 
 
 def open_workflows(config: Config, db: sa.Engine) -> dict[str, Workflow]:
     """Open every workflow that this installation is configured for, by its stored name."""
-    workflows = [notify_subscribers.make(config), recall.make(config, link_key(config))]
+    workflows = [
+        notify_subscribers.make(config),
+        recall.make(config, link_key(config)),
+        recall_interval.make(config),
+    ]
     return {workflow.name: workflow for workflow in workflows}
 
 
