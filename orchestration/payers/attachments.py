@@ -147,6 +147,23 @@ def compose_portal_pdf(page: PortalPage, pictures: Sequence[bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def compose_paper(title: str, about: Sequence[str], lines: Sequence[str]) -> bytes:
+    """Compose a page of text, such as a periodontal chart, as PDF; same in, same out."""
+    register_fonts()
+    body = ParagraphStyle("body", fontName=REGULAR, fontSize=10, leading=14)
+    head = ParagraphStyle("head", fontName=BOLD, fontSize=13, leading=20)
+    buffer = io.BytesIO()
+    document = SimpleDocTemplate(
+        buffer, pagesize=LETTER, invariant=1, title=title, author="", subject=""
+    )
+    story: list[Flowable] = [Paragraph(markup(title), head)]
+    story += [Paragraph(markup(line), body) for line in about]
+    story.append(Spacer(0, 10))
+    story += [Paragraph(markup(line), body) for line in lines]
+    document.build(story)
+    return buffer.getvalue()
+
+
 def _about(page: PortalPage) -> Iterator[str]:
     born = f"{page.birth_date:%m/%d/%Y}" if page.birth_date else "unknown"
     yield f"Payer: {page.payer}     Our reference: {page.claim_id}"

@@ -387,3 +387,12 @@ def objections(text: str, narrative: Narrative, extra: Sequence[str] = ()) -> tu
 def _clean(number: str) -> str:
     value = Decimal(number.replace(",", "."))
     return f"{value.normalize():f}"
+
+
+def narrative_for_claim(text: str, room: int) -> str:
+    """Shorten an approved narrative to `room` characters at the end of a sentence, or of a word."""
+    if len(text) <= room:
+        return text
+    cut = text[:room]
+    end = cut.rfind(". ")
+    return cut[: end + 1] if end > room // 2 else cut[: cut.rfind(" ")].rstrip()
