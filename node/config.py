@@ -412,7 +412,7 @@ class LabsSection(_Section):
     alert_hours: float = Field(48.0, ge=24, le=240)
     sign_within_hours: float = Field(48.0, ge=1, le=720)
     invoice_days: int = Field(45, ge=1, le=180)
-    tell_patients: bool = True
+    tell_patients: bool = False
     partners: tuple[LabSection, ...] = ()
     prescribers: tuple[PrescriberSection, ...] = ()
 

@@ -130,7 +130,7 @@ def load_rulebook(implants: Path | None = None) -> Rulebook:
     book = _shipped()
     if implants is None:
         return book
-    own = _guarded(implants, _platforms)
+    own = read_table(implants, _platforms)
     return Rulebook(
         **{name: getattr(book, name) for name in Rulebook.__slots__ if name != "platforms"},
         platforms=(*own, *book.platforms),
@@ -146,7 +146,7 @@ def load_pack(key: str, path: Path | None = None) -> LabPack:
     file = path or shipped
     if path is None and not shipped.exists():
         return LabPack(key, key, _shipped().dated, ("no pack of its own",))
-    return _guarded(file, lambda raw: _pack(key, raw))
+    return read_table(file, lambda raw: _pack(key, raw))
 
 
 @cache
@@ -167,13 +167,14 @@ def _shipped() -> Rulebook:
             },
             materials=_materials(_table(materials["material"])),
             abutments=_materials(_table(materials["abutment"])),
-            platforms=_guarded(RULES / "implants.toml", _platforms),
+            platforms=read_table(RULES / "implants.toml", _platforms),
         )
 
-    return _guarded(RULES / "restorations.toml", fields_of)
+    return read_table(RULES / "restorations.toml", fields_of)
 
 
-def _guarded(file: Path, make: Callable[[Mapping[str, object]], T]) -> T:
+def read_table(file: Path, make: Callable[[Mapping[str, object]], T]) -> T:
+    """Read a dated rule file and make something of it; raises ConfigError naming the file."""
     try:
         return make(_read(file))
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:

@@ -6,11 +6,12 @@ import sqlalchemy as sa
 
 from node.config import Config
 from node.db.session import Actor
+from orchestration.labs.source import LabSource
 from orchestration.messengers.callbacks import SmsSource
 from orchestration.messengers.office import link_key
 from orchestration.webhooks import Source
 from orchestration.workflow import Workflow
-from orchestration.workflows import notify_subscribers, recall, recall_interval
+from orchestration.workflows import lab_case, notify_subscribers, recall, recall_interval
 
 
 def open_workflows(config: Config, db: sa.Engine) -> dict[str, Workflow]:
@@ -20,6 +21,8 @@ def open_workflows(config: Config, db: sa.Engine) -> dict[str, Workflow]:
         recall.make(config, link_key(config)),
         recall_interval.make(config),
     ]
+    if config.labs.partners:
+        workflows.append(lab_case.make(config))
     return {workflow.name: workflow for workflow in workflows}
 
 
@@ -29,4 +32,7 @@ def open_sources(config: Config, db: sa.Engine) -> dict[str, Source]:
     secret = config.messengers.sms_secret.get_secret_value()
     if secret:
         sources["sms"] = SmsSource(db, Actor("sms", config.node.location_id), secret)
+    for lab in config.labs.partners:
+        if signs := lab.webhook_secret.get_secret_value():
+            sources[f"lab-{lab.key}"] = LabSource(lab.key, signs)
     return sources
