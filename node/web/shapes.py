@@ -26,6 +26,7 @@ POST /api/patients/search                   PatientSearch        Candidates
 POST /api/images/{id}/retry                 –                    RetryAnswer
 POST /api/receipts/{id}/retry               –                    204
 GET  /api/studies/{id}/comparisons/{n}/{p}  –                    image/png (now, before, all …)
+GET  /api/studies/{id}/chart                –                    ChartContext
 GET  /api/studies/{id}/patient-page         –                    PatientPage
 GET  /api/studies/{id}/patient-page.pdf     –                    application/pdf
 POST /api/findings/search                   FindingSearch        FindingsFound
@@ -876,6 +877,42 @@ class PatientPage(_Shape):
     ai_words: str
     questions: tuple[str, ...]
     reading_grade: float  # US school grade, Flesch-Kincaid
+
+
+# --- the chart beside the image ------------------------------------------------------------------
+
+
+class ChartLine(_Shape):
+    """One procedure of the chart; `tooth` is Universal, as the practice's system has it."""
+
+    cdt_code: str
+    words: str
+    tooth: str
+    surfaces: str
+    state: str
+    day: str
+
+
+class EarlierStudy(_Shape):
+    """What was signed on earlier films, one finding a line."""
+
+    study_id: str
+    study_date: str
+    findings: tuple[str, ...]
+
+
+class ChartContext(_Shape):
+    """What the chart says of the patient; empty unless it is certain who it is (`is_known`)."""
+
+    is_known: bool
+    alerts: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    medications: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    today: tuple[ChartLine, ...] = ()
+    visit: str = ""
+    charted: tuple[ChartLine, ...] = ()
+    earlier: tuple[EarlierStudy, ...] = ()
 
 
 # --- finding findings ----------------------------------------------------------------------------

@@ -26,7 +26,7 @@ function Page() {
 		<${Head} study=${study} /><${Banners} study=${study} />
 		<main class="desk"><h1 class="sr-only">Review</h1><${Mount} />
 			<div class="middle"><${Stage} /><${Toolbar} /></div>
-			<div class="sidewrap"><${Panel} /><${Late} name="Reading" /><${Signed} study=${study} /></div></main>
+			<div class="sidewrap"><${Panel} /><${Late} name="Chart" /><${Late} name="Reading" /><${Signed} study=${study} /></div></main>
 		<${Foot} study=${study} />
 		<${Dialog} />
 	</div>`;
@@ -37,9 +37,9 @@ function loadLate() {
 	if (at.late.value.isLoading) return;
 	at.late.value.isLoading = true;
 	loadForms();
-	Promise.all([import("./receipts.mjs"), import("./reading.mjs"), import("./remedies.mjs"), import("../shared/live.mjs"), import("./presence.mjs")]).then(
-		([receipts, reading, { About, Nothing }, live, presence]) => {
-			at.late.value = { ...receipts, ...reading, About, Nothing, isLoading: true };
+	Promise.all([import("./receipts.mjs"), import("./reading.mjs"), import("./remedies.mjs"), import("../shared/live.mjs"), import("./presence.mjs"), import("./chart.mjs")]).then(
+		([receipts, reading, { About, Nothing }, live, presence, chart]) => {
+			at.late.value = { ...receipts, ...reading, ...chart, About, Nothing, isLoading: true };
 			listen(live);
 			presence.attend();
 		},

@@ -34,6 +34,11 @@ export function toothIn(system, code) {
 	return PALMER[quadrant > 4 ? quadrant - 4 : quadrant] + place + code.slice(2);
 }
 
+/** Universal text (`30`, `A`) to the ISO 3950 code, or null when there is no such tooth. */
+export function fromUniversal(text) {
+	return codes.find((code) => universal(code) === text.trim().toUpperCase()) ?? null;
+}
+
 /** The code of a tooth as people write it; null for nothing, undefined for no such tooth. */
 export function readTooth(system, text) {
 	const wanted = text.trim().toUpperCase().replace(/^#/, "");
