@@ -6,16 +6,14 @@ system is touched, and its receipt before the node hears of it.
 
 from __future__ import annotations
 
-import sqlite3
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
-from node.errors import ConfigError, Conflict, Retryable
+from node.errors import ConfigError, Conflict
+from pms_writeback.bridge.sqlite_file import SqliteFile
 from pms_writeback.bridge.vault import Vault
 from pms_writeback.bridge.wire import (
     command_key,
@@ -47,7 +45,6 @@ CREATE TABLE IF NOT EXISTS notice (
     count INTEGER NOT NULL DEFAULT 1
 );
 CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-PRAGMA user_version = 1;
 """
 MAX_NOTICES = 500
 _MARK = "vault"
@@ -107,23 +104,10 @@ class Journal:
 
     def __init__(self, path: Path, vault: Vault) -> None:
         self._vault = vault
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(
-                path, timeout=30, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, 1):
-                raise ConfigError(f"{path} was written by a newer bridge (schema {version})")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise ConfigError(f"cannot use the journal {path} ({error})") from None
+        self._file = SqliteFile(path, _SCHEMA, "journal", "FULL")
         mark = vault.digest(b"journal").hex()
         if self.setting(_MARK) not in ("", mark):
-            self._db.close()
+            self._file.close()
             raise ConfigError(
                 f"the vault.key beside {path} is not the key of this journal; restore it, or move"
                 " the journal away and look in the chart for what was under way"
@@ -132,12 +116,11 @@ class Journal:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
     def entry(self, command: Command) -> Entry | None:
         """Look a command up; raises Conflict when another one was sent under its key."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute(
                 "SELECT * FROM command WHERE key = ?", (command_key(command),)
             ).fetchone()
@@ -157,7 +140,7 @@ class Journal:
             return known
         key = command_key(command)
         sealed = self._vault.seal(encode_command(command), key)
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute(
                 "INSERT INTO command (key, fingerprint, state, payload, valid_until, asked)"
                 " VALUES (?, ?, 'waiting', ?, ?, ?) ON CONFLICT (key) DO UPDATE SET"
@@ -169,7 +152,7 @@ class Journal:
 
     def begin(self, key: str, now: datetime) -> None:
         """Say that the practice's system is about to be touched."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute(
                 "UPDATE command SET state = 'begun', begun_at = ? WHERE key = ?",
                 (now.isoformat(), key),
@@ -177,12 +160,12 @@ class Journal:
 
     def begin_again(self, now: datetime) -> None:
         """Count the time of everything begun from `now`: when it was written is not known."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute("UPDATE command SET begun_at = ? WHERE state = 'begun'", (now.isoformat(),))
 
     def release(self, key: str) -> None:
         """Say that it certainly did not land; its content will come again if it is sent again."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute(
                 "UPDATE command SET state = 'released', payload = NULL, begun_at = NULL"
                 " WHERE key = ?",
@@ -191,7 +174,7 @@ class Journal:
 
     def finish(self, key: str, receipt: Receipt) -> None:
         """Keep the receipt for ever; the command's content is no longer needed."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute(
                 "UPDATE command SET state = 'done', payload = NULL, resource = ?, receipt = ?,"
                 " already_there = ? WHERE key = ?",
@@ -200,7 +183,7 @@ class Journal:
 
     def open_entries(self) -> list[tuple[Entry, Command]]:
         """Give what was taken and neither done nor released, in the order it came."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = db.execute(
                 "SELECT * FROM command WHERE state IN ('waiting', 'begun') ORDER BY seq"
             ).fetchall()
@@ -211,13 +194,13 @@ class Journal:
 
     def counts(self) -> dict[str, int]:
         """Count the commands by state."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = db.execute("SELECT state, COUNT(*) AS n FROM command GROUP BY state").fetchall()
         return {row["state"]: row["n"] for row in rows}
 
     def note(self, at: datetime, kind: str, words: str) -> None:
         """Keep a notice for the node; the same one again only counts up."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             last = db.execute("SELECT * FROM notice ORDER BY seq DESC LIMIT 1").fetchone()
             if last is not None and (last["kind"], last["words"]) == (kind, words):
                 db.execute("UPDATE notice SET count = count + 1 WHERE seq = ?", (last["seq"],))
@@ -232,7 +215,7 @@ class Journal:
 
     def notices(self) -> list[Notice]:
         """Give the notices the node has not confirmed, oldest first, at most 50."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = db.execute("SELECT * FROM notice ORDER BY seq LIMIT 50").fetchall()
         return [
             Notice(
@@ -247,12 +230,12 @@ class Journal:
 
     def forget_notices(self, up_to: int) -> None:
         """Drop what the node has confirmed."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute("DELETE FROM notice WHERE seq <= ?", (up_to,))
 
     def setting(self, name: str) -> str:
         """Read a remembered value; empty when there is none."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute("SELECT value FROM setting WHERE name = ?", (name,)).fetchone()
         return "" if row is None else str(row["value"])
 
@@ -260,34 +243,11 @@ class Journal:
         """Remember a value over restarts."""
         if self.setting(name) == value:
             return
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
 
     def _fingerprint(self, command: Command) -> str:
         return self._vault.digest(fingerprint(command).encode()).hex()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with self._lock:
-            cursor = self._db.cursor()
-            cursor.row_factory = sqlite3.Row
-            try:
-                cursor.execute("BEGIN IMMEDIATE")
-                yield cursor
-                cursor.execute("COMMIT")
-            except sqlite3.OperationalError as error:
-                _roll_back(self._db)
-                raise Retryable(f"the bridge's journal is not writable ({error})") from None
-            except BaseException:
-                _roll_back(self._db)
-                raise
-            finally:
-                cursor.close()
-
-
-def _roll_back(db: sqlite3.Connection) -> None:
-    if db.in_transaction:
-        db.execute("ROLLBACK")
 
 
 def _entry(row: Mapping[str, object]) -> Entry:

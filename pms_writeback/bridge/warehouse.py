@@ -10,17 +10,15 @@ from __future__ import annotations
 import json
 import secrets
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import cast
 
-from node.errors import ConfigError, Retryable
 from pms_writeback.bridge.driver import Table, Values
 from pms_writeback.bridge.protocol import Scalar, TableRow
+from pms_writeback.bridge.sqlite_file import SqliteFile
 from pms_writeback.bridge.vault import Vault
 
 _SCHEMA = """
@@ -35,7 +33,6 @@ CREATE TABLE IF NOT EXISTS look (
     tbl TEXT PRIMARY KEY, at TEXT NOT NULL, doubts INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS meta (epoch TEXT NOT NULL, seq INTEGER NOT NULL);
-PRAGMA user_version = 1;
 """
 
 _DOUBT_ROWS = 20
@@ -71,28 +68,14 @@ class Warehouse:
 
     def __init__(self, path: Path, vault: Vault) -> None:
         self._vault = vault
-        self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(
-                path, timeout=30, isolation_level=None, check_same_thread=False
-            )
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")  # can be read again from the PMS
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, 1):
-                raise ConfigError(f"{path} was written by a newer bridge (schema {version})")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise ConfigError(f"cannot use the warehouse {path} ({error})") from None
-        with self._transaction() as db:
+        self._file = SqliteFile(path, _SCHEMA, "warehouse", "NORMAL")  # can be read again
+        with self._file.transaction() as db:
             if db.execute("SELECT 1 FROM meta").fetchone() is None:
                 db.execute("INSERT INTO meta VALUES (?, 0)", (secrets.token_hex(8),))
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
     def take(
         self, table: Table, rows: Iterable[Values], window: tuple[date, date], now: datetime
@@ -102,7 +85,7 @@ class Warehouse:
         Rows whose day left the window are dropped without a word; other missing ones are gone.
         """
         found = {table.key_of(values): values for values in rows}
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             held = {
                 row["key"]: row
                 for row in db.execute(
@@ -138,7 +121,7 @@ class Warehouse:
 
     def take_row(self, table: Table, key: str, values: Values | None, now: datetime) -> None:
         """Keep one row that was read alone; None marks it gone when it was held."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             known = db.execute(
                 "SELECT hash, is_gone FROM held WHERE tbl = ? AND key = ?", (table.name, key)
             ).fetchone()
@@ -152,7 +135,7 @@ class Warehouse:
 
     def page(self, table: str, epoch: str, after: int, limit: int) -> Page:
         """Give the changes after a cursor; a cursor of another epoch starts from the beginning."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             mine = str(db.execute("SELECT epoch FROM meta").fetchone()["epoch"])
             start = after if epoch == mine else 0
             rows = db.execute(
@@ -172,7 +155,7 @@ class Warehouse:
 
     def row(self, table: str, key: str) -> TableRow | None:
         """Give one held row, gone ones included."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute(
                 "SELECT * FROM held WHERE tbl = ? AND key = ?", (table, key)
             ).fetchone()
@@ -180,13 +163,13 @@ class Warehouse:
 
     def last_look(self, table: str) -> datetime | None:
         """Say when a table was last read whole."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute("SELECT at FROM look WHERE tbl = ?", (table,)).fetchone()
         return datetime.fromisoformat(row["at"]) if row else None
 
     def counts(self) -> dict[str, int]:
         """Count the rows held of each table, without the gone ones."""
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             rows = db.execute(
                 "SELECT tbl, COUNT(*) AS n FROM held WHERE NOT is_gone GROUP BY tbl"
             ).fetchall()
@@ -235,26 +218,6 @@ class Warehouse:
             bool(row["is_gone"]),
             cast(Mapping[str, Scalar], values),
         )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        with self._lock:
-            cursor = self._db.cursor()
-            cursor.row_factory = sqlite3.Row
-            try:
-                cursor.execute("BEGIN IMMEDIATE")
-                yield cursor
-                cursor.execute("COMMIT")
-            except sqlite3.OperationalError as error:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise Retryable(f"the bridge's warehouse is not writable ({error})") from None
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-            finally:
-                cursor.close()
 
 
 def _next(db: sqlite3.Cursor) -> int:

@@ -2,8 +2,7 @@
 
 Only ``completed`` is publicly known of the status values; any other visit of the view counts as
 scheduled. Without a licensed column for it the time of day is unknown and a visit begins at
-midnight of its day. Flags of inactive people are not public: a person counts as active until the
-view no longer shows them.
+midnight of its day.
 """
 
 from __future__ import annotations
@@ -12,12 +11,16 @@ from datetime import datetime, time
 
 from pms_writeback.bridge.fields import day, extra, moment, whole, words
 from pms_writeback.bridge.office import TableNames
+from pms_writeback.bridge.people import (
+    read_operatory,
+    read_patient,
+    read_provider,
+    read_visit,
+)
 from pms_writeback.bridge.protocol import TableRow
 from pms_writeback.dentrix import views
 from pms_writeback.pms import (
-    AppointmentStatus,
     OfficeTime,
-    PatientStatus,
     PmsAppointment,
     PmsOperatory,
     PmsPatient,
@@ -44,63 +47,22 @@ class DentrixShapes:
 
     def patient(self, row: TableRow) -> PmsPatient:
         """Read ``v_patient``."""
-        sex = extra(row, "sex").upper()[:1]
-        return PmsPatient(
-            key=row.key,
-            family_name=words(row, "last_name"),
-            given_name=words(row, "first_name"),
-            middle_name="",
-            preferred_name="",
-            birth_date=day(words(row, "birth_date")),
-            sex=sex if sex in ("M", "F", "O") else "",
-            status=PatientStatus.DELETED if row.is_gone else PatientStatus.ACTIVE,
-            chart_number="",
-            provider_key="",
-            clinic_key="",
-            language="",
-            changed_at=row.changed_at,
-        )
+        return read_patient(row)
 
     def appointment(self, row: TableRow) -> PmsAppointment:
         """Read ``v_appt``."""
         is_done = whole(words(row, "status_id")) in views.COMPLETED
         starts_at = _start(words(row, "appointment_date"), extra(row, "start_time"))
-        return PmsAppointment(
-            key=row.key,
-            patient_key=words(row, "patient_id"),
-            starts_at=self._office.to_utc(starts_at) if starts_at else None,
-            minutes=whole(extra(row, "minutes")),
-            status=AppointmentStatus.COMPLETE if is_done else AppointmentStatus.SCHEDULED,
-            operatory_key=extra(row, "operatory_id"),
-            provider_key=words(row, "provider_id"),
-            hygienist_key="",
-            clinic_key="",
-            is_hygiene=False,
-            is_new_patient=False,
-            procedures_text=extra(row, "procedures"),
-            note="",
-            confirmation=extra(row, "confirmation"),
-            arrived_at=None,
-            changed_at=row.changed_at,
-        )
+        begin = self._office.to_utc(starts_at) if starts_at else None
+        return read_visit(row, begin, words(row, "provider_id"), is_done=is_done)
 
     def provider(self, row: TableRow) -> PmsProvider:
         """Read ``v_provider``; its keys are short words such as "DDS1"."""
-        return PmsProvider(
-            key=row.key,
-            abbreviation=row.key,
-            family_name=extra(row, "last_name"),
-            given_name=extra(row, "first_name"),
-            is_hidden=False,
-            is_secondary=False,
-            national_provider_id=words(row, "npi"),
-            changed_at=row.changed_at,
-        )
+        return read_provider(row, "npi")
 
     def operatory(self, row: TableRow) -> PmsOperatory:
         """Read a room of the sandbox."""
-        name = words(row, "name")
-        return PmsOperatory(row.key, name, name, False, "", "", "")
+        return read_operatory(row)
 
     def procedure(self, row: TableRow, visit: TableRow | None) -> PmsProcedure:
         """Read a chart line of the sandbox."""

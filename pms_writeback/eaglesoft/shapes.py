@@ -6,14 +6,18 @@ patient; two of one code in one visit are one row here, because no public column
 
 from __future__ import annotations
 
-from pms_writeback.bridge.fields import day, extra, moment, whole, words
+from pms_writeback.bridge.fields import day, extra, moment, words
 from pms_writeback.bridge.office import TableNames
+from pms_writeback.bridge.people import (
+    read_operatory,
+    read_patient,
+    read_provider,
+    read_visit,
+)
 from pms_writeback.bridge.protocol import TableRow
 from pms_writeback.eaglesoft import tables
 from pms_writeback.pms import (
-    AppointmentStatus,
     OfficeTime,
-    PatientStatus,
     PmsAppointment,
     PmsOperatory,
     PmsPatient,
@@ -40,63 +44,22 @@ class EaglesoftShapes:
 
     def patient(self, row: TableRow) -> PmsPatient:
         """Read ``patient``."""
-        sex = extra(row, "sex").upper()[:1]
-        return PmsPatient(
-            key=row.key,
-            family_name=words(row, "last_name"),
-            given_name=words(row, "first_name"),
-            middle_name="",
-            preferred_name="",
-            birth_date=day(words(row, "birth_date")),
-            sex=sex if sex in ("M", "F", "O") else "",
-            status=PatientStatus.DELETED if row.is_gone else PatientStatus.ACTIVE,
-            chart_number="",
-            provider_key="",
-            clinic_key="",
-            language="",
-            changed_at=row.changed_at,
-        )
+        return read_patient(row)
 
     def appointment(self, row: TableRow) -> PmsAppointment:
         """Read ``appointment``."""
         starts_at = moment(words(row, "start_time"))
+        begin = self._office.to_utc(starts_at) if starts_at else None
         is_done = bool(words(row, "walkout_time"))
-        return PmsAppointment(
-            key=row.key,
-            patient_key=words(row, "patient_id"),
-            starts_at=self._office.to_utc(starts_at) if starts_at else None,
-            minutes=whole(extra(row, "minutes")),
-            status=AppointmentStatus.COMPLETE if is_done else AppointmentStatus.SCHEDULED,
-            operatory_key=extra(row, "operatory_id"),
-            provider_key=extra(row, "provider_id"),
-            hygienist_key="",
-            clinic_key="",
-            is_hygiene=False,
-            is_new_patient=False,
-            procedures_text="",
-            note="",
-            confirmation=extra(row, "confirmation"),
-            arrived_at=None,
-            changed_at=row.changed_at,
-        )
+        return read_visit(row, begin, extra(row, "provider_id"), is_done=is_done)
 
     def provider(self, row: TableRow) -> PmsProvider:
         """Read ``provider``; its keys are padded characters, trimmed here."""
-        return PmsProvider(
-            key=row.key,
-            abbreviation=row.key,
-            family_name=extra(row, "last_name"),
-            given_name=extra(row, "first_name"),
-            is_hidden=False,
-            is_secondary=False,
-            national_provider_id=words(row, "national_prov_id"),
-            changed_at=row.changed_at,
-        )
+        return read_provider(row, "national_prov_id")
 
     def operatory(self, row: TableRow) -> PmsOperatory:
         """Read a room of the sandbox."""
-        name = words(row, "name")
-        return PmsOperatory(row.key, name, name, False, "", "", "")
+        return read_operatory(row)
 
     def procedure(self, row: TableRow, visit: TableRow | None) -> PmsProcedure:
         """Read ``planned_services``; the visit tells whose it is and whether it was done."""
