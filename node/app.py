@@ -55,7 +55,7 @@ from node.errors import BitewingError, ConfigError, place_of
 from node.status import Probe, Status, metrics
 from node.web.app import create_web, end_streams
 from node.web.auth import require
-from orchestration import console, webhooks
+from orchestration import approval_page, console, webhooks
 from orchestration.messengers import stop_page
 from orchestration.messengers.office import link_key
 from orchestration.orchestra import Orchestra, open_orchestra
@@ -70,7 +70,6 @@ from orchestration.workflows import (
 from pms_writeback import outbox
 from pms_writeback.bridge.listener import BridgeListener
 from pms_writeback.bridge.office import BridgedPms
-from pms_writeback.waking import wake
 from pms_writeback.hints import Turns
 from pms_writeback.opendental import OpenDental
 from pms_writeback.opendental.events import make_router as make_events_router
@@ -78,6 +77,7 @@ from pms_writeback.pms import Pms
 from pms_writeback.practice import open_pms
 from pms_writeback.records import RecordSource
 from pms_writeback.sync import ScheduleSync
+from pms_writeback.waking import wake
 from pms_writeback.warehouse import Warehouse
 
 log = logging.getLogger("bitewing")
@@ -225,8 +225,6 @@ class Node:
 
         self._every(_FORWARD_EVERY_S, "forwarding", forward)
         self._every(_TICK_S, "storage-commitment", commit)
-
-    def _start_analysis(
         if not any(peer.priors for peer in self.config.dicom.peers):
             return
         fetcher = PriorFetcher(db, store, engine, self.config)
@@ -235,6 +233,8 @@ class Node:
             fetcher.run_due(datetime.now(UTC))
 
         self._every(_HEAL_EVERY_S, "priors", fetch, at_once=True)
+
+    def _start_analysis(
         self,
         db: sa.Engine,
         engine: DurableEngine,
@@ -399,6 +399,7 @@ class Node:
         )
         app.include_router(console.make_router(orchestra, require))
         app.include_router(webhooks.make_router(orchestra.runner, open_sources(self.config, db)))
+        app.include_router(approval_page.make_router(orchestra.runner, link_key(self.config)))
         app.include_router(stop_page.make_router(orchestra.runner, link_key(self.config)))
         if self.config.pms.kind == "open_dental":
             app.include_router(make_events_router(self.config, db))

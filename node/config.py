@@ -93,6 +93,10 @@ class PeerSection(_Section):
     preliminary: bool = False
     archive: bool = False
     priors: bool = False
+    tls: bool = False
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
 
 
 class ClientSection(_Section):
@@ -123,6 +127,11 @@ class DicomSection(_Section):
     worklist_days_after: int = Field(1, ge=0)
     worklist_by_station: bool = False
     archive_senders: tuple[str, ...] = ()
+    tls_port: int = Field(0, ge=0, le=65535)
+    tls_only: bool = False
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_ca: str = ""
     priors_days: int = Field(2, ge=1, le=14)
     priors_most: int = Field(6, ge=1, le=100)
     stations: tuple[StationSection, ...] = ()
@@ -279,6 +288,8 @@ class MessengersSection(_Section):
     sms_secret: SecretStr = SecretStr("")
     sms_from: str = ""
     chat_url: SecretStr = SecretStr("")
+    staff_mail: dict[str, str] = Field(default_factory=dict)  # user name -> address
+    staff_every_min: int = Field(15, ge=1, le=1440)
 
 
 class RecallSection(_Section):

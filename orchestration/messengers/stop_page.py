@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from xml.etree.ElementTree import Element, SubElement, tostring
 
 from fastapi import APIRouter, Response
-from fastapi.responses import HTMLResponse
 
 from node.config import Config
 from node.db.session import Actor, begin
@@ -17,23 +15,11 @@ from orchestration.messengers.contacts import keep_choice
 from orchestration.messengers.links import Link, LinkKey, Purpose
 from orchestration.messengers.message import address_digest
 from orchestration.messengers.office import public
+from orchestration.plain_page import button, page
 from orchestration.runner import Runner
 
 PATH = "/messages/stop"
 _LIFE = timedelta(days=400)
-_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "content-security-policy": _POLICY,
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-    "x-robots-tag": "noindex",
-}
-_STYLE = """
-body { font: 18px/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 32rem; padding: 0 1rem; }
-button { font: inherit; padding: .6rem 1.2rem; }
-"""
 
 
 def make_router(runner: Runner, key: LinkKey) -> APIRouter:
@@ -46,20 +32,20 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
         try:
             key.look(token, Purpose.STOP, runner.clock())
         except Forbidden as error:
-            return _page(practice, [f"{str(error).capitalize()}."], status=403)
+            return page(practice, [f"{str(error).capitalize()}."], status=403)
         words = ["Do you want no more reminders from us, by e-mail or text message?"]
-        return _page(practice, words, button="End messages")
+        return page(practice, words, form=button("End messages"))
 
     @router.post(f"{PATH}/{{token}}", include_in_schema=False)
     def stop(token: str) -> Response:
         try:
             stop_messages(runner, key.look(token, Purpose.STOP, runner.clock()))
         except Forbidden as error:
-            return _page(practice, [f"{str(error).capitalize()}."], status=403)
+            return page(practice, [f"{str(error).capitalize()}."], status=403)
         except BitewingError as error:
             words = ["This did not work just now. Please try again later."]
-            return _page(practice, words, status=outcome(error).http_status)
-        return _page(practice, ["Done. You get no more reminders from us."])
+            return page(practice, words, status=outcome(error).http_status)
+        return page(practice, ["Done. You get no more reminders from us."])
 
     return router
 
@@ -88,21 +74,3 @@ def stop_messages(runner: Runner, link: Link) -> None:
         )
         for case_id in cases_written_to(tx.conn, tx.location_id, link.holder):
             cases.signal(tx, runner.engine, case_id, "opt_out", f"opt_out:{key}", {})
-
-
-def _page(title: str, words: list[str], *, button: str = "", status: int = 200) -> HTMLResponse:
-    html = Element("html", lang="en")
-    head = SubElement(html, "head")
-    SubElement(head, "meta", charset="utf-8")
-    SubElement(head, "meta", name="viewport", content="width=device-width")
-    SubElement(head, "title").text = title
-    SubElement(head, "style").text = _STYLE
-    body = SubElement(html, "body")
-    SubElement(body, "h1").text = title
-    for sentence in words:
-        SubElement(body, "p").text = sentence
-    if button:
-        form = SubElement(body, "form", method="post")
-        SubElement(form, "button", type="submit").text = button
-    text = "<!doctype html>\n" + tostring(html, encoding="unicode", method="html")
-    return HTMLResponse(text, status_code=status, headers=_HEADERS)

@@ -11,13 +11,20 @@ from orchestration.messengers.callbacks import SmsSource
 from orchestration.messengers.office import link_key
 from orchestration.webhooks import Source
 from orchestration.workflow import Workflow
-from orchestration.workflows import lab_case, notify_subscribers, recall, recall_interval
+from orchestration.workflows import (
+    lab_case,
+    notify_staff,
+    notify_subscribers,
+    recall,
+    recall_interval,
+)
 
 
 def open_workflows(config: Config, db: sa.Engine) -> dict[str, Workflow]:
     """Open every workflow that this installation is configured for, by its stored name."""
     workflows = [
         notify_subscribers.make(config),
+        notify_staff.make(config, link_key(config)),
         recall.make(config, link_key(config)),
         recall_interval.make(config),
     ]
