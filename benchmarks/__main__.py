@@ -13,6 +13,7 @@ NAMES = (
     "inference",
     "pms_sync",
     "bridge_writes",
+    "office_writes",
     "change",
     "workflows",
 )

@@ -7,37 +7,24 @@ can be killed; the practice is the sandbox driver's file.
 from __future__ import annotations
 
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
 from pathlib import Path
 
-import sqlalchemy as sa
-
-from node.db.session import Actor, begin, new_id, read
-from node.db.tables import patient, patient_identity, pms_command
 from node.dicom.instances import FolderStore
-from node.domain.study import name_key
 from node.engine import DurableEngine
 from node.errors import Retryable
-from pms_writeback import outbox
-from pms_writeback.delivery import Delivery, Patience
-from pms_writeback.pms import AppendCommlog
+from pms_writeback.pms import Command, Receipt
+from tests.faults.storm import Killed, Writes
 from tests.pms_writeback.bridge_world import World, until
 
 ROOT = Path(__file__).parents[2]
-ACTOR = Actor("test", "main")
-WHEN = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
-ENGINE_KEY = b"a test's engine key, 32 bytes..!"
-
 FAULTS = (
     "bridge killed",
     "bridge killed after the commit",
@@ -48,20 +35,6 @@ FAULTS = (
     "node killed after the answer",
     "node killed before the send",
 )
-
-
-class Killed(BaseException):
-    """The node's process ends here, as far as its database can tell."""
-
-
-@dataclass
-class SimulatedClock:
-    """Time that passes when it is told to; the bridge's processes live in real time."""
-
-    now: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @dataclass
@@ -107,67 +80,25 @@ def bridge_process(world: World) -> Iterator[BridgeProcess]:
             running.kill()
 
 
-@dataclass
-class Report:
-    """What a storm came to."""
+class Storm(Writes):
+    """Writes through a bridge that is killed, cut off, locked out and slow."""
 
-    writes: int
-    faults: Counter[str]
-    seconds: float
-    missing: int
-    doubled: int
-    out_of_order: int
-    asked_a_person: int
+    def __init__(
+        self, world: World, bridge: BridgeProcess, engine: DurableEngine, store: FolderStore
+    ) -> None:
+        super().__init__(world.db, world.pms, engine, store)
+        self.world = world
+        self.bridge = bridge
 
+    def landed(self) -> list[tuple[str, str]]:
+        return [
+            (each.patient_id, each.text.rsplit(" ", 1)[-1]) for each in self.world.office.entries()
+        ]
 
-@dataclass
-class Troubled:
-    """The bridged PMS, with trouble at planned writes."""
+    def rest(self) -> None:
+        time.sleep(0.1)  # the practice and the bridge live in real time
 
-    storm: Storm
-
-    def find(self, command: AppendCommlog) -> object:
-        return self.storm.world.pms.find(command)
-
-    def execute(self, command: AppendCommlog) -> object:
-        fault = self.storm.plan.pop(command.ref, "")
-        if not fault:
-            return self.storm.world.pms.execute(command)
-        self.storm.met[fault] += 1
-        return self.storm.meet(fault, command)
-
-
-@dataclass
-class Storm:
-    """Writes of some patients, each under its key, and the faults that befall them."""
-
-    world: World
-    bridge: BridgeProcess
-    engine: DurableEngine
-    store: FolderStore
-    seed: int = 1
-    plan: dict[str, str] = field(default_factory=dict)
-    met: Counter[str] = field(default_factory=Counter)
-    clock: SimulatedClock = field(default_factory=SimulatedClock)
-    _chance: random.Random = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._chance = random.Random(self.seed)
-
-    def run(self, writes: int, faults: int, patients: int = 10) -> Report:
-        """Queue the writes, deliver them all, and count what landed."""
-        begun = time.monotonic()
-        keys = [str(number + 1) for number in range(patients)]
-        owners = self.add_patients(keys)
-        order = [self._chance.choice(keys) for _ in range(writes)]
-        refs = self.queue(order, owners)
-        for number, ref in enumerate(self._chance.sample(refs, faults)):
-            self.plan[ref] = FAULTS[number % len(FAULTS)]
-        asked = self._deliver_all(writes)
-        return self._count(begun, order, refs, asked)
-
-    def meet(self, fault: str, command: AppendCommlog) -> object:
-        """Let one thing go wrong around one write."""
+    def meet(self, fault: str, command: Command) -> Receipt:
         pms, office = self.world.pms, self.world.office
         match fault:
             case "node killed before the send":
@@ -202,7 +133,7 @@ class Storm:
             query = "SELECT COUNT(*) FROM x_sandbox_posting"
             return bool(db.execute(query).fetchone()[0] == 0)
 
-    def _beside(self, trouble: object, command: AppendCommlog) -> object:
+    def _beside(self, trouble: object, command: Command) -> Receipt:
         thread = threading.Thread(target=trouble, args=(command,))  # type: ignore[arg-type]
         thread.start()
         try:
@@ -210,20 +141,20 @@ class Storm:
         finally:
             thread.join()
 
-    def _cut_line(self, _command: AppendCommlog) -> None:
-        time.sleep(self._chance.uniform(0.0, 0.03))
+    def _cut_line(self, _command: Command) -> None:
+        time.sleep(self.chance.uniform(0.0, 0.03))
         self.world.pms.desk.dismiss()
 
-    def _hold_lock(self, _command: AppendCommlog) -> None:
+    def _hold_lock(self, _command: Command) -> None:
         with self.world.office.locked():
-            time.sleep(self._chance.uniform(0.2, 1.0))
+            time.sleep(self.chance.uniform(0.2, 1.0))
 
-    def _kill_bridge(self, _command: AppendCommlog) -> None:
-        time.sleep(self._chance.uniform(0.0, 0.05))
+    def _kill_bridge(self, _command: Command) -> None:
+        time.sleep(self.chance.uniform(0.0, 0.05))
         self.bridge.kill()
         self.bridge.start()
 
-    def _kill_after_commit(self, command: AppendCommlog) -> None:
+    def _kill_after_commit(self, command: Command) -> None:
         def has_landed() -> bool:
             return any(command.ref in each.text for each in self.world.office.entries())
 
@@ -231,112 +162,6 @@ class Storm:
         self.bridge.kill()
         self.world.office.set("pause_after_commit_s", "0")
         self.bridge.start()
-
-    def add_patients(self, keys: list[str]) -> dict[str, str]:
-        """Add patients of ours for the practice's keys; gives their ids."""
-        owners = {}
-        with begin(self.world.db, ACTOR, "test.patients") as tx:
-            for key in keys:
-                owners[key] = new_id()
-                tx.conn.execute(
-                    patient.insert().values(
-                        id=owners[key], location_id="main", pms_key=key, synced_at=tx.now
-                    )
-                )
-                tx.conn.execute(
-                    patient_identity.insert().values(
-                        patient_id=owners[key],
-                        location_id="main",
-                        family_name="Example",
-                        given_name="Robin",
-                        birth_date=date(1980, 2, 3),
-                        name_key=name_key("Example", "Robin"),
-                    )
-                )
-        return owners
-
-    def queue(self, order: list[str], owners: dict[str, str]) -> list[str]:
-        """Queue one write for each key of `order`; gives their tokens."""
-        refs = []
-        with begin(self.world.db, ACTOR, "test.queue") as tx:
-            for number, patient_key in enumerate(order):
-                key = f"storm-{number}"
-                refs.append(outbox.ref_for("main", key))
-                outbox.queue(
-                    tx,
-                    self.engine,
-                    self.store,
-                    key=key,
-                    command=AppendCommlog(patient_key, "Signed.", WHEN, refs[-1]),
-                    patient_id=owners[patient_key],
-                )
-        return refs
-
-    def _deliver_all(self, writes: int) -> int:
-        """Run the first open command of each patient until all are done; one at a time."""
-        delivery = Delivery(
-            self.world.db,
-            self.engine,
-            self.store,
-            Troubled(self),  # type: ignore[arg-type]
-            "main",
-            Patience(grace_s=5.0),
-            self.clock,
-        )
-        asked = 0
-        for _ in range(20 * writes):
-            heads = self.heads()
-            if not heads:
-                return asked
-            for row in heads:
-                if row.state == "failed":
-                    asked += 1
-                    outbox.retry(self.world.db, self.engine, ACTOR, row.id)
-                    continue
-                self.clock.now += timedelta(seconds=2)
-                try:
-                    outcome = delivery.run(row.id, row.attempts)
-                except Killed:
-                    outcome = "killed"
-                if outcome in ("queued", "unknown"):
-                    time.sleep(0.1)  # the practice and the bridge live in real time
-        raise AssertionError("the storm did not end")
-
-    def heads(self) -> list[sa.Row[tuple[object, ...]]]:
-        """Give each patient's first command that is not done."""
-        with read(self.world.db) as conn:
-            rows = conn.execute(
-                sa.select(
-                    pms_command.c.id,
-                    pms_command.c.patient_id,
-                    pms_command.c.attempts,
-                    pms_command.c.state,
-                )
-                .where(pms_command.c.state != "done")
-                .order_by(pms_command.c.created_at, pms_command.c.id)
-            ).all()
-        return list({row.patient_id: row for row in reversed(rows)}.values())
-
-    def _count(self, begun: float, order: list[str], refs: list[str], asked: int) -> Report:
-        written = (
-            (each.patient_id, each.text.rsplit(" ", 1)[-1]) for each in self.world.office.entries()
-        )
-        ours = set(refs)
-        landed = [(owner, ref) for owner, ref in written if ref in ours]
-        times = Counter(ref for _, ref in landed)
-        out_of_order = 0
-        for key in set(order):
-            wanted = [ref for ref, owner in zip(refs, order, strict=True) if owner == key]
-            out_of_order += [ref for owner, ref in landed if owner == key] != wanted
-        return Report(
-            writes=len(refs),
-            faults=self.met,
-            seconds=time.monotonic() - begun,
-            missing=sum(times[ref] == 0 for ref in refs),
-            doubled=sum(count > 1 for count in times.values()),
-            out_of_order=out_of_order,
-            asked_a_person=asked,
-        )
 
 
 def wait_connected(world: World) -> None:

@@ -14,19 +14,12 @@ from node.dicom.instances import FolderStore
 from node.engine import DurableEngine
 from node.errors import Retryable
 from pms_writeback import outbox
-from pms_writeback.waking import wake
 from pms_writeback.delivery import Delivery, Patience
 from pms_writeback.outbox import ref_for
 from pms_writeback.pms import AppendCommlog
-from tests.faults.bridge_storm import (
-    ACTOR,
-    ENGINE_KEY,
-    FAULTS,
-    SimulatedClock,
-    Storm,
-    bridge_process,
-    wait_connected,
-)
+from pms_writeback.waking import wake
+from tests.faults.bridge_storm import FAULTS, Storm, bridge_process, wait_connected
+from tests.faults.storm import ACTOR, ENGINE_KEY, SimulatedClock
 from tests.pms_writeback.bridge_world import clinic, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(280)]
@@ -191,6 +184,6 @@ def test_writes_through_a_storm_land_exactly_once_in_order(world, still_engine, 
     with bridge_process(world) as bridge:
         wait_connected(world)
         storm = Storm(world, bridge, still_engine, FolderStore(tmp_path / "images"))
-        report = storm.run(writes=40, faults=2 * len(FAULTS), patients=4)
+        report = storm.run(FAULTS, writes=40, faults=2 * len(FAULTS), patients=4)
     assert sum(report.faults.values()) == 2 * len(FAULTS)
     assert (report.missing, report.doubled, report.out_of_order) == (0, 0, 0)
