@@ -137,7 +137,7 @@ def _bridged_reads(
         "procedures of a visit": of(names.procedures),
         "what changed": "by comparing",
         "what was deleted": "by comparing",
-        "records (allergies, plans, claims …)": NOT_LICENSED,
+        "records (allergies, plans, claims …)": f"chart lines only: {of(names.procedures)}",
     }
 
 

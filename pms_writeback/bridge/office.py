@@ -8,12 +8,13 @@ journalled there, so that each may be sent again without harm.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol, TypeVar
 
 from node.errors import NotFound, Rejected, Retryable, Unsupported
+from pms_writeback.bridge.chart_records import chart_reach, chart_record, check_is_chart
 from pms_writeback.bridge.desk import Desk
 from pms_writeback.bridge.protocol import (
     Json,
@@ -36,9 +37,11 @@ from pms_writeback.pms import (
     PmsPatient,
     PmsProcedure,
     PmsProvider,
+    ProcedureStatus,
     Receipt,
     Support,
 )
+from pms_writeback.records import PmsRecord, Reach, RecordKind
 
 _T = TypeVar("_T")
 
@@ -185,6 +188,22 @@ class BridgedPms:
         """Read the procedures changed since; none where no view shows them."""
         return self._procedures(since)
 
+    def reach(self) -> Mapping[RecordKind, Reach]:
+        """Say which records there are: lines of the chart, if the bridge's driver shows them."""
+        return chart_reach(self._shows(self.shapes.tables.procedures))
+
+    def records(
+        self, kind: RecordKind, since: datetime | None = None
+    ) -> Iterator[Sequence[PmsRecord]]:
+        """Read all records of a kind, or those changed since; what is gone is left out."""
+        check_is_chart(kind, self.shapes.product)
+        yield _records(self._procedures(since))
+
+    def records_of(self, kind: RecordKind, patient_key: str) -> Sequence[PmsRecord]:
+        """Read a patient's records of a kind, complete."""
+        check_is_chart(kind, self.shapes.product)
+        return _records(self.procedures(patient_key=patient_key))
+
     def execute(self, command: Command) -> Receipt:
         """Send a command to the bridge, which carries it out once."""
         self._check_can(command)
@@ -233,9 +252,11 @@ class BridgedPms:
         return rows
 
     def _rows_if_any(self, table: str) -> Mapping[str, TableRow]:
-        about = self.desk.guest.about
-        names = as_list(about.get("tables", []))
-        return self._rows(table) if table and table in names else {}
+        return self._rows(table) if self._shows(table) else {}
+
+    def _shows(self, table: str) -> bool:
+        """Tell whether the connected bridge's driver has a table."""
+        return bool(table) and table in as_list(self.desk.guest.about.get("tables", []))
 
     def _rows(self, table: str) -> Mapping[str, TableRow]:
         """Bring the mirror of a table up to date and give its rows, gone ones included."""
@@ -290,6 +311,10 @@ class BridgedPms:
         if visit.starts_at is None:
             return False
         return date_from <= self.office.to_wall(visit.starts_at).date() <= date_to
+
+
+def _records(lines: Iterable[PmsProcedure]) -> list[PmsRecord]:
+    return [chart_record(each) for each in lines if each.status is not ProcedureStatus.DELETED]
 
 
 def _operations(about: Json) -> tuple[object, ...]:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
+from node.config import read_config
+from node.db.session import read
 from node.errors import Conflict, NotFound, Rejected, Retryable, Unsupported
 from pms_writeback.outbox import ref_for
 from pms_writeback.pms import (
@@ -25,6 +27,9 @@ from pms_writeback.pms import (
     Support,
     UploadDocument,
 )
+from pms_writeback.record_rows import read_records
+from pms_writeback.records import Reach, RecordKind, RecordSource
+from pms_writeback.warehouse import Warehouse
 from tests.pms_writeback.bridge_world import clinic, until
 
 WHEN = datetime(2026, 11, 21, 15, 30, tzinfo=UTC)
@@ -250,3 +255,22 @@ def test_a_patient_is_known_but_the_bridge_is_away(world):
 def test_reading_procedures_of_everybody_is_not_offered(world):
     with pytest.raises(Unsupported):
         world.pms.procedures()
+
+
+def test_lines_of_the_chart_are_the_records_there_are(world, sqlite_database):
+    config = read_config(environment={}, overrides={"node": {"time_zone": "America/New_York"}})
+    assert isinstance(world.pms, RecordSource)
+    reach = world.pms.reach()
+    assert [kind for kind, how in reach.items() if how is not Reach.NONE] == [RecordKind.PROCEDURE]
+    warehouse = Warehouse(sqlite_database, world.pms, config)
+    (report,) = [each for each in warehouse.run_once(datetime.now(UTC)) if each.read]
+    assert (report.kind, report.error) == (RecordKind.PROCEDURE, "")
+    with read(sqlite_database) as conn:
+        lines = read_records(conn, "main", RecordKind.PROCEDURE, patient_key="1")
+    shown = {each.key: each for each in world.pms.procedures(patient_key="1")}
+    assert {line.key for line in lines} == shown.keys()
+    assert "D0274" in {line.values["cdt_code"] for line in lines}
+    assert {line.values["status"] for line in lines} <= {"TP", "C", "EO", ""}
+    assert [r.key for r in world.pms.records_of(RecordKind.PROCEDURE, "1")] == list(shown)
+    with pytest.raises(Unsupported, match="claim"):
+        list(world.pms.records(RecordKind.CLAIM))
