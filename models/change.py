@@ -173,11 +173,16 @@ def _refine(tooth: Tooth, now: Film, before: Film, guess: Array) -> tuple[Array,
     if min(crop.shape) < 16:
         return None
     other_step = step * float(np.sqrt(abs(np.linalg.det(guess[:, :2])))) ** -1
-    small = _reduced(before.pixels, other_step)
     # crop pixel -> film pixel -> prior pixel -> reduced prior pixel
     to_now = np.array([[step, 0, origin[0]], [0, step, origin[1]], [0, 0, 1.0]])
     to_before = np.vstack([cv2.invertAffineTransform(guess), [0, 0, 1.0]])
-    to_small = np.diag([1 / other_step, 1 / other_step, 1.0])
+    part, (left, top) = _around(before.pixels, crop.shape, to_before @ to_now)
+    if min(part.shape) < 16:
+        return None
+    small = _reduced(part, other_step)
+    to_small = np.diag([1 / other_step, 1 / other_step, 1.0]) @ np.array(
+        [[1, 0, -left], [0, 1, -top], [0, 0, 1.0]]
+    )
     start = _centred(to_small @ to_before @ to_now)[:2].astype(np.float32)
     radius = _LOCAL_MM / _CROP_MM
     criteria = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _ITERATIONS, _EPSILON)
@@ -193,6 +198,18 @@ def _refine(tooth: Tooth, now: Film, before: Film, guess: Array) -> tuple[Array,
     if not np.isfinite(whole).all() or abs(np.linalg.det(whole[:2, :2])) < 1e-6:
         return None
     return cv2.invertAffineTransform(whole[:2]), float(correlation)
+
+
+def _around(pixels: Array, shape: tuple[int, ...], placed: Array) -> tuple[Array, Point]:
+    """Cut the part of a film where a crop of `shape` is placed, half of it more on every side."""
+    rows, cols = shape
+    corners = np.array([[0, 0, 1], [cols, 0, 1], [0, rows, 1], [cols, rows, 1]], np.float64)
+    at = corners @ placed[:2].T
+    low, high = at.min(axis=0), at.max(axis=0)
+    reach = (high - low) / 2
+    x0, y0 = (max(int(v), 0) for v in low - reach)
+    x1, y1 = (max(math.ceil(v), 0) for v in high + reach)
+    return pixels[y0:y1, x0:x1], (float(x0), float(y0))
 
 
 def _crop(pixels: Array, box: Box, step: float) -> tuple[Array, Point]:

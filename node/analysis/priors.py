@@ -1,9 +1,9 @@
 """The same teeth on earlier films of the same patient: which are compared, and what is said of it.
 
-Only studies whose patient is certain, of an earlier day. Each tooth on a bitewing or periapical is
-compared with the latest earlier film of the same view that shows it. What the earlier study's
-dentist signed counts there; an unsigned study only has the models' word, and it is said so.
-Panoramics are not compared: they are magnified and distorted differently every time.
+Only studies whose patient is certain, of an earlier day. Each tooth is compared with the latest
+earlier film of the same view that shows it. What the earlier study's dentist signed counts there;
+an unsigned study only has the models' word, and it is said so. On panoramics only what is marked
+on whole teeth is compared (:mod:`node.analysis.panoramic_change`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from models.bone_change import (
 )
 from node.analysis.comparing import Area, Comparison, FilmTeeth
 from node.analysis.inference import InferenceDied
+from node.analysis.panoramic_change import ToothThen, tooth_changes
 from node.analysis.study_rows import ImageRead, StudyRows, read_study
 from node.db.tables import study
 from node.domain.findings import (
@@ -45,7 +46,7 @@ from node.errors import ConfigError, InvalidInput, Rejected
 #: An area must have darkened by this many robust spreads to count as new, deeper or lost; a level
 #: that rose must have got lighter by as much. Chosen on phantom pairs: docs/benchmarks.md.
 LEAST_DARKENING = 2.0
-_COMPARED = (View.BITEWING, View.PERIAPICAL)
+_COMPARED = (View.BITEWING, View.PERIAPICAL, View.PANORAMIC)
 _MOST_PRIORS = 6
 _CERTAIN = [state.value for state in MatchState if state.is_certain]
 _DEPTHS = tuple(CariesDepth)
@@ -147,7 +148,9 @@ def compare_with(
             marks = [
                 each.finding
                 for each in image.findings
-                if each.finding.kind.is_caries and each.finding.tooth in teeth
+                if each.finding.kind.is_caries
+                and each.finding.tooth in teeth
+                and image.view is not View.PANORAMIC
             ]
             strips = _strips(image, prior, teeth)
             answer = _asked(
@@ -163,6 +166,9 @@ def compare_with(
                 place = len(registrations)
                 registrations.append(_registration(alignment, image, prior))
                 pair = _Pair(image, prior, alignment, place)
+                if image.view is View.PANORAMIC:
+                    changes += pair.whole_tooth()
+                    continue
                 changes += pair.bone(moved)
                 of_tooth = [m for m in marks if m.tooth == alignment.tooth]
                 changes += pair.caries([(mark, darker[id(mark)]) for mark in of_tooth])
@@ -263,6 +269,15 @@ class _Pair:
                 if not any(surface in each.surfaces for each, _ in marks):
                     yield self._gone(surface, source, mark)
 
+    def whole_tooth(self) -> Iterator[Change]:
+        """Compare what panoramics mark on the tooth."""
+        alignment = self.alignment
+        reason = "" if alignment.is_usable else alignment.reason
+        now = [each.finding for each in self.image.findings]
+        then = ToothThen(self.prior.findings(), self.prior.image.points)
+        common = self._change(FindingKind.CARIES, None, "signed" if self.prior.is_signed else "ai")
+        return tooth_changes(alignment.tooth, now, then, reason, common)
+
     def _caries_change(
         self,
         surface: Surface,
@@ -333,7 +348,7 @@ class _Pair:
                     return f"not readable {when} ({flag.detail})"
         return ""
 
-    def _change(self, kind: FindingKind, surface: Surface, source: str) -> Change:
+    def _change(self, kind: FindingKind, surface: Surface | None, source: str) -> Change:
         return Change(
             kind,
             self.alignment.tooth,
@@ -401,13 +416,15 @@ def _outline(mark: Finding) -> tuple[Point, ...]:
 
 
 def _registration(alignment: Alignment, image: ImageRead, prior: Prior) -> Registration:
+    # A panoramic's millimetres are nominal.
+    residual_mm = None if image.view is View.PANORAMIC else alignment.residual_mm
     return Registration(
         alignment.tooth,
         image.id,
         prior.image.id,
         alignment.transform,
         alignment.correlation,
-        alignment.residual_mm,
+        residual_mm,
         alignment.is_usable,
         alignment.reason,
     )

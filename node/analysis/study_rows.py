@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
 import sqlalchemy as sa
@@ -17,12 +17,18 @@ from node.domain.findings import (
     Finding,
     FindingKind,
     Line,
+    OperatingPoint,
     Orientation,
     QualityFlag,
     Spacing,
     View,
 )
-from node.domain.image_json import flag_from_json, orientation_from_json, site_from_json
+from node.domain.image_json import (
+    flag_from_json,
+    orientation_from_json,
+    points_from_json,
+    site_from_json,
+)
 from node.domain.reading import StudyFinding
 from node.domain.review import SignedReview, finding_from_json
 from node.domain.study import InstanceState, MatchState, StudyState
@@ -69,6 +75,7 @@ class ImageRead:
     teeth: tuple[ToothRow, ...]
     findings: tuple[FindingRow, ...]
     is_decided: bool  # a person decided something on it
+    points: Mapping[FindingKind, OperatingPoint] = field(default_factory=dict)
 
     @property
     def study_findings(self) -> tuple[StudyFinding, ...]:
@@ -234,6 +241,7 @@ def _image(
         ),
         findings=findings,
         is_decided=is_decided,
+        points=points_from_json(run.operating_points),
     )
 
 

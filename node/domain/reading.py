@@ -212,7 +212,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One site or surface now and before.
+    """One site or surface now and before; on panoramics a whole tooth, ``surface`` None.
 
     ``delta_mm`` is now minus before, ``uncertainty_mm`` the half width of its 95 % interval and
     ``smallest_mm`` the least difference that counts. ``prior_source`` says whose word the prior
@@ -221,7 +221,7 @@ class Change:
 
     kind: FindingKind
     tooth: Tooth
-    surface: Surface
+    surface: Surface | None
     verdict: Verdict
     words: str
     instance_id: str
