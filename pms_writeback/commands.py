@@ -329,6 +329,24 @@ class ChangeRecall:
 
 
 @dataclass(frozen=True, slots=True)
+class SetRecallStatus:
+    """Say at a recall what was last done about it; setting it again is one effect.
+
+    ``status`` is the office's own name for it ("Texted"); an office without that name refuses.
+    """
+
+    patient_key: str
+    recall_key: str
+    status: str
+    ref: str
+
+    def __post_init__(self) -> None:
+        _check(self.patient_key, self.ref)
+        _check_key(self.recall_key)
+        _check_text(self.status)
+
+
+@dataclass(frozen=True, slots=True)
 class SetPatientField:
     """Set one of the office's own patient fields, if it still says what `expected` says.
 
@@ -447,6 +465,7 @@ Command = (
     | CreateLabCase
     | AdvanceLabCase
     | ChangeRecall
+    | SetRecallStatus
     | SetPatientField
     | BookAppointment
     | MoveAppointment

@@ -214,10 +214,8 @@ class BookingWriter:
         return row
 
     def _confirmation(self, name: str) -> str:
-        rows = self._connection.rows("/definitions", {"Category": str(_CONFIRMATIONS)})
-        for row in rows:
-            if row.number("Category") == _CONFIRMATIONS and row.text("ItemName") == name:
-                return row.own_key("DefNum")
+        if key := self._connection.definition(_CONFIRMATIONS, name):
+            return key
         raise Rejected(f"the office has no confirmation status {name[:60]!r}")
 
     def _wall(self, moment: datetime) -> datetime:

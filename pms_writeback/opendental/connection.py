@@ -151,6 +151,14 @@ class Connection:
             raise Rejected(f"Open Dental answered {_resource(path)} with something not a row")
         return Fields(_resource(path), found, self.oddities)
 
+    def definition(self, category: int, name: str) -> str:
+        """Find one of the office's own definitions by its name; empty when there is none."""
+        for row in self.rows("/definitions", {"Category": str(category)}):
+            # an old version ignores the filter
+            if row.number("Category") == category and row.text("ItemName") == name:
+                return row.own_key("DefNum")
+        return ""
+
     def write(self, method: str, path: str, body: Mapping[str, str | int | list[int]]) -> Fields:
         """Send one write once and give the row it answered.
 

@@ -196,9 +196,8 @@ class InsuranceWriter:
         return None
 
     def _status(self, name: str) -> str:
-        for row in self._connection.rows("/definitions", {"Category": str(_TRACKING)}):
-            if row.number("Category") == _TRACKING and row.text("ItemName") == name:
-                return row.own_key("DefNum")
+        if key := self._connection.definition(_TRACKING, name):
+            return key
         raise Rejected(
             f"the office has no claim tracking status {name[:60]!r}: add it in Open Dental under"
             " Setup > Definitions > Claim Custom Tracking"

@@ -1,8 +1,9 @@
 """Commands about treatment: planned procedures, tooth marks, referrals, labs, recalls, fields.
 
 Where the record has a text, the command's token stands in it. A planned procedure, a tooth mark, a
-patient field, a lab case's stage and a recall's interval are found again by what they say: writing
-them twice is one effect, and what somebody else changed meanwhile is never overwritten.
+patient field, a lab case's stage and a recall's interval or status are found again by what they
+say: writing them twice is one effect, and what somebody else changed meanwhile is never
+overwritten.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pms_writeback.commands import (
     MarkToothMissing,
     PlanProcedure,
     SetPatientField,
+    SetRecallStatus,
     carries,
     with_ref,
 )
@@ -35,9 +37,11 @@ Treatment = (
     | CreateLabCase
     | AdvanceLabCase
     | ChangeRecall
+    | SetRecallStatus
     | SetPatientField
 )
 _PLANNED = ("TP", "TPi")
+_RECALL_STATUSES = 13  # the category of recall and unscheduled status definitions
 _STAGES = {"sent": "DateTimeSent", "received": "DateTimeRecd", "checked": "DateTimeChecked"}
 
 
@@ -63,6 +67,8 @@ class TreatmentWriter:
                 return self._advance(command)
             case ChangeRecall():
                 return self._change_recall(command)
+            case SetRecallStatus():
+                return self._set_status(command)
             case SetPatientField():
                 return self._set_field(command)
             case _:
@@ -91,6 +97,10 @@ class TreatmentWriter:
                 is_set = row.text("RecallInterval") == command.interval
                 is_ours = carries(row.text("Note"), command.ref)
                 return self._first("recalls", "RecallNum", [row] if is_set and is_ours else [])
+            case SetRecallStatus():
+                row = self._recall(command)
+                is_set = row.key("RecallStatus") == self._status_key(command.status)
+                return self._first("recalls", "RecallNum", [row] if is_set else [])
             case SetPatientField():
                 rows = self._fields(command)
                 same = [row for row in rows if row.text("FieldValue") == command.value]
@@ -201,7 +211,19 @@ class TreatmentWriter:
         self._connection.write("PUT", path, body)
         return Receipt("recalls", command.recall_key)
 
-    def _recall(self, command: ChangeRecall) -> Fields:
+    def _set_status(self, command: SetRecallStatus) -> Receipt:
+        self._recall(command)
+        status = number(self._status_key(command.status))
+        path = f"/recalls/{number(command.recall_key)}"
+        self._connection.write("PUT", path, {"RecallStatus": status})
+        return Receipt("recalls", command.recall_key)
+
+    def _status_key(self, name: str) -> str:
+        if key := self._connection.definition(_RECALL_STATUSES, name):
+            return key
+        raise Rejected(f"the office has no recall status {name[:60]!r}")
+
+    def _recall(self, command: ChangeRecall | SetRecallStatus) -> Fields:
         return self._one("/recalls", "RecallNum", command.patient_key, command.recall_key)
 
     def _set_field(self, command: SetPatientField) -> Receipt:

@@ -30,6 +30,7 @@ from pms_writeback.pms import (
     MoveAppointment,
     PlanProcedure,
     SetPatientField,
+    SetRecallStatus,
     Support,
     TrackClaim,
     UploadDocument,
@@ -55,6 +56,7 @@ _NEEDS: dict[type[Command], Version] = {
     CreateLabCase: (24, 4, 19),  # LabCases POST
     AdvanceLabCase: (24, 4, 19),  # LabCases PUT
     ChangeRecall: (24, 2, 31),  # Recalls PUT
+    SetRecallStatus: (24, 2, 31),
     SetPatientField: (21, 1),  # PatFields PUT
     BookAppointment: (21, 4),  # Appointments GET PatNum
     MoveAppointment: (21, 4),

@@ -32,6 +32,7 @@ from pms_writeback.commands import (
     MoveAppointment,
     PlanProcedure,
     SetPatientField,
+    SetRecallStatus,
     TrackClaim,
     UploadDocument,
     VerifyInsurance,
@@ -151,6 +152,11 @@ def recall(office):
     )
 
 
+def recall_status(office):
+    row = office.rows("recalls")[0]
+    return SetRecallStatus(str(row["PatNum"]), str(row["RecallNum"]), "Texted", REF)
+
+
 def fill_field(office):
     return SetPatientField("1", "AI imaging status", "waiting", REF)
 
@@ -179,7 +185,19 @@ def cancel(office):
     return CancelAppointment(str(visit["PatNum"]), str(visit["AptNum"]), REF)
 
 
-NEW = (plan, missing, refer, preauthorize, track, open_case, advance, recall, fill_field, book)
+NEW = (
+    plan,
+    missing,
+    refer,
+    preauthorize,
+    track,
+    open_case,
+    advance,
+    recall,
+    recall_status,
+    fill_field,
+    book,
+)
 NEW += (move, confirm, cancel, estimate, verify)
 
 
@@ -362,7 +380,9 @@ def test_a_lab_case_keeps_the_time_it_has(office, pms):
         pms.execute(command)
 
 
-@pytest.mark.parametrize("make", [advance, recall, move, confirm, cancel, track], ids=ids)
+@pytest.mark.parametrize(
+    "make", [advance, recall, recall_status, move, confirm, cancel, track], ids=ids
+)
 def test_another_patients_record_is_never_touched(make, office, pms):
     command = make(office)
     stranger = type(command)(**{**fields_of(command), "patient_key": "40"})
@@ -465,6 +485,18 @@ def test_every_kind_of_command_survives_its_row(office):
 def test_what_makes_no_sense_is_refused_when_it_is_made(bad):
     with pytest.raises(InvalidInput):
         bad()
+
+
+def test_a_recall_status_that_the_office_does_not_have_is_refused(office, pms):
+    command = recall_status(office)
+    with pytest.raises(Rejected, match="no recall status"):
+        pms.execute(SetRecallStatus(command.patient_key, command.recall_key, "Waved at", REF))
+    with pytest.raises(NotFound):
+        pms.execute(SetRecallStatus("39", command.recall_key, "Texted", REF))
+    pms.execute(command)
+    row = next(r for r in office.rows("recalls") if str(r["RecallNum"]) == command.recall_key)
+    names = {each["DefNum"]: each["ItemName"] for each in office.rows("definitions")}
+    assert names[row["RecallStatus"]] == "Texted"
 
 
 @pytest.mark.parametrize("make", [confirm, cancel], ids=ids)
