@@ -18,7 +18,7 @@ import typer
 
 from node import __version__
 from node.command_options import ConfigFile, DataDir, open_db, read_settings
-from node.errors import BitewingError, Unsupported, outcome, place_of
+from node.errors import BitewingError, InvalidInput, Unsupported, outcome, place_of
 from node.model_commands import models_cli
 from orchestration.sandboxes import cli as sandbox_cli
 from pms_writeback.bridge.cli import cli as bridge_cli
@@ -232,6 +232,26 @@ def sandbox_pms(
     data_dir.mkdir(parents=True, exist_ok=True)
     typer.echo(f"sandbox practice on http://127.0.0.1:{port}/ (Ctrl-C ends it)")
     serve_sandbox(data_dir / "sandbox-pms.sqlite", port=port, time_zone=time_zone)
+
+
+@cli.command("open-study")
+def open_study(
+    url: Annotated[str, typer.Option(envvar="BITEWING_URL", help="The node's address.")],
+    key_file: Annotated[Path, typer.Option(help="File with the node's link key.")],
+    patient: Annotated[str, typer.Option(help="The patient's number in the PMS.")] = "",
+    accession: Annotated[str, typer.Option(help="Or the visit's accession number.")] = "",
+) -> None:
+    """Open the latest study of a patient in the browser; for a program link of the chart."""
+    import webbrowser
+
+    from node.open_study import link_to_study
+
+    if not key_file.is_file():
+        raise InvalidInput(f"there is no file {key_file.name} with the link key")
+    key = key_file.read_text(encoding="utf-8").strip()
+    address = link_to_study(url, key, patient_key=patient, accession_number=accession)
+    if not webbrowser.open(address):
+        typer.echo(address)
 
 
 @cli.command("export-findings")

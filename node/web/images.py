@@ -187,7 +187,9 @@ def get_preview(
     """Give a small drawing: 160 or 900 pixels wide."""
     if w not in WIDTHS:
         raise InvalidInput("A preview is 160 or 900 pixels wide.")
-    return Response(pictures.preview(_image(web.db, session, image_id), w), media_type="image/webp")
+    image = _image(web.db, session, image_id)
+    headers = {"X-Image-Columns": str(image.columns or 0)}
+    return Response(pictures.preview(image, w), media_type="image/webp", headers=headers)
 
 
 @router.get("/images/{image_id}/pixels", response_class=Response)

@@ -50,7 +50,7 @@ def test_the_patient_page_shows_what_was_signed_and_ends_neutrally(clinic, signe
     expect(page.locator("li.item")).to_have_count(3)
     expect(page.get_by_text("Written for about reading grade")).to_be_visible()
     expect(page.locator(".ring.over")).to_have_count(3)
-    page.wait_for_function("[...document.images].every((i) => i.complete && i.naturalWidth)")
+    page.wait_for_function("() => [...document.images].every((i) => i.complete && i.naturalWidth)")
     assert serious(page) == []
     reader.shot("patient-page")
     page.get_by_role("button", name="Marks on").click()

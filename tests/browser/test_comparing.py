@@ -123,3 +123,31 @@ def test_without_an_earlier_film_the_key_says_so(clinic, reader) -> None:
     expect(reader.page.get_by_text("No earlier film shows the teeth of this image.")).to_have_count(
         1
     )
+
+
+def test_whole_films_move_together_until_they_are_let_go(study_id, reader) -> None:
+    reader.open(study_id)
+    page = reader.page
+    reader.press("p")
+    page.get_by_role("button", name="Whole films, linked").click()
+    before, now = page.get_by_role("img", name=re.compile("^Film of")).all()
+    painted = """(canvas) => new Set(canvas.getContext("2d").getImageData(
+      0, 0, canvas.width, canvas.height).data).size > 20"""
+    page.wait_for_function(
+        f"() => [...document.querySelectorAll('.films canvas')].every({painted})"
+    )
+    # the pair is one picture at another time, so what is linked looks alike everywhere
+    alike = """() => { const [before, now] = document.querySelectorAll(".films canvas");
+      return before.toDataURL() === now.toDataURL(); }"""
+    page.wait_for_function(alike)
+    now.press("+")
+    now.press("ArrowLeft")
+    page.wait_for_function(alike)
+    page.get_by_label("Linked zoom and move").uncheck()
+    now.press("+")
+    page.wait_for_function(alike.replace("===", "!=="))
+    page.get_by_label("Linked zoom and move").check()
+    before.press("+")
+    page.wait_for_function(alike)
+    assert serious(page) == []
+    reader.shot("compare-linked")

@@ -102,7 +102,9 @@ def test_the_mount_of_a_full_mouth_series(clinic, series, reader) -> None:
     assert counts == [7, 4, 7]
     expect(page.locator(".mount").get_by_text("may be a retake")).to_be_visible()
     expect(page.get_by_text("2 places are empty")).to_be_visible()
-    page.wait_for_function("[...document.querySelectorAll('.slot img')].every((i) => i.complete)")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.slot img')].every((i) => i.complete)"
+    )
     assert serious(page) == []
     reader.shot("mount")
 

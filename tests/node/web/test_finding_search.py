@@ -11,6 +11,8 @@ import sqlalchemy as sa
 
 from node.db.session import begin
 from node.db.tables import audit, patient, study, study_link
+from node.errors import InvalidInput, Rejected, Retryable
+from node.open_study import link_to_study
 
 
 @pytest.fixture
@@ -148,3 +150,19 @@ def test_who_asks_wrongly_gets_no_link(linked, body, key, status):
 
 def test_without_a_key_in_the_configuration_nobody_gets_one(practice):
     assert wanted_link(practice, {"patient_key": "1"}, "x").status_code == 403
+
+
+def test_the_charts_side_gets_an_address_that_opens_the_study(linked):
+    practice, study_id, number = linked
+    address = link_to_study(practice.url, KEY, patient_key=number)
+    browser = practice.sign_in("dentist")
+    opened = browser.get(address.removeprefix(practice.url), follow_redirects=False)
+    assert opened.headers["location"] == f"/review/{study_id}"
+    with pytest.raises(Rejected, match="link key"):
+        link_to_study(practice.url, "x" * 40, patient_key=number)
+    with pytest.raises(Rejected, match="No study"):
+        link_to_study(practice.url, KEY, accession_number="none")
+    with pytest.raises(InvalidInput, match="either"):
+        link_to_study(practice.url, KEY)
+    with pytest.raises(Retryable):
+        link_to_study("http://127.0.0.1:1", KEY, patient_key=number)

@@ -3,10 +3,11 @@
 import { html, useEffect, useState } from "../vendor/preact.mjs";
 import { dayWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
+import { LinkedFilms as Linked } from "./linked.mjs";
 
 /** Half a period of 1.5 Hz; three a second or more is never reached (WCAG 2.3.1). */
 const BLINK_MS = 333;
-const MODES = [["side", "Side by side"], ["wipe", "Wipe"], ["blink", "Blink"], ["difference", "Difference"]];
+const MODES = [["side", "Side by side"], ["linked", "Whole films, linked"], ["wipe", "Wipe"], ["blink", "Blink"], ["difference", "Difference"]];
 
 function openNow(dialog) {
 	if (dialog && !dialog.open) dialog.showModal();
@@ -51,6 +52,7 @@ export function Compare() {
 				${mode === "blink" && html`<button onClick=${() => setBlinking(!isBlinking)}>${isBlinking ? "Pause" : "Go on"}</button>`}</div>
 			<${Alignment} registration=${registration} />
 			${mode === "side" && html`<div class="films two"><${Film} src=${url("before")} words=${before} /><${Film} src=${url("now")} words=${`${now}, now`} /></div>`}
+			${mode === "linked" && html`<${Linked} registration=${registration} words=${[before, `${now}, now`]} />`}
 			${mode === "difference" && html`<div class="films two"><${Film} src=${url("now")} words=${`${now}, now`} />
 				<${Film} src=${url("difference")} words="Difference: orange darker, blue lighter than before" /></div>`}
 			${mode === "blink" && html`<div class="films"><${Film} src=${url(showsPrior ? "before" : "now")} words=${showsPrior ? before : `${now}, now`} preload=${url("now")} /></div>`}

@@ -5,7 +5,7 @@ import { call } from "../shared/api.mjs";
 import { DISPOSITIONS } from "../shared/kinds.mjs";
 import { dayWords, nameWords } from "../shared/chrome.mjs";
 import { say } from "../shared/say.mjs";
-import { me, proofOf } from "../shared/session.mjs";
+import { may, me, proofOf } from "../shared/session.mjs";
 import * as at from "./store.mjs";
 import { outbox, reload, done, undone } from "./changes.mjs";
 import { showImage, choose } from "./actions.mjs";
@@ -117,7 +117,13 @@ function Blockers({ blockers, isReady }) {
 	};
 	return html`<div class="notice warn"><p><strong>Not yet:</strong></p>${blockers.map((blocker) => html`<div class="row" key=${blocker.kind}>
 		<span>${blocker.words}</span>${blocker.ids.length > 0 && html`<button onClick=${() => go(blocker)}>Show</button>`}
-		${blocker.kind === "unlinked" && html`<a href="/">Worklist, Problems</a>`}</div>`)}</div>`;
+		${blocker.kind === "unlinked" && may("patients.link") && html`<button onClick=${confirmPatient}>Confirm the patient</button>`}</div>`)}</div>`;
+}
+
+/** Both identities side by side, as the worklist asks; signing is opened again afterwards. */
+async function confirmPatient() {
+	at.dialog.value = null;
+	(await import("./remedies.mjs")).link();
 }
 
 /** What will be written where. */

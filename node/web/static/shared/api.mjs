@@ -59,6 +59,12 @@ export async function post(path, body) {
 	return (await request(path, { body })).blob();
 }
 
+/** Fetch a file with what its headers say. */
+export async function file(path) {
+	const response = await request(path, { isBackground: true });
+	return { blob: await response.blob(), headers: response.headers };
+}
+
 /** Fetch a picture the browser can decode. */
 export async function picture(path) {
 	return createImageBitmap(await (await request(path, { isBackground: true })).blob());
