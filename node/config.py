@@ -313,6 +313,8 @@ class RecallSection(_Section):
     fill_days: int = Field(14, ge=1, le=60)
     booking_rate: float = Field(0.2, gt=0, le=1)
     most_a_day: int = Field(50, ge=0)
+    status_texted: str = ""
+    status_emailed: str = ""
     lift_share: float = Field(0.0, ge=0, le=0.5)
     lift_delay_days: int = Field(14, ge=7, le=28)
     lift_seed: str = ""

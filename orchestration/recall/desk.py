@@ -39,7 +39,7 @@ from orchestration.recall.segments import Segment
 from orchestration.recall.sequence import Finish, Send, Touch, next_step
 from orchestration.recall.templates import Filling
 from orchestration.workflow import Draft, Json
-from pms_writeback.commands import AppendCommlog, CreateTask
+from pms_writeback.commands import AppendCommlog, CreateTask, SetRecallStatus
 
 _MOST_TEXT = 1_600
 _QUOTED = 200
@@ -205,6 +205,14 @@ class Desk:
         if self._may_write(case):
             key, ref = case.chart.pms_key(), case.ref(name)
             case.queue(name, AppendCommlog(key, words, case.clock(), ref))
+
+    def mark(self, case: Case, name: str, channel: Channel) -> None:
+        """Set the recall's status in the chart to the office's word for what was sent."""
+        section = self._section
+        status = section.status_texted if channel is Channel.SMS else section.status_emailed
+        if status and self._may_write(case):
+            key, recall_key = case.chart.pms_key(), str(case.data["recall_key"])
+            case.queue(name, SetRecallStatus(key, recall_key, status, case.ref(name)))
 
     def task(self, case: Case, name: str, words: str) -> None:
         """Ask somebody by a task in the PMS, once per name."""

@@ -3,8 +3,9 @@
 Started by: the daily sweep, one case per patient, recall and due day; as many a day as the coming
 days have room for. Approved by: whoever may approve messages (office manager, front desk), each
 draft or several at once; a standing approval of one template's words for one segment goes unasked
-and is named with every message. Writes: an entry in the communication log for every message, a
-task where somebody should call. Calls: the mail server and the text message provider.
+and is named with every message. Writes: an entry in the communication log for every message, the
+recall's status, a task where somebody should call. Calls: the mail server and the text message
+provider.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from orchestration.workflow import (
     go,
     wait,
 )
-from pms_writeback.commands import AppendCommlog, CreateTask
+from pms_writeback.commands import AppendCommlog, CreateTask, SetRecallStatus
 from pms_writeback.records import RecordKind
 
 #: How long a last message, and an answer that a person took up, are given before the case ends.
@@ -63,7 +64,7 @@ def make(config: Config, key: LinkKey) -> Workflow:
         name=RECALL,
         title="Recall",
         reads=READS,
-        writes=frozenset({AppendCommlog, CreateTask}),
+        writes=frozenset({AppendCommlog, CreateTask, SetRecallStatus}),
         partners=frozenset({Channel.EMAIL.value, Channel.SMS.value}),
     )
 
@@ -145,8 +146,9 @@ def make(config: Config, key: LinkKey) -> Workflow:
             case.data["tries"] = int(str(case.data.get("tries", 0))) + 1
         else:
             keep_touch(case, channel)
-            name = f"note:{case.data['step']}:{case.data.get('tries', 0)}"
-            desk.log(case, name, sent_words(case, outcome))
+            number = f"{case.data['step']}:{case.data.get('tries', 0)}"
+            desk.log(case, f"note:{number}", sent_words(case, outcome))
+            desk.mark(case, f"status:{number}", channel)
         return go(plan)
 
     @flow.stage

@@ -142,6 +142,16 @@ class World:
         self.written()
         return [str(row["Note"]) for row in self.office.rows("commlogs") if row["PatNum"] == key]
 
+    def status(self, key: int) -> str:
+        """Read the status of the patient's living recall in the practice."""
+        self.written()
+        names = {row["DefNum"]: str(row["ItemName"]) for row in self.office.rows("definitions")}
+        (row,) = [
+            row for row in self.office.rows("recalls")
+            if row["PatNum"] == key and row["IsDisabled"] == "false"
+        ]  # fmt: skip
+        return names.get(row["RecallStatus"], "")
+
     def tasks(self, key: int) -> list[str]:
         self.written()
         return [str(row["Descript"]) for row in self.office.rows("tasks") if row["KeyNum"] == key]
@@ -192,7 +202,7 @@ def recall_world(
         sections: dict[str, dict[str, object]] = {
             "node": {"data_dir": folder, "practice_name": "Main Street Dental"},
             "messengers": inbox.settings(url),
-            "recall": {"phone": "212-555-0100", **section},
+            "recall": {"phone": "212-555-0100", "status_texted": "Texted", **section},
             "workflows": {"modes": modes or {"recall": "assist"}},
             "pms": {
                 "kind": "open_dental",

@@ -48,6 +48,7 @@ def test_a_reminder_is_asked_sent_logged_and_ended_by_a_booking(world: World) ->
     assert world.texts(ADA) == [question.draft["text"]]
     (entry,) = world.entries(ADA)
     assert entry.startswith("Recall message sent by text message: invite/en/sms@1, approved by")
+    assert world.status(ADA) == "Texted"
     world.pass_days(3)
     (recall,) = [
         row for row in world.office.rows("recalls")
