@@ -130,7 +130,7 @@ class PanoramicFindings:
         boxes = [panoramic.on_frame(candidate.box) for candidate in found]
         frame = panoramic.prepare(image, FRAME)
         crops = tooth_crops.cut(frame, boxes, [candidate.is_lower for candidate in found])
-        logits = tooth_crops.run(self.crops, crops, "tags")
+        logits = tooth_crops.run_both_ways(self.crops, crops, "tags")
         return [candidate.box for candidate in found], weighed(found, logits)
 
     def scores(self, opinions: np.ndarray) -> np.ndarray:

@@ -35,8 +35,8 @@ from training.tooth_crops import parts
 
 #: False marks a film that each operating point allows on the tuning films.
 REVIEW_RATE, SPECIFIC_RATE = 1.0, 0.2
-#: Nothing less probable is suggested, however few false marks there would be.
-LEAST_CHANCE = 0.2
+#: Nothing less probable is suggested, or called strong, however few false marks there would be.
+LEAST_CHANCES = (0.1, 0.2)
 #: A mark hits from this overlap on.
 HIT_IOU = 0.3
 
@@ -217,7 +217,7 @@ def freeze(
         curve = calibrate(films, kind, scores)
         review = threshold_at(films, kind, scores, REVIEW_RATE)
         specific = threshold_at(films, kind, scores, SPECIFIC_RATE)
-        said = np.maximum(curve.apply(np.array([review, specific])).round(4), LEAST_CHANCE)
+        said = np.maximum(curve.apply(np.array([review, specific])).round(4), LEAST_CHANCES)
         points[kind] = OperatingPoint(float(said[0]), float(said[1]))
         curves[kind.value] = Temperature(round(curve.temperature, 4), round(curve.bias, 4))
         mix.append(fit_mix(films, kind))

@@ -18,7 +18,8 @@ def stop_of(kind: str, probability: float | None, points: Json | None) -> Stop:
     """Name the strictest stop that shows a suggestion; what is not below the strict one is strong.
 
     `points` are the operating points of the analysis that made it, as stored: the strict stop
-    shows from high specificity upwards, the default one from review, the wide one everything.
+    shows from high specificity upwards, the default one from review, the wide one everything that
+    is kept: the networks keep nothing below a review point that they have.
     A person's own mark has no probability and is always shown.
     """
     if probability is None:

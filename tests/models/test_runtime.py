@@ -141,7 +141,7 @@ def test_a_gpu_that_is_not_there_is_refused(net):
 
 def test_cpu_and_gpu_agree(net):
     if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
+        pytest.skip("PyTorch finds no CUDA device: whether CPU and GPU agree was not checked")
     on_cpu = runtime.prepare(Model(net, 0.5), Options("torch", "cpu")).read(films(2))
     same(on_cpu, runtime.prepare(Model(net, 0.5), Options("torch", "cuda")).read(films(2)))
 

@@ -41,7 +41,7 @@ export function Settings({ keys = [], onClosed }) {
 			<button onClick=${() => dialog.current.close()}>Back <kbd>Esc</kbd></button></header>
 		<div class="body"><form id="settings-form" onSubmit=${keep}>
 			${choice("numbering", "Tooth numbers", [["universal", "Universal (#30)"], ["fdi", "FDI (46)"], ["palmer", "Palmer (LR6)"]])}
-			${choice("stop", "Sensitivity at the start", [["strict", "Strict: strong ones"], ["default", "Default"], ["wide", "Wide: all"]])}
+			${choice("stop", "Sensitivity at the start", [["strict", "Strict: strong ones"], ["default", "Default"], ["wide", "Wide: all that is kept"]])}
 			<p class="muted">Suggestions below the line are hidden, still count as undecided, and are counted beside the control. The limits are those of the model card.</p>
 			${choice("panel", "Findings beside the image", [["right", "Right"], ["left", "Left"]])}
 			${SWITCHES.map(([name, label]) => html`<label class="row" key=${name}><input type="checkbox" checked=${draft[name]}
