@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,8 @@ from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
+from node.config import PeerSection
+from node.dicom.tls import client_context
 from node.errors import InvalidInput, Rejected, Retryable
 
 #: PS3.8 9.3.2.2: context ids are the odd numbers 1..255.
@@ -100,6 +103,7 @@ def associate(
             contexts=list(contexts),
             ae_title=peer.ae_title,
             ext_neg=list(roles),
+            tls_args=_tls_of(peer),
             evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
         )
     except (OSError, UnicodeError):  # the name could not be looked up
@@ -112,6 +116,12 @@ def associate(
     if answer.result == _PERMANENT:
         raise Rejected(f"{where} refuses an association with {calling_ae}: {answer.reason_str}")
     raise Retryable(f"{where} takes no association now: {answer.reason_str}")
+
+
+def _tls_of(peer: Receiver) -> tuple[ssl.SSLContext, str] | None:
+    if isinstance(peer, PeerSection) and peer.tls:
+        return client_context(peer), peer.host
+    return None
 
 
 def _no_delay(event: evt.Event) -> None:

@@ -8,8 +8,10 @@ may ask for what is said by :mod:`node.dicom.access`. Nothing that peers send is
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 from pydicom._uid_dict import UID_dictionary
@@ -39,6 +41,7 @@ from node.dicom.instances import InstanceStore
 from node.dicom.mpps import on_n_create, on_n_set
 from node.dicom.retrieve import on_c_get, on_c_move, on_study_find
 from node.dicom.store import on_c_store
+from node.dicom.tls import server_context
 from node.dicom.transport import Admit, AssociationListener
 from node.dicom.worklist import on_c_find
 from node.engine import DurableEngine
@@ -90,8 +93,20 @@ def transfer_syntaxes() -> tuple[str, ...]:
     return (*_PREFERRED_SYNTAXES, *middle, *_LAST_SYNTAXES)
 
 
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A listening port and the thread that accepts there."""
+
+    server: AssociationListener
+    thread: threading.Thread
+
+    @property
+    def port(self) -> int:
+        return int(self.server.server_address[1])
+
+
 class DicomListener:
-    """One DICOM port of one location: start it, read its port, stop it."""
+    """The DICOM ports of one location, plain and TLS: start them, read their numbers, stop them."""
 
     def __init__(
         self, config: Config, db: sa.Engine, store: InstanceStore, engine: DurableEngine
@@ -100,65 +115,89 @@ class DicomListener:
         self._db = db
         self._store = store
         self._engine = engine
-        self._server: AssociationListener | None = None
-        self._thread: threading.Thread | None = None
+        self._plain: _Running | None = None
+        self._tls: _Running | None = None
 
     @property
     def port(self) -> int:
-        """The port that is listened on; the real one when the configuration says 0."""
-        if self._server is None:
+        """The port listened on without TLS, else that with it; the real one when it is set to 0."""
+        running = self._plain or self._tls
+        if running is None:
             raise ConfigError("the DICOM listener is not running")
-        return int(self._server.server_address[1])
+        return running.port
+
+    @property
+    def tls_port(self) -> int | None:
+        """The port listened on with TLS; None when there is none."""
+        return self._tls.port if self._tls else None
 
     @property
     def is_listening(self) -> bool:
         """Whether connections are accepted now."""
-        return self._server is not None and self._thread is not None and self._thread.is_alive()
+        running = [each for each in (self._plain, self._tls) if each is not None]
+        return bool(running) and all(each.thread.is_alive() for each in running)
 
     def start(self) -> None:
         """Listen; return once connections are accepted.
 
-        Raises ConfigError when the address cannot be had.
+        Raises ConfigError when an address cannot be had or a certificate cannot be used.
         """
         _quieten()
         dicom = self._config.dicom
         require_charsets(dicom.stations)
+        if dicom.tls_only and not dicom.tls_certificate:
+            raise ConfigError("dicom.tls_only needs dicom.tls_certificate")
         entity = _entity(self._config)
+        admit = _admission(Access(dicom.clients))
+        tls = server_context(dicom) if dicom.tls_certificate else None
         try:
-            self._server = entity.make_server(
-                (dicom.host, dicom.port),
+            if not dicom.tls_only:
+                self._plain = self._listen(entity, dicom.port, admit, None)
+                _LOG.info("listening for DICOM as %s on port %d", dicom.ae_title, self.port)
+            if tls is not None:
+                self._tls = self._listen(entity, dicom.tls_port, admit, tls)
+                _LOG.info("listening for DICOM over TLS on port %d", self._tls.port)
+        except ConfigError:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop accepting and end open associations; what was answered Success is kept."""
+        for running in (self._plain, self._tls):
+            if running is None:
+                continue
+            open_associations = list(running.server.active_associations)
+            running.server.shutdown()
+            for assoc in open_associations:
+                assoc.abort()
+            running.thread.join(timeout=5)
+        self._plain = self._tls = None
+
+    def _listen(self, entity: AE, port: int, admit: Admit, tls: ssl.SSLContext | None) -> _Running:
+        host = self._config.dicom.host
+        try:
+            server = entity.make_server(
+                (host, port),
                 contexts=contexts_of(Service),
                 evt_handlers=self._handlers(),
                 server_class=AssociationListener,
             )
         except OSError as error:
             raise ConfigError(
-                f"cannot listen for DICOM on {dicom.host}:{dicom.port} ({error.strerror}); "
+                f"cannot listen for DICOM on {host}:{port} ({error.strerror}); "
                 "choose another port with --dicom-port"
             ) from None
-        self._server.admit = _admission(Access(dicom.clients))
-        entity._servers.append(self._server)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, name="dicom-listener", daemon=True
-        )
-        self._thread.start()
-        _LOG.info("listening for DICOM as %s on port %d", dicom.ae_title, self.port)
-
-    def stop(self) -> None:
-        """Stop accepting and end open associations; what was answered Success is kept."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        open_associations = list(server.active_associations)
-        server.shutdown()
-        for assoc in open_associations:
-            assoc.abort()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
+        server.admit, server.tls = admit, tls
+        entity._servers.append(server)
+        name = "dicom-listener" if tls is None else "dicom-tls-listener"
+        thread = threading.Thread(target=server.serve_forever, name=name, daemon=True)
+        thread.start()
+        return _Running(server, thread)
 
     def find_open(self, ae_title: str) -> Association | None:
         """Find an association in which `ae_title` may be sent a commitment report."""
-        for assoc in list(self._server.active_associations) if self._server else ():
+        running = [each for each in (self._plain, self._tls) if each is not None]
+        for assoc in [assoc for each in running for assoc in each.server.active_associations]:
             if assoc.is_established and assoc.requestor.ae_title.strip() == ae_title:
                 for context in assoc.accepted_contexts:
                     if context.abstract_syntax == COMMITMENT_CLASS and context.as_scp:

@@ -8,9 +8,11 @@ on need not wait for a delayed acknowledgement), and both threads sleep until so
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import select
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -37,6 +39,10 @@ _PDU_BYTES = 131_072
 _TICK_S = 0.5
 #: A peer that stops in the middle of a PDU, or stops reading our answers, is hung up on after this.
 _STALL_S = 60.0
+#: A client that is silent in a TLS handshake is hung up on after this.
+_HANDSHAKE_S = 10.0
+#: Connections beyond the associations that are allowed: enough for refusals, bounded in a flood.
+_SPARE = 64
 Admit = Callable[[str, str], list[PresentationContext] | None]
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
@@ -62,6 +68,9 @@ class _Socket(AssociationSocket):  # type: ignore[misc]  # untyped
         self._wake_read.setblocking(False)
         client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client_socket.settimeout(_STALL_S)
+        # OpenSSL lets one thread at a time read or write
+        is_tls = isinstance(client_socket, ssl.SSLSocket)
+        self._turn = threading.Lock() if is_tls else contextlib.nullcontext()
         super().__init__(assoc, client_socket=client_socket)
 
     def wake(self) -> None:
@@ -74,7 +83,7 @@ class _Socket(AssociationSocket):  # type: ignore[misc]  # untyped
     def wait(self) -> None:
         """Sleep until data arrives, somebody calls :meth:`wake`, or a tick has passed."""
         sock = self.socket
-        if sock is None:
+        if sock is None or (isinstance(sock, ssl.SSLSocket) and sock.pending()):
             return
         try:
             ready, _, _ = select.select([sock, self._wake_read], [], [], _TICK_S)
@@ -91,7 +100,8 @@ class _Socket(AssociationSocket):  # type: ignore[misc]  # untyped
         data = bytearray(nr_bytes)
         view, got = memoryview(data), 0
         while got < nr_bytes:
-            count = self.socket.recv_into(view[got:])
+            with self._turn:
+                count = self.socket.recv_into(view[got:])
             if count == 0:
                 view.release()
                 del data[got:]
@@ -101,11 +111,17 @@ class _Socket(AssociationSocket):  # type: ignore[misc]  # untyped
             self.socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
         return data
 
+    def send(self, bytestream: bytes) -> None:
+        """Send from the upper layer's thread."""
+        with self._turn:
+            super().send(bytestream)
+
     def send_now(self, data: bytes) -> None:
         """Send from the caller's thread; a broken connection ends the association."""
         try:
             assert self.socket is not None
-            self.socket.sendall(data)
+            with self._turn:
+                self.socket.sendall(data)
         except (OSError, AssertionError):
             self.event_queue.put("Evt17")
             self.wake()
@@ -239,7 +255,7 @@ class _Checkpoint(threading.Event):
 
 
 class _Acse(ACSE):  # type: ignore[misc]  # untyped
-    """Negotiation that first asks who is there: a stranger is refused, others get what is theirs."""
+    """Negotiation that first asks who is there: a stranger is refused, others get their own."""
 
     def _negotiate_as_acceptor(self) -> None:
         server = self.assoc._server
@@ -272,6 +288,13 @@ class _Association(Association):  # type: ignore[misc]  # untyped
         self.dimse.msg_queue = _WakingQueue(self._reactor_checkpoint.wake)
         self.set_socket(_Socket(self, sock))
 
+    def run(self) -> None:
+        """Serve the association, then give its place back."""
+        try:
+            super().run()
+        finally:
+            self._server.hung_up(self.requestor.address or "")
+
     def has_work(self) -> bool:
         """Whether the association's thread should take another turn now."""
         return (
@@ -292,6 +315,23 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # untyped
     """Makes our kind of association for each accepted connection."""
 
     server: AssociationListener
+    request: socket.socket
+
+    def handle(self) -> None:
+        """Shake hands where TLS is on, in this connection's own thread; then associate."""
+        if self.server.tls is not None:
+            self.request.settimeout(_HANDSHAKE_S)
+            try:
+                self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+            except (OSError, ValueError):  # no TLS, no certificate, silence: nobody else waits
+                self.server.hung_up(self.client_address[0])
+                self.request.close()
+                return
+        try:
+            super().handle()
+        except Exception:  # the peer hung up already, before there was an association
+            self.server.hung_up(self.client_address[0])
+            raise
 
     def _create_association(self) -> Association:
         assoc = _Association(self.server, self.request)
@@ -320,10 +360,36 @@ class AssociationListener(ThreadedAssociationServer):  # type: ignore[misc]  # u
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.has_garbage = False
+        #: TLS of this listener, None for none; set before the first connection.
+        self.tls: ssl.SSLContext | None = None
+        self._connections: dict[str, int] = {}
+        self._guard = threading.Lock()
         #: What an AE title at an address may use, None when it is not admitted. pynetdicom copies
         #: 200 contexts for each connection; negotiation only reads them, so they are shared.
         self.admit: Admit = lambda ae_title, address: self.contexts
         super().__init__(*args, **kwargs, request_handler=_Handler)
+
+    def verify_request(self, request: socket.socket, client_address: tuple[str, int]) -> bool:
+        """Take a connection unless there are too many, in all or from one address."""
+        address = client_address[0]
+        with self._guard:
+            limit = self.ae.maximum_associations
+            is_free = bool(
+                sum(self._connections.values()) < 2 * limit + _SPARE
+                and self._connections.get(address, 0) < limit + _SPARE
+            )
+            if is_free:
+                self._connections[address] = self._connections.get(address, 0) + 1
+        return is_free
+
+    def hung_up(self, address: str) -> None:
+        """Count a connection of this address as over."""
+        with self._guard:
+            left = self._connections.get(address, 0) - 1
+            if left > 0:
+                self._connections[address] = left
+            else:
+                self._connections.pop(address, None)
 
     def service_actions(self) -> None:
         """Collect finished associations, but only where there were any."""
