@@ -1,0 +1,277 @@
+"""Pre-authorisation over weeks: real engine and database, the sandbox practice and payer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from node.db.session import Actor, begin, read
+from node.db.tables import workflow_case
+from node.engine import DurableEngine
+from node.errors import InvalidInput
+from orchestration import cases
+from orchestration.payers.sandbox.answers import Plan
+from tests.orchestration.payers.preauth_world import World, preauth_world
+
+
+@pytest.fixture
+def world(sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path) -> Iterator[World]:
+    with preauth_world(sqlite_database, engine, tmp_path) as made:
+        yield made
+
+
+def test_a_crown_is_asked_for_approved_sent_and_answered(world: World) -> None:
+    world.sign_film()
+    procedure = world.plan_crown()
+    world.pull()
+    assert world.asked() == "preauth_answers"
+    question = world.work.question(world.case_id)
+    assert question.right == "findings.sign"
+    assert len(question.draft["questions"]) == 4
+    world.answer_questions()
+    assert world.asked() == "preauth"
+    draft = world.work.question(world.case_id).draft
+    assert draft["payer"] == "Example Dental Plan (EX001)"
+    assert draft["lines"] == ["D2740 #30 1450.00"]
+    assert "#30 caries, distal and occlusal, inner third of dentin (D3)" in draft["narrative"]
+    assert "confirmed by Dr Test" in draft["narrative"]
+    assert draft["enclosures"] == ["image-1.jpg", "narrative.pdf"]
+    assert draft["eligibility"]["maximum_left"] == "1150.00"
+    assert not world.payer.desk.submissions()  # nothing leaves before the approval
+    world.approve()
+    ((submission, claim),) = world.payer.desk.submissions()
+    assert claim.is_predetermination
+    assert [line.cdt_code for line in claim.lines] == ["D2740"]
+    assert claim.lines[0].id == procedure
+    assert len(claim.control_numbers) == 2
+    assert [a.media_type for a in world.payer.desk.attachments()] == [
+        "image/jpeg",
+        "application/pdf",
+    ]
+    world.written()
+    world.pull()
+    world.hours(1)
+    assert world.work.case(world.case_id).data["waits_for"] == "answer"
+    world.days(4)
+    assert world.result == "approved"
+    logs = [text for text in world.notes("commlogs", "Note") if "Pre-authorisation" in text]
+    assert any(submission.id in text for text in logs)
+    assert any("approved" in text and "580.00" in text for text in logs)
+    (line,) = [r for r in world.office.rows("claimprocs") if r["Status"] == "Preauth"]
+    assert float(line["InsEstTotalOverride"]) == 580
+    (verified,) = world.office.rows("insverifies")
+    assert "maximum left 1150.00" in verified["Note"]
+    tracked = [row["Note"] for row in world.office.rows("claimtrackings")]
+    assert len(tracked) == 2
+    documents = [r for r in world.office.rows("documents") if "pre-authorisation" in
+                 str(r["Description"])]  # fmt: skip
+    assert world.office.document(int(documents[0]["DocNum"])).startswith(b"%PDF")
+    assert world.mails() == ["given", "given", "given"]
+
+
+def test_missing_evidence_is_a_task_and_the_case_waits_for_it(world: World) -> None:
+    world.plan_crown()
+    world.pull()
+    assert world.asked() == ""
+    tasks = [t for t in world.notes("tasks", "Descript") if "Pre-authorisation" in t]
+    assert len(tasks) == 1
+    assert "periapical radiograph or bitewing is missing" in tasks[0]
+    world.days(2)
+    assert len([t for t in world.notes("tasks", "Descript") if "Pre-authorisation" in t]) == 1
+    world.sign_film(day=date(2024, 1, 1))
+    world.days(1)
+    tasks = [t for t in world.notes("tasks", "Descript") if "Pre-authorisation" in t]
+    assert "2024-01-01" in tasks[-1]
+    world.sign_film()
+    world.days(1)
+    assert world.asked() == "preauth_answers"
+
+
+def test_a_small_plan_starts_nothing_unless_a_signed_finding_leads_to_it(world: World) -> None:
+    world.plan_crown(fee="400.00")
+    world.pull()
+    assert world.cases() == []
+    world.sign_film(("46",))
+    assert world.asked() == "preauth_answers"
+    world.pull()
+    world.work.hooks.run_daily()
+    assert len(world.cases()) == 1
+
+
+@pytest.mark.parametrize(
+    ("decision", "result", "words"),
+    [
+        ("deny", "denied", "consider an appeal"),
+        ("downgrade", "downgraded", "cheaper treatment"),
+        ("more_info", "more information", "radiograph is missing"),
+    ],
+)
+def test_a_denial_comes_with_suggested_actions_and_may_end_there(
+    world: World, decision: str, result: str, words: str
+) -> None:
+    world.payer.desk.decide(decision)  # type: ignore[arg-type]  # one of the decisions
+    world.send()
+    world.pull()
+    world.days(4)
+    assert world.asked() == "preauth_denial"
+    (task,) = [t for t in world.notes("tasks", "Descript") if "Pre-authorisation" in t]
+    assert words in task
+    world.work.decide(world.case_id, "refused", reason="the patient pays")
+    assert world.result == result
+
+
+def test_after_a_denial_it_is_sent_again_with_the_same_answers(world: World) -> None:
+    world.payer.desk.decide("more_info", "approve")
+    world.send()
+    world.pull()
+    world.days(4)
+    assert world.asked() == "preauth_denial"
+    world.approve()
+    assert world.asked() == "preauth"
+    world.approve()
+    assert len(world.payer.desk.submissions()) == 2
+    world.pull()
+    world.days(4)
+    assert world.result == "approved"
+    assert len([r for r in world.office.rows("claims") if r["ClaimType"] == "PreAuth"]) == 1
+
+
+def test_an_edited_narrative_goes_out_and_an_invention_is_refused(world: World) -> None:
+    world.sign_film()
+    world.plan_crown()
+    world.pull()
+    world.answer_questions()
+    draft = dict(world.work.question(world.case_id).draft)
+    for text, reason in (("#31 is fractured.", "#31"), ("x" * 401, "400"), ("", "characters")):
+        with pytest.raises(InvalidInput, match=reason):
+            world.work.decide(
+                world.case_id, "edited", draft={**draft, "narrative": text}, reason="shorter"
+            )
+    short = "#30 caries into the inner third of dentin (D3), about 40 % sound, prognosis good."
+    world.work.decide(
+        world.case_id, "edited", draft={**draft, "narrative": short}, reason="shorter"
+    )
+    ((_, claim),) = world.payer.desk.submissions()
+    assert claim.narrative == short.upper()
+    assert world.work.case(world.case_id).data["edit_reason"] == "shorter"
+
+
+def test_the_payer_is_away_for_an_hour_and_nothing_is_doubled(world: World) -> None:
+    world.sign_film()
+    world.plan_crown()
+    world.pull()
+    world.answer_questions()
+    world.payer.desk.is_offline = True
+    world.approve()
+    world.work.pass_time(hours=1)
+    assert not world.payer.desk.submissions()
+    world.payer.desk.is_offline = False
+    world.payer.fault("commit_then_drop", count=2, methods=("PUT",))
+    world.work.pass_time(hours=1)
+    assert len(world.payer.desk.submissions()) == 1
+    assert len(world.payer.desk.attachments()) == 2
+    world.written()
+    world.pull()
+    world.days(4)
+    assert world.result == "approved"
+
+
+@pytest.mark.parametrize("fault", ["duplicate", "out_of_order", "malformed", "eob_pdf"])
+def test_answers_twice_backwards_broken_or_printed_end_the_same(world: World, fault: str) -> None:
+    world.send(fault)  # type: ignore[arg-type]  # one of the faults
+    world.pull()
+    world.days(5)
+    assert world.result == "approved"
+    world.written()
+    (line,) = [r for r in world.office.rows("claimprocs") if r["Status"] == "Preauth"]
+    assert float(line["InsEstTotalOverride"]) == 580
+    logs = [t for t in world.notes("commlogs", "Note") if "Pre-authorisation approved" in t]
+    assert len(logs) == 1
+    if fault == "malformed":
+        assert any("cannot be read" in text for text in world.notes("tasks", "Descript"))
+
+
+def test_a_scan_goes_to_a_person_who_types_what_it_says(world: World) -> None:
+    world.payer.fault("eob_scan")
+    world.send()
+    world.pull()
+    world.days(4)
+    assert world.asked() == "preauth_answer"
+    draft = dict(world.work.question(world.case_id).draft)
+    assert any("scan" in doubt for doubt in draft["doubts"])
+    (row,) = draft["lines"]
+    told = {**draft, "result": "approved", "lines": [{**row, "expected": "500.00"}]}
+    world.work.decide(world.case_id, "edited", draft=told, reason="read from the page")
+    assert world.result == "approved"
+    world.written()
+    (line,) = [r for r in world.office.rows("claimprocs") if r["Status"] == "Preauth"]
+    assert float(line["InsEstTotalOverride"]) == 500
+
+
+def test_the_front_end_turns_it_away_and_it_is_sent_again(world: World) -> None:
+    world.payer.fault("reject_front_end")
+    world.send()
+    world.hours(2)
+    assert world.asked() == "preauth_refusal"
+    world.approve()
+    assert world.asked() == "preauth"
+    world.approve()
+    world.pull()
+    world.days(4)
+    assert world.result == "approved"
+
+
+def test_a_silent_payer_is_reported_and_at_last_parks_the_case(world: World) -> None:
+    world.send()
+    world.work.pass_time(days=3)  # nobody reads the mail
+    tasks = [t for t in world.notes("tasks", "Descript") if "no acknowledgement" in t]
+    assert len(tasks) == 1
+    world.work.pass_time(days=40)
+    row = world.work.case(world.case_id)
+    assert row.state == "parked"
+    assert "clearinghouse" in row.error
+
+
+def test_a_plan_that_is_not_active_is_told_and_asked_again(world: World) -> None:
+    member = str(100_000_000 + world.key)
+    world.payer.desk.set_plan(member, Plan(coverage="inactive"))
+    world.sign_film()
+    world.plan_crown()
+    world.pull()
+    assert world.asked() == ""
+    assert any("not active" in text for text in world.notes("tasks", "Descript"))
+    world.payer.desk.set_plan(member, Plan())
+    world.days(8)
+    assert world.asked() == "preauth_answers"
+
+
+def test_the_evening_asks_about_tomorrows_patients_and_shows_exceptions(world: World) -> None:
+    world.work.pass_time(hours=10)  # past six in the evening
+    with read(world.work.db) as conn:
+        rows = conn.execute(
+            sa.select(workflow_case).where(workflow_case.c.workflow == "eligibility")
+        ).all()
+    assert rows
+    assert {row.stage for row in rows} <= {"active", "no insurance", "exception"}
+    world.written()
+    asked = [row for row in rows if row.stage == "active"]
+    assert len(world.office.rows("insverifies")) == len(asked)
+    for row in world.office.rows("inssubs"):
+        world.payer.desk.set_plan(str(row["SubscriberID"]), Plan(coverage="missing"))
+    world.work.pass_time(hours=24)
+    tasks = [t for t in world.notes("tasks", "Descript") if "Eligibility" in t]
+    assert tasks
+    assert all("75" in text for text in tasks)
+
+
+def test_a_cancelled_case_says_that_the_payer_must_be_told(world: World) -> None:
+    world.send()
+    with begin(world.work.db, Actor("user-1", "main"), "test") as tx:
+        cases.cancel(tx, world.work.engine, world.case_id, "the patient moved away")
+    world.work.settle()
+    assert world.work.case(world.case_id).state == "cancelled"
+    assert any("tell the payer" in text for text in world.notes("tasks", "Descript"))
