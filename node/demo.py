@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -32,9 +33,11 @@ from node.db.tables import study, user_account, worklist_item
 from node.dicom.peers import Peer
 from node.dicom.send import send_paths
 from node.dicom.worklist_scu import ScheduledStep, query_worklist
+from node.domain.rights import Role
 from node.domain.study import StudyState
 from node.errors import Retryable
 from node.web.accounts import create_user
+from orchestration.sandbox_partners import SandboxPartners, running_partners
 from pms_writeback.sandbox.server import SandboxHandle, running
 from sample_studies import SampleStudy, catalog
 
@@ -43,6 +46,11 @@ if TYPE_CHECKING:
 
 USERNAME = "demo"
 PASSWORD = "bitewing-demo"
+_USERS = (
+    (USERNAME, "Dr Demo Dentist", Role.DENTIST),
+    ("manager", "Pat Office Manager", Role.OFFICE_MANAGER),
+)
+_WORKFLOWS = ("preauthorisation", "eligibility", "lab_case", "recall", "recall_interval")
 ZONE = "America/New_York"
 _SYNC_WAIT_S = 60.0
 _ANALYSIS_WAIT_S = 240.0
@@ -64,15 +72,20 @@ def run_demo(data_dir: Path, *, dicom_port: int, http_port: int, open_browser: b
     stop = threading.Event()
     _on_signal(stop)
     console.print("[bold]Bitewing demo[/] – invented patients; not a medical device, not for care.")
-    with running(data_dir / "sandbox-pms.sqlite", time_zone=ZONE) as sandbox:
+    http_port = http_port or _free_port()
+    web_url = f"http://127.0.0.1:{http_port}"
+    with (
+        running(data_dir / "sandbox-pms.sqlite", time_zone=ZONE) as sandbox,
+        running_partners(data_dir, web_url, USERNAME) as partners,
+    ):
         console.print(f"Sandbox practice (Open Dental API) runs: {sandbox.page_url}")
-        config = demo_config(data_dir, sandbox, _Ports(dicom_port, http_port))
-        _ensure_user(config)
+        config = demo_config(data_dir, sandbox, _Ports(dicom_port, http_port), partners)
+        _ensure_users(config)
         node = Node(config)
         node.start()
         try:
             _fill(node, console, stop)
-            _invite(node, sandbox, console, open_browser and not stop.is_set())
+            _invite(node, sandbox, partners, console, open_browser and not stop.is_set())
             stop.wait()
             console.print("Stopping …")
         finally:
@@ -80,11 +93,15 @@ def run_demo(data_dir: Path, *, dicom_port: int, http_port: int, open_browser: b
     console.print("Stopped. The next start goes on from here.")
 
 
-def demo_config(data_dir: Path, sandbox: SandboxHandle, ports: _Ports) -> Config:
-    """Configure a node for the sandbox: loopback only, suggestions shown, short quiet time."""
+def demo_config(
+    data_dir: Path, sandbox: SandboxHandle, ports: _Ports, partners: SandboxPartners
+) -> Config:
+    """Configure a node for the sandboxes: loopback only, suggestions shown, short quiet time."""
     return read_config(
         environment={},
         overrides={
+            **partners.sections,
+            "workflows": {"modes": dict.fromkeys(_WORKFLOWS, "assist")},
             "node": {
                 "data_dir": data_dir,
                 "practice_name": "Sandbox Dental",
@@ -105,29 +122,37 @@ def demo_config(data_dir: Path, sandbox: SandboxHandle, ports: _Ports) -> Config
                 "developer_key": sandbox.developer_key,
                 "customer_key": sandbox.customer_key,
                 "poll_s": 15.0,
+                "records_s": 15.0,
             },
         },
     )
 
 
-def _ensure_user(config: Config) -> None:
+def _ensure_users(config: Config) -> None:
+    """Let a dentist and an office manager in, both with the password of the demo."""
     db = open_database(config.database_url)
     try:
         migrate(db)
         with read(db) as conn:
-            query = sa.select(user_account.c.id).where(user_account.c.username == USERNAME)
-            if conn.execute(query).first() is not None:
-                return
-        create_user(
-            db,
-            Actor("demo", config.node.location_id),
-            username=USERNAME,
-            display_name="Dr Demo Dentist",
-            role="dentist",
-            password=PASSWORD,
-        )
+            known = set(conn.execute(sa.select(user_account.c.username)).scalars())
+        for username, name, role in _USERS:
+            if username not in known:
+                create_user(
+                    db,
+                    Actor("demo", config.node.location_id),
+                    username=username,
+                    display_name=name,
+                    role=role.value,
+                    password=PASSWORD,
+                )
     finally:
         db.dispose()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _fill(node: Node, console: Console, stop: threading.Event) -> None:
@@ -190,12 +215,21 @@ def _item_for(items: list[ScheduledStep], modality: str) -> ScheduledStep | None
     return next(iter(exact or items), None)
 
 
-def _invite(node: Node, sandbox: SandboxHandle, console: Console, open_browser: bool) -> None:
+def _invite(
+    node: Node,
+    sandbox: SandboxHandle,
+    partners: SandboxPartners,
+    console: Console,
+    open_browser: bool,
+) -> None:
     url = f"http://127.0.0.1:{node.web_port}/"
     port = node.listener.port if node.listener else 0
     console.print()
     console.print(f"  Review page   [bold]{url}[/]   sign in: [bold]{USERNAME}[/] / {PASSWORD}")
+    console.print(f"  Workflows     {url}workflows   (manager / {PASSWORD})")
     console.print(f"  Practice      {sandbox.page_url}   (what was written to the chart)")
+    for name, page in partners.pages.items():
+        console.print(f"  {name:<13} {page}   (invented)")
     console.print(f"  DICOM         {node.config.dicom.ae_title}@127.0.0.1:{port}   (C-STORE, MWL)")
     console.print("  Ctrl-C ends everything.")
     if open_browser:
