@@ -105,7 +105,7 @@ def advance(case: Case) -> None:
     case.data["pms_stages"] = kept
 
 
-def follow_pms(case: Case, desk: LabDesk) -> None:
+def follow_pms(case: Case) -> None:
     """Take over what a person set in the PMS's lab case."""
     record = _record(case, round_of(case))
     if record is None:

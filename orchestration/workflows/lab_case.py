@@ -198,7 +198,7 @@ def make(config: Config) -> Workflow:
             step = desk.hear(case, case.signal)
         except InvalidInput as error:
             case.note(word="unreadable", reason=str(error))
-            return go(follow)
+            return _after(case, [])
         return _after(case, [step])
 
     def _after(case: Case, steps: list[Step]) -> Outcome:
@@ -300,8 +300,8 @@ def make(config: Config) -> Workflow:
     @flow.stage
     def seen(case: Case) -> Outcome:
         """Somebody set a date in the PMS's lab case: that counts as said here."""
-        mirror.follow_pms(case, desk)
-        return go(follow)
+        mirror.follow_pms(case)
+        return _after(case, [])
 
     @flow.stage
     def quality(case: Case) -> Outcome:

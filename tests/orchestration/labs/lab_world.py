@@ -118,10 +118,10 @@ class LabWorld:
     # --- time ---
 
     def hours(self, count: float) -> None:
-        """Let hours pass, eight at a time: for the laboratory, then for the node."""
+        """Let hours pass for the laboratory, then for the node, a day at most at once."""
         left = count
         while left > 0:
-            step = min(8.0, left)
+            step = min(24.0, left)
             self.work.pass_time(hours=step)
             self.lab.work()
             self.settle()
@@ -129,8 +129,7 @@ class LabWorld:
         self.pull()
 
     def days(self, count: int) -> None:
-        for _ in range(count):
-            self.hours(24)
+        self.hours(24 * count)
 
     # --- the case ---
 
@@ -140,8 +139,11 @@ class LabWorld:
 
     @property
     def case(self) -> sa.Row:  # type: ignore[type-arg]
-        (only,) = [row for row in self.rows(workflow_case) if row.workflow == "lab_case"]
+        (only,) = self.rows_of_cases()
         return only
+
+    def rows_of_cases(self) -> list[sa.Row]:  # type: ignore[type-arg]
+        return [row for row in self.rows(workflow_case) if row.workflow == "lab_case"]
 
     @property
     def state(self) -> str:
