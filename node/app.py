@@ -35,6 +35,7 @@ from node.dicom.commitment_report import CommitmentDesk
 from node.dicom.derived import derived_uid
 from node.dicom.forwarding import Forwarder
 from node.dicom.identity import match_study
+from node.dicom.importing import ImportFolder
 from node.dicom.instances import FolderStore
 from node.dicom.priors import PriorFetcher
 from node.dicom.scp import DicomListener
@@ -59,9 +60,12 @@ from orchestration import approval_page, console, webhooks
 from orchestration.messengers import stop_page
 from orchestration.messengers.office import link_key
 from orchestration.orchestra import Orchestra, open_orchestra
+from orchestration.recall import routes as recall_routes
+from orchestration.payers import page as payer_page
 from orchestration.workflows import (
     chart_findings,
     flag_study,
+    open_mailbox,
     open_sources,
     open_workflows,
     publish_results,
@@ -225,14 +229,21 @@ class Node:
 
         self._every(_FORWARD_EVERY_S, "forwarding", forward)
         self._every(_TICK_S, "storage-commitment", commit)
-        if not any(peer.priors for peer in self.config.dicom.peers):
-            return
-        fetcher = PriorFetcher(db, store, engine, self.config)
+        dicom = self.config.dicom
+        if any(peer.priors for peer in dicom.peers):
+            fetcher = PriorFetcher(db, store, engine, self.config)
 
-        def fetch() -> None:
-            fetcher.run_due(datetime.now(UTC))
+            def fetch() -> None:
+                fetcher.run_due(datetime.now(UTC))
 
-        self._every(_HEAL_EVERY_S, "priors", fetch, at_once=True)
+            self._every(_HEAL_EVERY_S, "priors", fetch, at_once=True)
+        if dicom.import_dir:
+            folder = ImportFolder(db, store, engine, self.config)
+
+            def take() -> None:
+                folder.run_once()
+
+            self._every(dicom.import_every_s, "import", take)
 
     def _start_analysis(
         self,
@@ -338,6 +349,15 @@ class Node:
             orchestra.runner.heal()
 
         self._every(_HEAL_EVERY_S, "workflow-sweep", heal, at_once=True)
+        runner = orchestra.runner
+        mailbox = open_mailbox(self.config, runner.db, runner.engine)
+        if mailbox is not None:
+
+            def read_mail() -> None:
+                mailbox.poll()
+
+            every_s = self.config.payers.poll_s
+            status.threads["payers' mail"] = self._every(every_s, "payer-mail", read_mail)
 
     def _start_bridge(
         self, db: sa.Engine, engine: DurableEngine, pms: BridgedPms, actor: Actor, status: Status
@@ -398,7 +418,10 @@ class Node:
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
         app.include_router(console.make_router(orchestra, require))
+        app.include_router(recall_routes.make_router(orchestra.runner, require))
         app.include_router(webhooks.make_router(orchestra.runner, open_sources(self.config, db)))
+        location_id = self.config.node.location_id
+        app.include_router(payer_page.make_router(db, location_id, require))
         app.include_router(approval_page.make_router(orchestra.runner, link_key(self.config)))
         app.include_router(stop_page.make_router(orchestra.runner, link_key(self.config)))
         if self.config.pms.kind == "open_dental":

@@ -125,7 +125,7 @@ class PreauthDesk:
                 }
                 for slot in narrative.open_slots
             ],
-            "answers": {},
+            "answers": {slot.id: "" for slot in narrative.open_slots},
             "facts": [sentence.long for sentence in narrative.sentences],
             "notes": self._notes(case, request),
         }

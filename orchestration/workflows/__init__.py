@@ -6,15 +6,20 @@ import sqlalchemy as sa
 
 from node.config import Config
 from node.db.session import Actor
+from node.engine import DurableEngine
 from orchestration.labs.source import LabSource
 from orchestration.messengers.callbacks import SmsSource
 from orchestration.messengers.office import link_key
+from orchestration.payers.mail import Mailbox
+from orchestration.payers.office import PayerOffice
 from orchestration.webhooks import Source
 from orchestration.workflow import Workflow
 from orchestration.workflows import (
+    eligibility,
     lab_case,
     notify_staff,
     notify_subscribers,
+    preauthorisation,
     recall,
     recall_interval,
 )
@@ -30,7 +35,18 @@ def open_workflows(config: Config, db: sa.Engine) -> dict[str, Workflow]:
     ]
     if config.labs.partners:
         workflows.append(lab_case.make(config))
+    if config.payers.url:
+        office = PayerOffice(config, db)
+        workflows += [preauthorisation.make(office), eligibility.make(office)]
     return {workflow.name: workflow for workflow in workflows}
+
+
+def open_mailbox(config: Config, db: sa.Engine, engine: DurableEngine) -> Mailbox | None:
+    """Open the clearinghouse's inbox; None where no clearinghouse is configured."""
+    if not config.payers.url:
+        return None
+    house = PayerOffice(config, db).house
+    return Mailbox(db, engine, house, preauthorisation.NAME, config.node.location_id)
 
 
 def open_sources(config: Config, db: sa.Engine) -> dict[str, Source]:

@@ -25,6 +25,7 @@ from orchestration.payers.desk import PARTNER, PreauthDesk
 from orchestration.payers.eob import read_eob
 from orchestration.payers.mail import TOPIC, KeptMail
 from orchestration.payers.office import PayerOffice
+from orchestration.payers.page import page_path
 from orchestration.payers.policy import NoPolicy
 from orchestration.payers.remittance import read_835
 from orchestration.payers.request import READS, planning_patients, start_of
@@ -263,7 +264,11 @@ def make(office: PayerOffice) -> Workflow:
         return ask(
             "preauth_answer",
             title="Read a payer's answer: the program is not sure",
-            draft={**_with_every_line(desk, case, answer), "doubts": case.data["doubts"]},
+            draft={
+                **_with_every_line(desk, case, answer),
+                "doubts": case.data["doubts"],
+                "page": page_path(str(answer["mail"])),
+            },
             right=Right.PREAUTHS_APPROVE,
             then=read_by_person,
             timeout=timedelta(days=3),

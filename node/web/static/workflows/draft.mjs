@@ -24,6 +24,9 @@ export function Draft({ value, change, path = [] }) {
 			<dt key=${name}>${Array.isArray(value) ? Number(name) + 1 : words(name)}</dt>
 			<dd><${Draft} value=${each} change=${change} path=${[...path, name]} /></dd>`)}</dl>`;
 	}
+	if (path.at(-1) === "page" && String(value).startsWith("/api/")) {
+		return html`<a href=${value} target="_blank" rel="noopener">Open the page beside this</a>`;
+	}
 	if (!change || value === null) return html`<span>${shown(value)}</span>`;
 	if (typeof value === "boolean") {
 		return html`<input type="checkbox" checked=${value} aria-label=${words(path.at(-1))}
