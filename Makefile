@@ -6,7 +6,7 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 
-.PHONY: demo test lint format install bench clean
+.PHONY: demo test lint format install bench clean screenshots
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.analysis
@@ -27,6 +27,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
+
+screenshots: $(VENV)/.dev
+	DOC_IMAGES=1 $(BIN)/python -m pytest -q tests/browser
 
 install: $(VENV)/.analysis
 

@@ -9,7 +9,7 @@ NAMES = (
     "store",
     "worklist",
     "journey",
-    "page",
+    "review_page",
     "inference",
     "pms_sync",
     "bridge_writes",

@@ -49,6 +49,8 @@ from node.web.app import create_web, end_streams
 
 PASSWORD = "correct horse battery"
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
+#: The screenshots that docs/review-page.md shows; `make screenshots` renews them.
+IN_DOCS = {"worklist", "review", "mount", "take-back", "patient-page", "search", "settings"}
 ROWS, COLUMNS = 900, 1200
 MODEL = ModelVersion("intraoral", "1.0", "d" * 64)
 CHROMIUM_ARGS = [
@@ -452,7 +454,10 @@ class Reader:
     def shot(self, name: str) -> None:
         """Leave a screenshot to be looked at."""
         SCREENSHOTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+        path = SCREENSHOTS / f"{name}.png"
+        self.page.screenshot(path=path)
+        if os.environ.get("DOC_IMAGES") and name in IN_DOCS:
+            shutil.copyfile(path, SCREENSHOTS.parent / "docs" / "images" / path.name)
 
 
 _WATCH = """

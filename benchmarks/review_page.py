@@ -1,0 +1,251 @@
+"""How soon a dentist sees the picture, and what a reading costs: time, keys, bytes of code.
+
+Measured in headless Chromium without a GPU on a whole node on the same machine: navigation to the
+preview's and to the full image's first paint, cold (a new browser context) and warm (opened again);
+a window step and a zoom step as the page paints them at 1600 × 1000; the accept key to the next
+suggestion; the mount of the 14-image sample series until its last thumbnail
+stands; keys and interaction
+time of a scripted reading of 4 bitewings (without the time a person reads); and the bytes of
+JavaScript before compression, until the picture stands and through a whole reading.
+
+Run: ``python -m benchmarks.review_page [--rounds 9]`` (about two minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+from playwright.sync_api import Browser, Page, Response, sync_playwright
+
+from node.db.tables import study
+from pms_writeback.sandbox.server import running
+from tests.faults.running_node import PASSWORD, NodeProcess, until
+
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+#: Milliseconds from navigation until the stage is no longer black, and until the image is full.
+_PAINTED = """() => {
+  window.firstPaint = null;
+  const look = () => {
+    const canvas = document.querySelector("#stage canvas");
+    if (canvas && canvas.width > 1) {
+      const context = canvas.getContext("2d");
+      const [x, y] = [canvas.width / 2, canvas.height / 2];
+      const data = context.getImageData(x - 40, y - 40, 80, 80).data;
+      for (let i = 0; i < data.length; i += 4) {
+        if (data[i] > 8) { window.firstPaint = performance.now(); return; }
+      }
+    }
+    requestAnimationFrame(look);
+  };
+  requestAnimationFrame(look);
+}"""
+#: Median milliseconds of 30 steps, each timed from its cause to the end of the frame that shows it.
+_STEPS = """async (kind) => {
+  const { viewing } = await import("/static/review/actions.mjs");
+  const times = [];
+  for (let i = 0; i < 30; i += 1) {
+    await new Promise(requestAnimationFrame);
+    const start = performance.now();
+    if (kind === "window") viewing.window(i % 2 ? 6 : -6, i % 3 ? 3 : -3);
+    else viewing.zoom(i % 2 ? 1.05 : 1 / 1.05);
+    await new Promise((done) => requestAnimationFrame(() => {
+      // what a frame queued before this one painted is finished when a pixel can be read
+      document.querySelector("#stage canvas").getContext("2d").getImageData(0, 0, 1, 1);
+      done();
+    }));
+    times.push(performance.now() - start);
+  }
+  return times.sort((a, b) => a - b)[15];
+}"""
+
+
+def main() -> None:
+    """Measure and print the rows of docs/benchmarks.md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=9)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with running(folder / "sandbox.sqlite") as sandbox:
+            (folder / "data").mkdir()
+            node = NodeProcess(folder, sandbox)
+            node.add_dentist()
+            node.start()
+            try:
+                reading = _study(node, "bitewings-4")
+                series = _study(node, "full-mouth-14")
+                _measure(node.url, reading, series, rounds)
+            finally:
+                node.stop()
+
+
+def _study(node: NodeProcess, key: str) -> str:
+    """Send a sample study and wait for its findings; returns its id."""
+    uid = node.send(key).study_instance_uid
+    until(lambda: node.study_state(uid) == "ready", 300, "analysis")
+    return str(node.rows(sa.select(study.c.id).where(study.c.study_instance_uid == uid))[0].id)
+
+
+def _measure(url: str, reading: str, series: str, rounds: int) -> None:
+    page_url = f"{url}/review/{reading}"
+    rows: list[tuple[str, str]] = []
+
+    def add(name: str, values: list[float]) -> None:
+        words = f"{statistics.median(values):.0f} | {max(values):.0f} | {len(values)}"
+        rows.append((name, words))
+
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("chromium-browser")
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        cold = [_open(_signed_in(browser, url), page_url) for _ in range(rounds)]
+        page = _signed_in(browser, url)
+        _open(page, page_url)
+        warm = [_open(page, page_url) for _ in range(rounds)]
+        add("navigation to the first picture (preview), cold, ms", [first for first, _ in cold])
+        add("navigation to the full 16-bit image, cold, ms", [full for _, full in cold])
+        add("navigation to the first picture (preview), warm, ms", [first for first, _ in warm])
+        add("navigation to the full 16-bit image, warm, ms", [full for _, full in warm])
+        add("window step to its frame, median of 30, ms", [page.evaluate(_STEPS, "window")])
+        add("zoom step to its frame, median of 30, ms", [page.evaluate(_STEPS, "zoom")])
+        add("accept key to the next suggestion, ms", _accepts(page))
+        mounts = [_mount(_signed_in(browser, url), f"{url}/review/{series}") for _ in range(3)]
+        add("14-image mount, from its key to the last thumbnail, ms", mounts)
+        code = _signed_in(browser, url)
+        sizes, keys, seconds = _read(code, page_url)
+        browser.close()
+    print("| measure | median | worst | rounds |")
+    print("|---|--:|--:|--:|")
+    for name, words in rows:
+        print(f"| {name} | {words} |")
+    print(f"| JavaScript until the picture stands, kB | {sizes[0] / 1000:.0f} | | |")
+    print(f"| JavaScript of a whole reading with its signature, kB | {sizes[1] / 1000:.0f} | | |")
+    print(f"| keys of that reading beyond the password | {keys} | | |")
+    print(f"| interaction time of that reading without the reading itself, s | {seconds:.1f} | | |")
+
+
+def _signed_in(browser: Browser, url: str) -> Page:
+    page = browser.new_context(viewport={"width": 1600, "height": 1000}).new_page()
+    page.goto(f"{url}/login")
+    page.get_by_label("User name").fill("dentist")
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.get_by_role("tab", name="To review").wait_for()
+    return page
+
+
+def _open(page: Page, page_url: str) -> tuple[float, float]:
+    """Milliseconds to the first picture and to the full image."""
+    start = time.perf_counter()
+    page.goto(page_url, wait_until="commit")
+    page.evaluate(_PAINTED)
+    page.locator("#stage:not([aria-busy=true])").wait_for()
+    full = (time.perf_counter() - start) * 1000
+    page.wait_for_timeout(400)  # let the page finish what it loads behind the picture
+    return float(page.evaluate("() => window.firstPaint ?? performance.now()")), full
+
+
+def _accepts(page: Page) -> list[float]:
+    """Accept the suggestions of the image, as many as there are; milliseconds of each."""
+    took = []
+    while "suggested" in (page.locator(".card.selected .state").first.get_attribute("class") or ""):
+        took.append(_timed(page, "a"))
+        if len(took) == 8 or page.locator(".card.open").count() == 0:
+            break
+    return took
+
+
+def _timed(page: Page, key: str) -> float:
+    """Milliseconds from a key to another card selected, or to the card's new state."""
+    page.evaluate(
+        """() => {
+          window.took = new Promise((done) => {
+            const list = document.getElementById("findings");
+            new MutationObserver((_, observer) => {
+              observer.disconnect();
+              requestAnimationFrame(() => done(performance.now() - window.begun));
+            }).observe(list, { subtree: true, attributes: true, childList: true });
+            addEventListener("keydown", () => (window.begun = performance.now()),
+              { capture: true, once: true });
+          });
+        }"""
+    )
+    page.keyboard.press(key)
+    return float(page.evaluate("() => window.took"))
+
+
+def _mount(page: Page, page_url: str) -> float:
+    page.goto(page_url)
+    page.locator("#stage:not([aria-busy=true])").wait_for()
+    start = time.perf_counter()
+    page.keyboard.press("Home")
+    page.wait_for_function(
+        """() => {
+          const films = [...document.querySelectorAll(".mount img")];
+          return films.length === 14 && films.every((film) => film.complete && film.naturalWidth);
+        }"""
+    )
+    return (time.perf_counter() - start) * 1000
+
+
+def _read(page: Page, page_url: str) -> tuple[tuple[int, int], int, float]:
+    """Read 4 bitewings by keys alone, as a person would who needs no time to look."""
+    sizes = {"now": 0}
+
+    def count(response: Response) -> None:
+        if response.url.endswith(".mjs") and response.ok:
+            sizes["now"] += len(response.body())
+
+    page.on("response", count)
+    page.route("**/pixels", lambda route: _later(page, route.continue_))
+    start = time.perf_counter()
+    page.goto(page_url)
+    page.locator("#stage canvas").wait_for()
+    page.locator(".thumb img").first.wait_for()
+    first = sizes["now"]
+    page.locator("#stage:not([aria-busy=true])").wait_for()
+    keys = 0
+    images = page.locator(".thumb").count()
+    for number in range(images):
+        if number:
+            page.keyboard.press("]")
+            keys += 1
+        page.locator("#stage:not([aria-busy=true])").wait_for()
+        while page.locator(".card.open").count():
+            page.keyboard.press("a" if keys % 4 else "x")
+            keys += 1
+            page.wait_for_timeout(60)
+    page.keyboard.press("Control+Enter")
+    keys += 1
+    page.get_by_label("assword of").fill(PASSWORD)
+    leave = page.get_by_role("checkbox", name="Leave the")
+    if leave.count():
+        leave.check()
+        keys += 1
+    page.get_by_role("button", name="Sign Enter").click()
+    keys += 1
+    page.get_by_text("Signed, version 1.", exact=True).wait_for()
+    return (first, sizes["now"]), keys, time.perf_counter() - start
+
+
+def _later(page: Page, go_on: Callable[[], None]) -> None:
+    """Hold the pixels back until the page has drawn everything that does not wait for them."""
+    page.locator(".card").first.wait_for()
+    go_on()
+
+
+if __name__ == "__main__":
+    main()
