@@ -40,6 +40,7 @@ from node.domain.teeth import Surface, Tooth
 from node.engine import WORKFLOWS, DurableEngine
 from orchestration.workflows import chart_findings, flag_study
 from pms_writeback import outbox
+from pms_writeback.pms import Pms
 from pms_writeback.practice import open_pms
 from pms_writeback.sandbox.server import SandboxHandle
 from pms_writeback.sync import ScheduleSync
@@ -57,7 +58,9 @@ def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
 
 
 class Practice:
-    """A node's tables beside a sandbox practice, with one study of patient 2 ready to sign."""
+    """A node's tables beside a sandbox practice, with one study of a patient ready to sign."""
+
+    patient_key = "2"
 
     def __init__(
         self,
@@ -67,8 +70,8 @@ class Practice:
         sandbox: SandboxHandle,
         **node: str,
     ) -> None:
-        self.db, self.engine, self.sandbox = db, engine, sandbox
-        self.config: Config = read_config(
+        self.sandbox = sandbox
+        config = read_config(
             environment={},
             overrides={
                 "node": {"data_dir": folder, "time_zone": "America/New_York", **node},
@@ -80,8 +83,14 @@ class Practice:
                 },
             },
         )
-        pms = open_pms(self.config)
+        pms = open_pms(config)
         assert pms is not None
+        self._set_up(db, engine, folder, config, pms)
+
+    def _set_up(
+        self, db: sa.Engine, engine: DurableEngine, folder: Path, config: Config, pms: Pms
+    ) -> None:
+        self.db, self.engine, self.config = db, engine, config
         self.store = FolderStore(folder / "images")
         outbox.register(engine, db, self.store, pms, self.config)
         self.charting = chart_findings.register(engine, db, self.store, self.config)
@@ -218,7 +227,7 @@ class Practice:
             visit = tx.conn.execute(
                 sa.select(patient.c.id, appointment.c.id.label("visit"))
                 .join(appointment, appointment.c.patient_id == patient.c.id)
-                .where(patient.c.pms_key == "2")
+                .where(patient.c.pms_key == self.patient_key)
                 .order_by(
                     sa.func.abs(
                         sa.func.julianday(appointment.c.start_at) - sa.func.julianday("now")
