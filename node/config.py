@@ -127,6 +127,9 @@ class DicomSection(_Section):
     worklist_days_after: int = Field(1, ge=0)
     worklist_by_station: bool = False
     archive_senders: tuple[str, ...] = ()
+    import_dir: str = ""
+    import_every_s: float = Field(5.0, ge=1)
+    import_sidecar_s: float = Field(600.0, ge=0)
     tls_port: int = Field(0, ge=0, le=65535)
     tls_only: bool = False
     tls_certificate: str = ""
