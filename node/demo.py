@@ -50,6 +50,7 @@ _USERS = (
     (USERNAME, "Dr Demo Dentist", Role.DENTIST),
     ("manager", "Pat Office Manager", Role.OFFICE_MANAGER),
 )
+_STAFF_MAIL = {name: f"{name}@sandbox-dental.example" for name, *_ in _USERS}
 _WORKFLOWS = ("preauthorisation", "eligibility", "lab_case", "recall", "recall_interval")
 ZONE = "America/New_York"
 _SYNC_WAIT_S = 60.0
@@ -76,7 +77,7 @@ def run_demo(data_dir: Path, *, dicom_port: int, http_port: int, open_browser: b
     web_url = f"http://127.0.0.1:{http_port}"
     with (
         running(data_dir / "sandbox-pms.sqlite", time_zone=ZONE) as sandbox,
-        running_partners(data_dir, web_url, USERNAME) as partners,
+        running_partners(data_dir, web_url, USERNAME, _STAFF_MAIL) as partners,
     ):
         console.print(f"Sandbox practice (Open Dental API) runs: {sandbox.page_url}")
         config = demo_config(data_dir, sandbox, _Ports(dicom_port, http_port), partners)

@@ -26,7 +26,9 @@ class SandboxPartners:
 
 
 @contextmanager
-def running_partners(folder: Path, web_url: str, dentist: str) -> Iterator[SandboxPartners]:
+def running_partners(
+    folder: Path, web_url: str, dentist: str, staff_mail: Mapping[str, str]
+) -> Iterator[SandboxPartners]:
     """Run them beside the caller, on free ports; what they know is kept in `folder`.
 
     `web_url` is where the node's pages are, ``http://127.0.0.1:8080``; `dentist` is the user who
@@ -53,7 +55,7 @@ def running_partners(folder: Path, web_url: str, dentist: str) -> Iterator[Sandb
         }
         yield SandboxPartners(
             sections={
-                "messengers": inbox.settings(web_url),
+                "messengers": {**inbox.settings(web_url), "staff_mail": staff_mail},
                 "payers": {**payer.settings(), "poll_s": 10.0},
                 "labs": labs,
             },

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
+from typing import cast
 
 import httpx2
 import sqlalchemy as sa
@@ -25,6 +26,13 @@ from node.domain.review import SignedFinding, SignedReview
 from node.errors import Rejected, Retryable
 from orchestration.access import Chart
 from orchestration.case import Case
+from orchestration.webhook_messages import (
+    CaseStanding,
+    Findings,
+    HistoryEntry,
+    ImagingStudyAnalyzed,
+    WorkflowState,
+)
 from orchestration.webhooks import sign
 from orchestration.workflow import Draft, Happened, Json, Module, Outcome, Start, Workflow, done
 
@@ -94,30 +102,28 @@ def _starts(subscribers: Mapping[str, WebhookSection], name: str, event: Happene
 def _study_message(chart: Chart, subscriber: WebhookSection, data: Draft) -> Json:
     study_id = str(data["subject"])
     signed = chart.review(study_id) if data["state"] == "signed" else None
-    return {
-        "event_type": "imaging_study_analyzed",
-        "version": 1,
-        "state": data["state"],
-        "patient_id": _patient(chart, subscriber, chart.patient_of_study(study_id)),
-        "study_id": study_id,
-        "findings": _findings(signed) if signed else None,
-        "source_system": "bitewing",
-        "timestamp": data["at"],
-    }
+    message = ImagingStudyAnalyzed(
+        state="signed" if signed else "ready",
+        patient_id=_patient(chart, subscriber, chart.patient_of_study(study_id)),
+        study_id=study_id,
+        findings=_findings(signed) if signed else None,
+        timestamp=datetime.fromisoformat(str(data["at"])),
+    )
+    return cast("Json", message.model_dump(mode="json"))
 
 
-def _findings(signed: SignedReview) -> Json:
-    """Sum up what was signed; the score is the network's own, null where a person found it."""
+def _findings(signed: SignedReview) -> Findings:
+    """Sum up what was signed."""
     anomalies = [each for each in signed.findings if each.finding.kind not in _SOUND]
     scores = [p for each in anomalies if (p := each.finding.probability) is not None]
     actions = {each.disposition.value for each in anomalies if each.disposition is not None}
-    return {
-        "tags": sorted({_tag(each) for each in signed.findings}),
-        "anomaly_detected": bool(anomalies),
-        "anomaly_location": sorted({t.code for each in anomalies if (t := each.finding.tooth)}),
-        "confidence_score": round(max(scores), 3) if scores else None,
-        "recommended_actions": sorted(actions - {"none"}),
-    }  # fmt: skip
+    return Findings(
+        tags=sorted({_tag(each) for each in signed.findings}),
+        anomaly_detected=bool(anomalies),
+        anomaly_location=sorted({t.code for each in anomalies if (t := each.finding.tooth)}),
+        confidence_score=round(max(scores), 3) if scores else None,
+        recommended_actions=sorted(actions - {"none"}),
+    )
 
 
 def _tag(item: SignedFinding) -> str:
@@ -134,21 +140,16 @@ def _case_message(chart: Chart, subscriber: WebhookSection, data: Draft) -> Json
             .where(case_entry.c.case_id == case_id)
             .order_by(case_entry.c.at, case_entry.c.id)
         ).all()
-    return {
-        "event_type": "workflow_state",
-        "version": 1,
-        "workflow_id": case_id,
-        "workflow": row.workflow,
-        "patient_id": _patient(chart, subscriber, row.patient_id),
-        "current_step": row.stage,
-        "data": {"state": row.state},
-        "history": [
-            {"at": entry.at.isoformat(), "what": entry.kind, "step": entry.stage}
-            for entry in entries
-        ],
-        "source_system": "bitewing",
-        "timestamp": data["at"],
-    }
+    message = WorkflowState(
+        workflow_id=case_id,
+        workflow=row.workflow,
+        patient_id=_patient(chart, subscriber, row.patient_id),
+        current_step=row.stage,
+        data=CaseStanding(state=row.state),
+        history=[HistoryEntry(at=each.at, what=each.kind, step=each.stage) for each in entries],
+        timestamp=datetime.fromisoformat(str(data["at"])),
+    )
+    return cast("Json", message.model_dump(mode="json"))
 
 
 def _patient(chart: Chart, subscriber: WebhookSection, patient_id: str | None) -> str | None:

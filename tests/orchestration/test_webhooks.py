@@ -17,14 +17,18 @@ from fastapi.testclient import TestClient
 from node.config import read_config
 from node.db.session import begin
 from node.domain.events import EventKind
+from node.domain.findings import Disposition, FindingKind
 from node.engine import DurableEngine
 from node.errors import ConfigError, InvalidInput
 from orchestration.case import Case
 from orchestration.cases import CaseState
+from orchestration.webhook_messages import ImagingStudyAnalyzed, schema_files
 from orchestration.webhooks import Delivery, make_router, sign, verify
 from orchestration.workflow import Outcome, Signal, Workflow, done, wait
 from orchestration.workflows import notify_subscribers
+from pms_writeback.sandbox.server import running
 from tests.orchestration.clockwork import ACTOR, Clockwork
+from tests.orchestration.practice import Practice
 
 SECRET = b"a secret that both sides know"
 
@@ -200,3 +204,33 @@ def test_an_address_that_is_not_encrypted_is_refused() -> None:
     section = {"name": "a", "url": "http://example.org/x", "secret": SECRET.decode()}
     with pytest.raises(ConfigError, match="https"):
         read_config(environment={}, overrides={"workflows": {"webhooks": [section]}})
+
+
+def test_the_shipped_schemas_are_those_of_the_messages() -> None:
+    for path, text in schema_files().items():
+        assert path.read_text() == text, path.name
+
+
+def test_a_signed_study_is_told_with_what_was_signed(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path, subscriber: Subscriber
+) -> None:
+    section = {"name": "dso", "url": subscriber.url, "secret": SECRET.decode()}
+    config = read_config(environment={}, overrides={"workflows": {"webhooks": [section]}})
+    with running(tmp_path / "sandbox.sqlite") as sandbox:
+        practice = Practice(sqlite_database, engine, tmp_path, sandbox, mode="assist")
+        work = Clockwork(
+            sqlite_database, engine, tmp_path, notify_subscribers.make(config),
+            workflows={"webhooks": [section]},
+        )  # fmt: skip
+        work.hooks.run_once()
+        practice.sign(practice.mark(FindingKind.CARIES, "36", Disposition.RESTORE))
+        with begin(work.db, ACTOR, "test") as tx:
+            tx.append_event(EventKind.REVIEW_SIGNED, practice.study_id, "signed:1", {"version": 1})
+        work.hooks.run_once()
+        work.settle()
+    (told,) = [ImagingStudyAnalyzed.model_validate_json(body) for _, body in subscriber.received]
+    assert told.findings is not None
+    assert told.findings.tags == ["caries:36"]
+    assert told.findings.anomaly_location == ["36"]
+    assert told.findings.recommended_actions == ["restore"]
+    assert told.patient_id == practice.patient_id
