@@ -12,6 +12,7 @@ NAMES = (
     "review_page",
     "inference",
     "pms_sync",
+    "pms_events",
     "bridge_writes",
     "office_writes",
     "change",
