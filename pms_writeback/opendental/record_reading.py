@@ -80,8 +80,8 @@ class RecordReader:
         if source.parent is None or source.owner:
             return {}
         parent = SOURCES[source.parent[0]]
-        rows = self._connection.rows(parent.path, _EVERYTHING.get(parent.path))
-        return {row.key(parent.key): row.key(parent.owner) for row in rows}
+        pages = self._connection.pages(parent.path, _EVERYTHING.get(parent.path))
+        return {row.key(parent.key): row.key(parent.owner) for page in pages for row in page}
 
     def of_patient(self, kind: RecordKind, patient_key: str) -> list[PmsRecord]:
         """Read one patient's records of a kind, complete."""

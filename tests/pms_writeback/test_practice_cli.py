@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from node.__main__ import cli
 from node.db.migrate import migrate
 from node.db.session import open_database, read
-from node.errors import InvalidInput, Unsupported
+from node.db.tables import patient
+from node.errors import Conflict, InvalidInput, NotFound, Unsupported
 from pms_writeback.pms import OfficeTime
 from pms_writeback.practice import open_pms
 from pms_writeback.record_rows import read_records
@@ -87,3 +89,39 @@ def test_a_system_without_records_says_so(node, monkeypatch):
     monkeypatch.setenv("BITEWING_PMS_KIND", "none")
     with pytest.raises(Unsupported):
         run("reconcile")
+
+
+def test_the_map_is_kept_by_hand(node, office):
+    config, db = node
+    pms = open_pms(config)
+    assert ScheduleSync(db, pms, config).run_once(datetime.now(UTC)).is_ok
+    assert "no map" in run("practice", "map").output
+    done = run("practice", "map", "provider", "1", "--name", "dr-lee", "--first", "2026-01-01")
+    assert "2026-01-01 to …  dr-lee" in done.output
+    assert run("practice", "unmap", "provider", "1", "--last", "2026-05-31").exit_code == 0
+    assert "2026-01-01 to 2026-05-31" in run("practice", "map", "provider").output
+    with pytest.raises(NotFound):
+        run("practice", "map", "operatory", "99", "--name", "nowhere")
+
+
+def test_a_merge_is_followed_by_hand_where_nobody_tells(node, office):
+    config, db = node
+    pms = open_pms(config)
+    assert ScheduleSync(db, pms, config).run_once(datetime.now(UTC)).is_ok
+    with pytest.raises(Conflict, match="still active"):
+        run("practice", "merge", "11", "12", "--reason", "a guess")
+    office.merge_patients(11, 12)
+    done = run("practice", "merge", "11", "12", "--reason", "merged at the desk")
+    assert done.exit_code == 0, done.output
+    with read(db) as conn:
+        row = conn.execute(sa.select(patient).where(patient.c.pms_key == "11")).one()
+    assert row.merged_into is not None
+
+
+def test_check_names_the_kinds_that_failed(node, office):
+    config, db = node
+    pms = open_pms(config)
+    office.fault("status", status=400, text="Request is invalid.", path="/laboratories")
+    Warehouse(db, pms, config).run_once(datetime.now(UTC))
+    done = run("check")
+    assert "laboratory: Open Dental refuses (400): Request is invalid." in done.output
