@@ -224,7 +224,7 @@ class BridgeSection(_Section):
 
 
 class WebhookSection(_Section):
-    """``[[workflows.webhooks]]``: whom the node tells what has happened, signed and until it is taken.
+    """``[[workflows.webhooks]]``: whom the node tells what happened, signed, until it is taken.
 
     ``identifiers`` says whether ``patient_id`` is our opaque id or the PMS's key.
     """

@@ -11,11 +11,11 @@ branch_labels = None
 depends_on = None
 
 
-def _at(name: str, nullable: bool = False) -> sa.Column:
+def _at(name: str, nullable: bool = False) -> sa.Column[object]:
     return sa.Column(name, UtcDateTime(timezone=True), nullable=nullable)
 
 
-def _text(name: str, length: int, default: str | None = None) -> sa.Column:
+def _text(name: str, length: int, default: str | None = None) -> sa.Column[object]:
     return sa.Column(name, sa.String(length), nullable=False, server_default=default)
 
 

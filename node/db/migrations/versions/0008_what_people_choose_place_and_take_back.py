@@ -118,8 +118,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("retraction", "study_link", "study_presence", "image_calibration", "image_place"):
-        op.drop_table(table)
+    for name in ("retraction", "study_link", "study_presence", "image_calibration", "image_place"):
+        op.drop_table(name)
     op.drop_table("user_preference")
     with op.batch_alter_table("user_account") as table:
         table.drop_column("pin_failures")

@@ -151,8 +151,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("import_file", "prior_fetch", "image_delivery", "commitment", "performed_step"):
-        op.drop_table(table)
+    for name in ("import_file", "prior_fetch", "image_delivery", "commitment", "performed_step"):
+        op.drop_table(name)
     with op.batch_alter_table("study") as table:
         table.drop_column("routed_generation")
         table.drop_column("is_prior")
