@@ -50,7 +50,11 @@ from node.web.app import create_web, end_streams
 PASSWORD = "correct horse battery"
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 #: The screenshots that docs/review-page.md shows; `make screenshots` renews them.
-IN_DOCS = {"worklist", "review", "mount", "take-back", "patient-page", "search", "settings"}
+IN_DOCS = {
+    "worklist-busy": "worklist",
+    "node-review": "review",
+    **{name: name for name in ("mount", "take-back", "patient-page", "search", "settings")},
+}
 ROWS, COLUMNS = 900, 1200
 MODEL = ModelVersion("intraoral", "1.0", "d" * 64)
 CHROMIUM_ARGS = [
@@ -419,6 +423,21 @@ def module_server(sqlite_template: Path, tmp_path_factory: pytest.TempPathFactor
     db.dispose()
 
 
+def keep_shot(page: Page, name: str) -> None:
+    """Leave a screenshot to be looked at, and in the documentation where it is shown."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    path = SCREENSHOTS / f"{name}.png"
+    page.screenshot(path=path)
+    if os.environ.get("DOC_IMAGES") and name in IN_DOCS:
+        shutil.copyfile(path, SCREENSHOTS.parent / "docs" / "images" / f"{IN_DOCS[name]}.png")
+
+
+@pytest.fixture
+def keep() -> Callable[[Page, str], None]:
+    """Keep screenshots of pages that no Reader drives."""
+    return keep_shot
+
+
 @dataclass
 class Reader:
     """One person at one browser, and everything that went wrong on its pages."""
@@ -453,11 +472,7 @@ class Reader:
 
     def shot(self, name: str) -> None:
         """Leave a screenshot to be looked at."""
-        SCREENSHOTS.mkdir(exist_ok=True)
-        path = SCREENSHOTS / f"{name}.png"
-        self.page.screenshot(path=path)
-        if os.environ.get("DOC_IMAGES") and name in IN_DOCS:
-            shutil.copyfile(path, SCREENSHOTS.parent / "docs" / "images" / path.name)
+        keep_shot(self.page, name)
 
 
 _WATCH = """

@@ -14,8 +14,6 @@ from tests.faults.running_node import PASSWORD, NodeProcess
 
 pytestmark = pytest.mark.browser
 
-SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
-
 
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[NodeProcess]:
@@ -29,7 +27,7 @@ def node(tmp_path: Path) -> Iterator[NodeProcess]:
         process.kill()
 
 
-def test_from_c_store_to_receipts(node: NodeProcess, chromium: Browser) -> None:
+def test_from_c_store_to_receipts(node: NodeProcess, chromium: Browser, keep) -> None:
     context = chromium.new_context(viewport={"width": 1600, "height": 900})
     page = context.new_page()
     page.goto(f"{node.url}/login")
@@ -43,10 +41,14 @@ def test_from_c_store_to_receipts(node: NodeProcess, chromium: Browser) -> None:
     row = page.get_by_role("row", name=re.compile("Sandbox, Ada"))
     expect(row).to_be_visible(timeout=60_000)
     expect(row).to_contain_text(re.compile("ready|AI"), timeout=120_000)
-    page.screenshot(path=SCREENSHOTS / "node-worklist.png")
+    keep(page, "node-worklist")
     page.get_by_role("link", name="Sandbox, Ada").click()
     expect(page.locator(".thumb")).to_have_count(4)
     expect(page.get_by_text("Patient not confirmed")).to_be_hidden()
+
+    expect(page.locator(".chartside, .reading").first).to_be_visible()
+    expect(page.locator("#stage[aria-busy=false]")).to_be_visible()
+    keep(page, "node-review")
 
     # see every image, decide what the models say, add one mark by keys
     for number in range(1, 5):
@@ -79,7 +81,7 @@ def test_from_c_store_to_receipts(node: NodeProcess, chromium: Browser) -> None:
 
     page.keyboard.press("Control+Enter")
     page.get_by_label("Password of Dr Test").fill(PASSWORD)
-    page.screenshot(path=SCREENSHOTS / "node-sign.png")
+    keep(page, "node-sign")
     expect(page.get_by_role("button", name="Sign Enter")).to_be_enabled(timeout=60_000)
     page.keyboard.press("Enter")
     expect(page.get_by_text("Signed, version 1", exact=True).first).to_be_visible()
@@ -91,5 +93,5 @@ def test_from_c_store_to_receipts(node: NodeProcess, chromium: Browser) -> None:
         "done", timeout=60_000
     )
     expect(page.locator(".receipt:not(:has-text('done'))")).to_have_count(0, timeout=120_000)
-    page.screenshot(path=SCREENSHOTS / "node-signed.png")
+    keep(page, "node-signed")
     context.close()

@@ -37,7 +37,7 @@ export const KEYS = [
 	{ id: "next-image", combos: ["]", "PageDown"], words: "Next image", run: () => act.stepImage(1) },
 	{ id: "previous-image", combos: ["[", "PageUp"], words: "Previous image", run: () => act.stepImage(-1) },
 	{ id: "go-to-tooth", combos: ["T"], words: "Go to tooth", run: () => act.openMenu("goto") },
-	{ id: "compare", combos: ["P"], words: "Compare with the earlier film", run: () => at.late.value.compareHere?.() },
+	{ id: "compare", combos: ["P"], words: "Compare with the earlier film", run: () => import("./reading.mjs").then((part) => part.compareHere()) },
 	{ id: "invert", combos: ["I"], words: "Invert", run: viewing.invert },
 	{ id: "window", combos: ["W"], words: "Reset the window", run: viewing.reset },
 	{ id: "next-window", combos: ["Shift+W"], words: "Next window preset", run: viewing.nextWindow },
