@@ -389,7 +389,10 @@ class BookAppointment:
 
 @dataclass(frozen=True, slots=True)
 class MoveAppointment:
-    """Move a scheduled visit that still begins at `expected_start`; overlap as for a booking."""
+    """Move a scheduled visit that still begins at `expected_start`; overlap as for a booking.
+
+    And that is still in the room `expected_operatory_key`, when one is given.
+    """
 
     patient_key: str
     appointment_key: str
@@ -397,6 +400,7 @@ class MoveAppointment:
     starts_at: datetime
     operatory_key: str
     ref: str
+    expected_operatory_key: str = ""
 
     def __post_init__(self) -> None:
         _check(self.patient_key, self.ref)

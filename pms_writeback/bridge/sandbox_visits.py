@@ -112,7 +112,9 @@ def _move(
     visit: WallVisit,
     office: OfficeTime,
 ) -> None:
-    if visit.starts_at != office.to_wall(command.expected_start) or visit.is_done:
+    room = command.expected_operatory_key or visit.room
+    is_moved = visit.starts_at != office.to_wall(command.expected_start) or visit.room != room
+    if is_moved or visit.is_done:
         raise Conflict("the visit was moved in the practice system meanwhile")
     start = office.to_wall(command.starts_at)
     moved = WallVisit(

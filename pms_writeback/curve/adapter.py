@@ -226,7 +226,9 @@ class Curve:
 
     def _move(self, command: MoveAppointment) -> Receipt:
         visit = reading.appointment(self._visit(command))
-        if visit.starts_at != command.expected_start.astimezone(UTC):
+        room = command.expected_operatory_key or visit.operatory_key
+        expected = command.expected_start.astimezone(UTC)
+        if visit.starts_at != expected or visit.operatory_key != room:
             raise Conflict("the visit was moved in the practice system meanwhile")
         end = command.starts_at + timedelta(minutes=visit.minutes)
         self._refuse_taken(command.starts_at, end, command.operatory_key, visit.key)

@@ -108,7 +108,8 @@ class BookingWriter:
         if self._is_moved(row, command):  # by an attempt whose answer was lost
             return self._checked_move(row)
         old = row.moment("AptDateTime")
-        if old != self._wall(command.expected_start):
+        room = command.expected_operatory_key or row.key("Op")
+        if old != self._wall(command.expected_start) or row.key("Op") != room:
             raise Conflict("the visit was moved in the practice system meanwhile")
         begin, length = self._wall(command.starts_at), _length(row)
         self._refuse_taken(begin, length, command.operatory_key, command.appointment_key)

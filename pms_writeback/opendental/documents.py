@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from node.errors import BitewingError, InvalidInput, NotFound, Rejected
+from node.errors import BitewingError, ConfigError, InvalidInput, NotFound, Rejected
 from pms_writeback.commands import UploadDocument, carries, with_ref
 from pms_writeback.opendental.connection import Connection
 from pms_writeback.opendental.rows import Fields
@@ -135,13 +135,17 @@ class DocumentDesk:
         self, command: UploadDocument, version: Version, folder: SftpFolder
     ) -> Receipt:
         name = _file_name(command)
-        folder.put(name, command.content)
         body: dict[str, str | int] = {
             **self._credentials(folder),
             "SftpAddress": folder.settings.address(name),
             **self._properties(command, version),
         }
-        row = self._connection.write("POST", "/documents/UploadSftp", body)
+        folder.put(name, command.content)
+        try:
+            row = self._connection.write("POST", "/documents/UploadSftp", body)
+        except (Rejected, ConfigError):  # certainly not filed, and nobody tries again by himself
+            self._tidy(folder, command)
+            raise
         return receipt("documents", "DocNum", row, command.patient_key)
 
     def _tidy(self, folder: SftpFolder, command: UploadDocument) -> None:

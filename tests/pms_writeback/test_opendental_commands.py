@@ -366,6 +366,17 @@ def test_a_visit_that_was_moved_meanwhile_stays_where_it_is(office, pms):
     assert row["AptDateTime"] == "2026-06-20 09:00:00"
 
 
+def test_a_visit_that_was_put_into_another_room_meanwhile_stays_there(office, pms):
+    command = move(office)
+    room = str(scheduled(office)["Op"])
+    pinned = MoveAppointment(**{**fields_of(command), "expected_operatory_key": room})
+    office.change("appointments", int(command.appointment_key), Op=1 + int(room) % 3)
+    with pytest.raises(Conflict, match="meanwhile"):
+        pms.execute(pinned)
+    assert office.change("appointments", int(command.appointment_key), Op=int(room))
+    assert pms.execute(pinned).key == command.appointment_key
+
+
 def test_a_recall_that_was_changed_meanwhile_is_left_alone(office, pms):
     command = recall(office)
     office.change("recalls", int(command.recall_key), RecallInterval="4m")

@@ -147,6 +147,15 @@ def test_a_broken_transfer_files_nothing_and_goes_on_later(clinic, site, connect
     assert left_behind(site) == []
 
 
+@pytest.mark.parametrize(("status", "error"), [(400, Rejected), (401, ConfigError)])
+def test_a_refused_document_stays_nowhere(clinic, site, connect, status, error):
+    with connect() as pms:
+        clinic.fault("status", status=status, text="DocCategory is invalid.", methods=("POST",))
+        with pytest.raises(error):
+            pms.execute(report())
+    assert left_behind(site) == []
+
+
 def test_an_unknown_server_is_shown_nothing(clinic, site, connect, tmp_path):
     with (
         sftp_serving(tmp_path / "impostor") as impostor,
