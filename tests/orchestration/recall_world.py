@@ -13,7 +13,20 @@ from fastapi import FastAPI
 
 from node.config import read_config
 from node.db.session import begin, new_id, read
-from node.db.tables import approval, message, patient, pms_command, workflow_case
+from node.db.tables import (
+    approval,
+    message,
+    patient,
+    pms_command,
+    review,
+    study,
+    workflow_case,
+)
+from node.domain.events import EventKind
+from node.domain.findings import Box, CariesDepth, DecisionState, Finding, FindingKind
+from node.domain.review import DecisionCounts, SignedFinding, SignedReview
+from node.domain.study import MatchState, StudyState
+from node.domain.teeth import Surface, Tooth
 from node.engine import DurableEngine
 from node.web.accounts import create_user
 from orchestration import webhooks
@@ -55,7 +68,9 @@ class World:
     def now(self) -> datetime:
         return self.work.now
 
-    def due(self, key: int, day: date, *, type_key: int = 1, **patient_values: str) -> None:
+    def due(
+        self, key: int, day: date, *, type_key: int = 1, mobile: str = "", **patient_values: str
+    ) -> None:
         """Make one patient of the practice due on a day, with no visit and no other recall."""
         for row in self.office.rows("appointments"):
             if row["PatNum"] == key:
@@ -69,8 +84,67 @@ class World:
                 values = {"IsDisabled": "false" if mine else "true", "DateDue": day.isoformat()}
                 previous = (day - timedelta(days=183)).isoformat()
                 self.office.change("recalls", row["RecallNum"], **values, DatePrevious=previous)
-        values = {"WirelessPhone": NUMBERS[key], "TxtMsgOk": "Yes", "Email": ""}
+        number = mobile or NUMBERS.get(key, f"+12125551{key:03}")
+        values = {"WirelessPhone": number, "TxtMsgOk": "Yes", "Email": ""}
         self.office.change("patients", key, **{**values, **patient_values})
+
+    def low_risk(self, key: int) -> None:
+        """Give a patient that was pulled signed images without a finding and calm gums."""
+        for row in self.office.rows("perioexams"):
+            if row["PatNum"] == key:
+                self.office.change("perioexams", row["PerioExamNum"], ExamDate="2015-01-01")
+        day = (self.now - timedelta(days=60)).date().isoformat()
+        exam = self.office.add("perioexams", PatNum=key, ProvNum=3, ExamDate=day)
+        self.office.add(
+            "periomeasures", PerioExamNum=exam["PerioExamNum"], SequenceType="Probing",
+            IntTooth=3, ToothValue=-1, MBvalue=2, Bvalue=3, DBvalue=2, MLvalue=3, Lvalue=2,
+            DLvalue=3,
+        )  # fmt: skip
+        self.sign(key)
+
+    def sign(self, key: int, *teeth: str) -> str:
+        """Sign a review of a patient's images with caries into dentine on these teeth."""
+        findings = tuple(
+            SignedFinding(
+                new_id(), "i", "1.2", "ai", DecisionState.ACCEPTED,
+                Finding(
+                    FindingKind.CARIES, Box(0, 0, 9, 9), Tooth(tooth), (Surface.MESIAL,),
+                    depth=CariesDepth.D2,
+                ),
+                None,
+            )
+            for tooth in teeth
+        )  # fmt: skip
+        study_id, user_id = new_id(), self.add_user()
+        signed = SignedReview(
+            study_id, "1.2.3", 1, user_id, "Dr Test", "dentist", self.now, "mine", "", "0", (),
+            findings, (), DecisionCounts(len(findings), len(findings), 0, 0, 0),
+        )  # fmt: skip
+        with begin(self.work.db, ACTOR, "test.signed") as tx:
+            tx.conn.execute(
+                study.insert().values(
+                    id=study_id, location_id="main",
+                    study_instance_uid=f"2.25.{int(study_id, 16)}",
+                    state=StudyState.SIGNED.value, match_state=MatchState.MATCHED.value,
+                    patient_id=self.patient_id(key), received_at=self.now, last_image_at=self.now,
+                )
+            )  # fmt: skip
+            tx.conn.execute(
+                review.insert().values(
+                    id=new_id(), location_id="main", study_id=study_id, version=1,
+                    signed_by=user_id, signer_name="Dr Test", signer_role="dentist",
+                    statement="mine", content_hash="0" * 64, content=signed.to_json(),
+                    software_version="0", signed_at=self.now,
+                )
+            )  # fmt: skip
+            tx.append_event(EventKind.REVIEW_SIGNED, study_id, f"signed:{study_id}:1")
+        return study_id
+
+    def book(self, key: int, day: str) -> None:
+        """Book the patient's living recall, as the front desk does."""
+        for row in self.office.rows("recalls"):
+            if row["PatNum"] == key and row["IsDisabled"] == "false":
+                self.office.change("recalls", row["RecallNum"], DateScheduled=day)
 
     def nobody_else_due(self) -> None:
         """Switch every recall of the practice off."""

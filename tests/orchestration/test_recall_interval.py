@@ -9,18 +9,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from node.db.session import begin, new_id, read
-from node.db.tables import review, study, workflow_case
-from node.domain.events import EventKind
-from node.domain.findings import Box, CariesDepth, DecisionState, Finding, FindingKind
-from node.domain.review import DecisionCounts, SignedFinding, SignedReview
+from node.db.session import read
+from node.db.tables import workflow_case
 from node.domain.rights import RIGHTS, Right, Role
-from node.domain.study import MatchState, StudyState
-from node.domain.teeth import Surface, Tooth
 from node.engine import DurableEngine
 from node.errors import Forbidden, InvalidInput
 from orchestration.workflows import recall_interval
-from tests.orchestration.clockwork import ACTOR
 from tests.orchestration.recall_world import ADA, World, recall_world
 
 
@@ -36,40 +30,7 @@ def world(sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path) -> 
 
 
 def sign(world: World, *teeth: str) -> None:
-    """Sign a review of Ada's images with caries into dentine on these teeth."""
-    findings = tuple(
-        SignedFinding(
-            new_id(), "i", "1.2", "ai", DecisionState.ACCEPTED,
-            Finding(
-                FindingKind.CARIES, Box(0, 0, 9, 9), Tooth(tooth), (Surface.MESIAL,),
-                depth=CariesDepth.D2,
-            ),
-            None,
-        )
-        for tooth in teeth
-    )  # fmt: skip
-    study_id, user_id = new_id(), world.add_user()
-    signed = SignedReview(
-        study_id, "1.2.3", 1, user_id, "Dr Test", "dentist", world.now, "mine", "", "0", (),
-        findings, (), DecisionCounts(len(findings), len(findings), 0, 0, 0),
-    )  # fmt: skip
-    with begin(world.work.db, ACTOR, "test.signed") as tx:
-        tx.conn.execute(
-            study.insert().values(
-                id=study_id, location_id="main", study_instance_uid=f"2.25.{int(study_id, 16)}",
-                state=StudyState.SIGNED.value, match_state=MatchState.MATCHED.value,
-                patient_id=world.patient_id(ADA), received_at=world.now, last_image_at=world.now,
-            )
-        )  # fmt: skip
-        tx.conn.execute(
-            review.insert().values(
-                id=new_id(), location_id="main", study_id=study_id, version=1, signed_by=user_id,
-                signer_name="Dr Test", signer_role="dentist", statement="mine",
-                content_hash="0" * 64, content=signed.to_json(), software_version="0",
-                signed_at=world.now,
-            )
-        )  # fmt: skip
-        tx.append_event(EventKind.REVIEW_SIGNED, study_id, f"signed:{study_id}:1")
+    world.sign(ADA, *teeth)
     world.tell()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -10,12 +11,18 @@ from pathlib import Path
 import httpx2
 import pytest
 import sqlalchemy as sa
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
-from node.db.session import begin
-from node.db.tables import contact_choice, message, message_reply, recall_policy
+from node.db.session import Actor, begin, read
+from node.db.tables import contact_choice, message, message_reply, recall_policy, recall_trial
+from node.domain.rights import RIGHTS, Right, Role
 from node.engine import DurableEngine
+from node.errors import InvalidInput, NotFound
 from orchestration.cases import CaseState
 from orchestration.recall import policy
+from orchestration.recall.routes import make_router
+from orchestration.recall.trials import lift_of
 from tests.orchestration.clockwork import ACTOR, until
 from tests.orchestration.recall_world import ADA, BEN, NUMBERS, World, recall_world
 
@@ -300,3 +307,116 @@ def test_no_more_start_than_there_is_room_for(
         assert [case.patient_id for case in world.cases()] == [world.patient_id(BEN)]
         world.pass_days(1)
         assert len(world.cases()) == 2
+
+
+def test_low_risk_reminders_are_delayed_by_chance_and_the_effect_is_measured(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    with recall_world(
+        sqlite_database, engine, tmp_path, lift_share=0.5, lift_seed="spring", lift_delay_days=14
+    ) as world:
+        world.approve_policy("due_soon", "invite", "reminder", "overdue", "last")
+        keys = list(range(1, 17))
+        world.pull()
+        for key in keys:
+            world.due(key, DUE, mobile=f"+12125551{key:03}", Birthdate="1980-01-01")
+            world.low_risk(key)
+        world.pull()
+        world.sweep()
+        drawn = {row.case_key.split(":")[0]: row.arm for row in world.rows(recall_trial)}
+        arms = {key: arm for key in keys if (arm := drawn.get(world.patient_id(key)))}
+        assert set(arms.values()) == {"prompt", "delayed"}
+
+        def texted() -> set[int]:
+            sent = {each.to for each in world.inbox.messages("sms")}
+            return {key for key in arms if f"+12125551{key:03}" in sent}
+
+        prompt = {key for key in arms if arms[key] == "prompt"}
+        assert texted() == prompt
+        booked = sorted(prompt)[::2]
+        for key in booked:
+            world.book(key, "2026-03-25")
+        world.pull()
+        world.pass_days(15)
+        world.work.now += timedelta(days=1)
+        with read(world.work.db) as conn:
+            measured = lift_of(conn, "main", "spring", world.now)
+        assert measured is not None
+        assert (measured.prompt_booked, measured.delayed_booked) == (len(booked), 0)
+        assert measured.low < measured.difference < measured.high
+        assert texted() == set(arms)  # whoever waited was written to in the end
+
+
+def test_perio_patients_are_never_part_of_a_trial(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    with recall_world(sqlite_database, engine, tmp_path, lift_share=0.5, lift_seed="s") as world:
+        world.approve_policy("perio", "important")
+        world.pull()
+        perio = {
+            int(row["PatNum"]) for row in world.office.rows("recalls") if row["RecallTypeNum"] == 2
+        }
+        for key in perio:
+            world.due(key, DUE, type_key=2, mobile=f"+12125551{key:03}")
+            world.low_risk(key)
+        world.pull()
+        world.sweep()
+        assert perio
+        assert len(world.inbox.messages("sms")) == len(perio)
+        assert not world.rows(recall_trial)
+
+
+def test_open_hours_of_the_hygienists_decide_how_many_go_out(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    with recall_world(
+        sqlite_database, engine, tmp_path, hygienists=("3",), booking_rate=0.5, visit_min=60,
+        fill_days=1,
+    ) as world:  # fmt: skip
+        for key in range(1, 31):
+            world.due(key, DUE)
+        for row in world.office.rows("schedules"):  # tomorrow from nine to noon, and nothing else
+            if row["ProvNum"] == 3 and row["SchedType"] == "Provider":
+                hours = {"StartTime": "09:00:00", "StopTime": "12:00:00"}
+                world.office.change("schedules", row["ScheduleNum"], **hours)
+        world.pull()
+        world.sweep()
+        assert len(world.cases()) == 6  # three visits, half of those written to book one
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Somebody at the front desk, signed in."""
+
+    user_id: str
+    rights: frozenset[Right] = RIGHTS[Role.FRONT_DESK]
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.user_id, "main")
+
+
+def test_a_standing_approval_is_given_for_words_that_were_read(world: World) -> None:
+    desk = Desk(world.add_user())
+    app = FastAPI()
+    app.include_router(make_router(world.work.runner, lambda right: lambda: desk))
+    with TestClient(app) as door:
+        shown = {each["id"]: each for each in door.get("/api/recall").json()["templates"]}
+        invite = shown["invite/en/sms@1"]
+        assert "Main Street Dental" in invite["text"]
+        body = {
+            "segment": "due_soon", "template": invite["id"], "digest": invite["digest"],
+            "reason": "plain and short",
+        }  # fmt: skip
+        given = door.post("/api/recall/standing", json=body)
+        assert given.status_code == 201
+        assert door.get("/api/recall").json()["standing"][0]["template"] == "invite/en/sms@1"
+        for wrong in ({"digest": "0" * 64}, {"segment": "perio"}):
+            with pytest.raises(InvalidInput):
+                door.post("/api/recall/standing", json={**body, **wrong})
+        assert door.post("/api/recall/standing", json={**body, "reason": ""}).status_code == 422
+        policy_id = given.json()["id"]
+        assert door.delete(f"/api/recall/standing/{policy_id}").status_code == 204
+        assert door.get("/api/recall").json()["standing"] == []
+        with pytest.raises(NotFound):
+            door.delete(f"/api/recall/standing/{policy_id}")
