@@ -22,7 +22,8 @@ from pms_writeback.records import PmsRecord, RecordKind
 SITES = ("mesiobuccal", "buccal", "distobuccal", "mesiolingual", "lingual", "distolingual")
 _AREAS = {"UR": 1, "UL": 2, "LL": 3, "LR": 4}
 _ARCHES = {"U": Area.MAXILLA, "L": Area.MANDIBLE}
-_PLANNED = frozenset({"TP", "TPi"})
+#: States of a procedure that is planned, as Open Dental calls them.
+PLANNED = frozenset({"TP", "TPi"})
 _BLEEDING = 1  # bit of the sequence BleedSupPlaqCalc
 
 
@@ -165,7 +166,7 @@ def read_chart(
 
 
 def _planned(record: PmsRecord, problems: list[str]) -> Iterator[Planned]:
-    if _text(record, "status") not in _PLANNED:
+    if _text(record, "status") not in PLANNED:
         return
     teeth = tuple(t for name in _text(record, "tooth_range").split(",") if name.strip()
                   for t in _tooth(name, record, problems))  # fmt: skip

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from node.db.session import read
-from node.db.tables import patient, pms_record
+from node.db.tables import patient, pms_record, workflow_case
 from node.domain.findings import Disposition
 from node.domain.teeth import Tooth
 from orchestration.access import Chart
 from orchestration.gateway import birth_date_words
 from orchestration.payers import pictures, policy
-from orchestration.payers.chart import ChartFacts, Planned, read_chart
+from orchestration.payers.chart import PLANNED, ChartFacts, Planned, read_chart
 from orchestration.payers.claim837 import (
     Area,
     Attachment,
@@ -35,7 +35,7 @@ from orchestration.payers.narrative import Narrative, compose, place_words
 from orchestration.payers.office import PayerOffice
 from orchestration.payers.pictures import SignedPicture, marks_of, read_pictures
 from orchestration.payers.policy import NoPolicy, Policy, read_policy
-from orchestration.payers.rules import FoundRule, Preauth, Rule
+from orchestration.payers.rules import ASKED, FoundRule, Rule
 from orchestration.workflow import Draft, Json, Module, Start
 from pms_writeback.commands import carries
 from pms_writeback.records import PmsRecord, RecordKind
@@ -51,7 +51,6 @@ READS: frozenset[RecordKind | Module] = (
     | frozenset(_CHART_KINDS)
     | {_K.CLAIM, _K.CLAIM_LINE, _K.PROCEDURE_NOTE}
 )
-_ASKED = (Preauth.REQUIRED, Preauth.ADVISED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +127,28 @@ def read_request(
     for planned in facts.planned:
         found = office.book.find(payer_id, planned.cdt_code, chart.today)
         is_meant = planned.key in keys if keys is not None else planned.key not in done
-        if found is not None and found.rule.preauth in _ASKED and is_meant:
+        if found is not None and found.rule.preauth in ASKED and is_meant:
             judged = assess(found.rule, planned, facts, chart.today)
             wishes.append(Wish(planned, found, judged))
     return Request(known, facts, seen, tuple(wishes), chart.today)
 
 
 def start_of(office: PayerOffice, chart: Chart, patient_id: str) -> Start | None:
-    """Start a case for a patient whose plan costs enough, or follows from a signed finding."""
+    """Start a case for a patient whose plan costs enough, or follows from a signed finding.
+
+    What a case has taken up before starts no other, also when it was refused.
+    """
+    codes = office.book.asked_codes
+    plans = (
+        r for r in chart.records(_K.PROCEDURE, patient_id) if r.values.get("status") in PLANNED
+    )
+    if not any(str(plan.values.get("cdt_code")) in codes for plan in plans):
+        return None  # cheap, and true of most
+    taken = _in_cases(chart, patient_id)
     request = read_request(office, chart, patient_id)
+    request = replace(
+        request, wishes=tuple(w for w in request.wishes if w.planned.key not in taken)
+    )
     if isinstance(request.policy, NoPolicy) and request.policy.is_uninsured:
         return None
     restored = {
@@ -170,7 +182,7 @@ def planning_patients(chart: Chart, keys: Sequence[str] | None = None) -> list[s
             patient.c.location_id == chart.location_id,
             pms_record.c.kind == _K.PROCEDURE.value,
             pms_record.c.tombstoned_at.is_(None),
-            pms_record.c.record["status"].as_string().in_(["TP", "TPi"]),
+            pms_record.c.record["status"].as_string().in_(sorted(PLANNED)),
         )
         .distinct()
     )
@@ -317,6 +329,17 @@ def eligibility_draft(kept: Json) -> Draft:
         return {}
     names = ("coverage", "maximum_left", "deductible_left", "patient_share_percent", "said")
     return {name: kept[name] for name in names}
+
+
+def _in_cases(chart: Chart, patient_id: str) -> set[str]:
+    """Give procedures that a case of this workflow has taken up, however it ended."""
+    query = sa.select(workflow_case.c.data).where(
+        workflow_case.c.location_id == chart.location_id,
+        workflow_case.c.workflow == chart.workflow.name,
+        workflow_case.c.patient_id == patient_id,
+    )
+    with read(chart.db) as conn:
+        return {str(k) for data in conn.execute(query).scalars() for k in data["procedures"]}
 
 
 def _asked_before(chart: Chart, patient_id: str | None) -> set[str]:

@@ -53,6 +53,10 @@ class Preauth(StrEnum):
     UNKNOWN = "unknown"
 
 
+#: Where a payer is asked before treatment.
+ASKED = frozenset({Preauth.REQUIRED, Preauth.ADVISED})
+
+
 @dataclass(frozen=True, slots=True)
 class EvidenceRule:
     """One thing to show: any one of `kinds`, not older than `max_age_days` (0: of any age).
@@ -143,6 +147,12 @@ class RuleBook:
 
     packs: tuple[RulePack, ...]
     slots: Mapping[str, Slot]
+
+    @property
+    def asked_codes(self) -> frozenset[str]:
+        """Every code that some payer wants to be asked about."""
+        rules = (rule for pack in self.packs for rule in pack.rules if rule.preauth in ASKED)
+        return frozenset(code for rule in rules for code in rule.codes)
 
     def find(self, payer_id: str, cdt_code: str, on: date) -> FoundRule | None:
         """Find the rule of a payer for a procedure on a day; None where no pack knows it.

@@ -52,6 +52,7 @@ ANSWERS = {
     "placement": "initial",
     "why_not_filling": "distolingual cusp undermined",
     "prognosis": "good",
+    "bleeding": "generalised",
 }
 
 
@@ -93,9 +94,9 @@ class World:
 
     def plan_crown(self, tooth: str = "30", fee: str = "1450.00") -> str:
         """Plan a crown in the chart, as the dentist's program would."""
-        return self._plan("D2740", fee, ToothNum=tooth)
+        return self.plan("D2740", fee, ToothNum=tooth)
 
-    def _plan(self, code: str, fee: str, **values: object) -> str:
+    def plan(self, code: str, fee: str, **values: str) -> str:
         codes = {r["ProcCode"]: r["CodeNum"] for r in self.office.rows("procedurecodes")}
         day = f"{self.work.now:%Y-%m-%d}"
         row = self.office.add(
@@ -291,7 +292,12 @@ class World:
 
 @contextmanager
 def preauth_world(
-    db: sa.Engine, engine: DurableEngine, folder: Path, now: datetime = NINE, **section: object
+    db: sa.Engine,
+    engine: DurableEngine,
+    folder: Path,
+    now: datetime = NINE,
+    mode: str = "assist",
+    gateway: dict[str, object] | None = None,
 ) -> Iterator[World]:
     made: list[Clockwork] = []
 
@@ -304,8 +310,9 @@ def preauth_world(
     ):
         sections: dict[str, dict[str, object]] = {
             "node": {"data_dir": folder, "practice_name": "Main Street Dental"},
-            "payers": {**payer.settings(), **section},
-            "workflows": {"modes": {"preauthorisation": "assist", "eligibility": "assist"}},
+            "payers": payer.settings(),
+            "gateway": gateway or {},
+            "workflows": {"modes": {"preauthorisation": mode, "eligibility": mode}},
             "pms": {
                 "kind": "open_dental",
                 "base_url": office.url,

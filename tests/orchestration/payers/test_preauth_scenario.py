@@ -11,17 +11,25 @@ import sqlalchemy as sa
 
 from node.db.session import Actor, begin, read
 from node.db.tables import workflow_case
+from node.domain.findings import Disposition
 from node.engine import DurableEngine
 from node.errors import InvalidInput
 from orchestration import cases
 from orchestration.payers.sandbox.answers import Plan
-from tests.orchestration.payers.preauth_world import World, preauth_world
+from tests.orchestration.payers.preauth_world import ANSWERS, World, preauth_world
+from tests.orchestration.test_gateway import Model, served
 
 
 @pytest.fixture
 def world(sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path) -> Iterator[World]:
     with preauth_world(sqlite_database, engine, tmp_path) as made:
         yield made
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    with served() as server:
+        yield server
 
 
 def test_a_crown_is_asked_for_approved_sent_and_answered(world: World) -> None:
@@ -275,3 +283,76 @@ def test_a_cancelled_case_says_that_the_payer_must_be_told(world: World) -> None
     world.work.settle()
     assert world.work.case(world.case_id).state == "cancelled"
     assert any("tell the payer" in text for text in world.notes("tasks", "Descript"))
+
+
+def test_scaling_goes_with_its_perio_chart(world: World) -> None:
+    world.sign_film(("16", "17"), Disposition.WATCH)
+    exam = world.office.add(
+        "perioexams", PatNum=world.key, ExamDate=f"{world.work.now:%Y-%m-%d}", ProvNum=3
+    )
+    sites = ("MBvalue", "Bvalue", "DBvalue", "MLvalue", "Lvalue", "DLvalue")
+    for tooth in range(2, 7):
+        world.office.add(
+            "periomeasures", PerioExamNum=exam["PerioExamNum"], SequenceType="Probing",
+            IntTooth=tooth, ToothValue=-1, **dict.fromkeys(sites, 5),
+        )  # fmt: skip
+    world.plan("D4341", "1280.00", Surf="UR")
+    world.pull()
+    world.answer_questions()
+    draft = world.work.question(world.case_id).draft
+    assert draft["enclosures"] == ["image-1.jpg", "perio-chart.pdf", "narrative.pdf"]
+    assert "#2 5 mm, #3 5 mm" in draft["narrative"]
+    assert "caries" not in draft["narrative"]  # no ground for scaling
+    world.approve()
+    ((_, claim),) = world.payer.desk.submissions()
+    assert claim.reports == ("RB", "P6", "OZ")
+
+
+def test_a_model_may_word_it_and_its_invention_is_refused(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path, model: Model
+) -> None:
+    gateway = {"base_url": model.url, "allowed_hosts": ("127.0.0.1",), "model": "m"}
+    with preauth_world(sqlite_database, engine, tmp_path, gateway=gateway) as world:
+        model.says = "#30: deep caries (D3), 40 % sound, prognosis good."
+        world.sign_film()
+        world.plan_crown()
+        world.pull()
+        world.answer_questions()
+        draft = world.work.question(world.case_id).draft
+        assert (draft["narrative"], draft["wording"]) == (model.says, "language model m")
+        prompt = str(model.asked)
+        for row in world.office.rows("patients"):
+            if row["PatNum"] == world.key:
+                assert str(row["LName"]) not in prompt
+                assert str(row["Birthdate"])[:10] not in prompt
+        world.work.decide(world.case_id, "refused", reason="another time")
+        model.says = "#30 is fractured below the bone and hurts; 20 % sound."
+        world.plan_crown("31")
+        world.sign_film(("47",))
+        world.pull()
+        second = world.cases()[-1].id
+        asked = dict(world.work.question(second).draft)
+        asked["answers"] = {key: ANSWERS[key.partition(":")[0]] for key in asked["answers"]}
+        world.work.decide(second, "edited", draft=asked, reason="examined")
+        draft = world.work.question(second).draft
+        assert draft["wording"] == "template"
+        assert any("draft was refused" in warning for warning in draft["warnings"])
+        assert "fractured" not in draft["narrative"]
+
+
+def test_silently_nothing_leaves_and_nobody_is_asked(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    with preauth_world(sqlite_database, engine, tmp_path, mode="silent") as world:
+        world.sign_film()
+        world.plan_crown()
+        before = len(world.office.rows("tasks"))
+        world.pull()
+        row = world.work.case(world.case_id)
+        assert row.state == "silent"
+        assert len(row.data["silent_preauth_answers"]["questions"]) == 4
+        assert not world.payer.desk.submissions()
+        assert not world.payer.desk.attachments()
+        world.written()
+        assert len(world.office.rows("tasks")) == before
+        assert not world.office.rows("insverifies")
