@@ -25,14 +25,17 @@ _MOST_YEARS = 120.0
 _DAYS_A_YEAR = 365.2425
 _AGE = re.compile(r"(\d{1,3})([DWMY])")
 _YEARS = {"D": 1 / _DAYS_A_YEAR, "W": 7 / _DAYS_A_YEAR, "M": 1 / 12, "Y": 1.0}
-_KEYWORDS = [
-    "StudyDate",
-    "PatientAge",
-    "PatientBirthDate",
-    "ImageLaterality",
-    "Laterality",
-    "PrimaryAnatomicStructureSequence",
-]
+#: Where vendors write tooth numbers besides the sequence that is meant for them (seen).
+_TEXTS = (
+    "ImageComments",
+    "SeriesDescription",
+    "ProtocolName",
+    "StudyDescription",
+    "AcquisitionDeviceProcessingDescription",
+    "ContentDescription",
+)
+_PRIVATE_VRS = ("LO", "SH", "ST", "LT", "UT")
+_TOOTH_WORD = re.compile(r"(?:TOOTH|TEETH|ZAHN|FDI|DENT|DIENTE)\W{0,3}([1-8][1-8])(?!\d)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def read_subject(path: Path) -> Subject:
     Call it for a file whose pixels were decoded: that bounds what a deflated one may hold.
     """
     try:
-        ds = dcmread(path, stop_before_pixels=True, specific_tags=list(_KEYWORDS))
+        ds = dcmread(path, stop_before_pixels=True)
         return Subject(_age(ds), _side(ds))
     except DAMAGE_ERRORS:  # the decoder of the pixels says what is wrong
         return Subject()
@@ -72,7 +75,8 @@ def _age(ds: Dataset) -> float | None:
 def _side(ds: Dataset) -> str:
     """Take what the sides stated here agree on (PS3.3 C.8.11.2 and 10.5)."""
     stated = {_text(ds, "ImageLaterality"), _text(ds, "Laterality")} - {""}
-    stated |= {"R" if tooth.is_patient_right else "L" for tooth in _teeth(ds)}
+    teeth = _teeth(ds) or list(written_teeth(ds))
+    stated |= {"R" if tooth.is_patient_right else "L" for tooth in teeth}
     return stated.pop() if len(stated) == 1 and stated <= {"R", "L"} else ""
 
 
@@ -85,6 +89,28 @@ def _teeth(ds: Dataset) -> list[Tooth]:
         except InvalidInput:
             continue
     return found
+
+
+def written_teeth(ds: Dataset) -> tuple[Tooth, ...]:
+    """Read ISO 3950 numbers that a word introduces in comments, descriptions or private texts.
+
+    A number that could be a Universal one as well (11 to 18, 21 to 28, 31, 32) is left out: a
+    guess could name another tooth.
+    """
+    texts = [_text(ds, keyword) for keyword in _TEXTS]
+    texts += [
+        str(element.value).upper()
+        for element in ds
+        if element.tag.is_private and element.VR in _PRIVATE_VRS
+    ]
+    numbers = {number for text in texts for number in _TOOTH_WORD.findall(text[:1024])}
+    found = []
+    for number in sorted(number for number in numbers if int(number) > 32):
+        try:
+            found.append(Tooth(number))
+        except (InvalidInput, ValueError):
+            continue
+    return tuple(found)
 
 
 def _date(ds: Dataset, keyword: str) -> date | None:
