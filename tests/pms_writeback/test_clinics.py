@@ -83,8 +83,8 @@ def test_only_the_own_clinics_schedule_is_kept(sqlite_database, two_clinics, nor
     assert keys(db, operatory, is_hidden=False) == {"1"}
 
 
-def test_only_the_own_clinics_records_are_kept(sqlite_database, two_clinics, north):
-    db, (config, pms) = sqlite_database, north
+def test_only_the_own_clinics_records_are_kept(database, two_clinics, north):
+    db, (config, pms) = database, north
     warehouse = Warehouse(db, pms, config)
     now = datetime.now(UTC)
     assert warehouse.run_once(now) == ()  # who our patients are is not known yet

@@ -78,8 +78,8 @@ def command_row(db, command_id):
         return conn.execute(sa.select(pms_command).where(pms_command.c.id == command_id)).one()
 
 
-def test_a_merge_moves_our_links_and_says_so(sqlite_database, office, config, pms, engine, store):
-    db = sqlite_database
+def test_a_merge_moves_our_links_and_says_so(database, office, config, pms, engine, store):
+    db = database
     sync = ScheduleSync(db, pms, config)
     assert sync.run_once(datetime.now(UTC)).is_ok
     Warehouse(db, pms, config).run_once(datetime.now(UTC))

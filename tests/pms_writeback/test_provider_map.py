@@ -28,20 +28,22 @@ from pms_writeback.records import MapKind
 from pms_writeback.sync import ScheduleSync
 from pms_writeback.warehouse import Warehouse
 
+#: For what does not depend on the database.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 ACTOR = Actor("test", "main")
 DAY = date(2026, 6, 10)
 PROVIDER, ROOM = MapKind.PROVIDER, MapKind.OPERATORY
 
 
 @pytest.fixture
-def synced(sqlite_database, office, config):
+def synced(database, office, config):
     """A database into which the practice was read: providers 1 to 3, rooms 1 to 3."""
     pms = open_pms(config)
     now = datetime.now(UTC)
     office.change("providers", 2, IsHidden="true")
-    assert ScheduleSync(sqlite_database, pms, config).run_once(now).is_ok
-    Warehouse(sqlite_database, pms, config).run_once(now)
-    yield sqlite_database
+    assert ScheduleSync(database, pms, config).run_once(now).is_ok
+    Warehouse(database, pms, config).run_once(now)
+    yield database
     pms.close()
 
 
@@ -63,6 +65,7 @@ def test_before_the_practice_was_read_nobody_is_unknown(sqlite_database):
     assert refusal(sqlite_database, PROVIDER, "1") == ""
 
 
+@on_sqlite
 def test_hidden_and_unknown_providers_are_refused(synced):
     assert refusal(synced, PROVIDER, "1") == ""
     assert "hidden" in refusal(synced, PROVIDER, "2")
@@ -85,6 +88,7 @@ def test_with_the_first_entry_the_map_is_the_whole_truth_in_its_time(synced):
     assert meanings == [("dr-lee", date(2026, 5, 31)), ("dr-kim", None)]
 
 
+@on_sqlite
 def test_wrong_entries_are_refused(synced):
     add_entry(synced, ACTOR, MapEntry(PROVIDER, "1", "dr-lee", DAY))
     with pytest.raises(Conflict):
@@ -112,6 +116,7 @@ def test_two_entries_overlap_when_some_day_has_both(first, last, other_first, ot
     assert one.overlaps(two) == any(one.holds(day) and two.holds(day) for day in days)
 
 
+@on_sqlite
 def test_a_write_for_a_hidden_provider_is_declined_with_a_reason(
     synced, office, engine, store, add_case
 ):
@@ -128,6 +133,7 @@ def test_a_write_for_a_hidden_provider_is_declined_with_a_reason(
         outbox.retry(synced, engine, ACTOR, row.id)
 
 
+@on_sqlite
 def test_the_commands_own_day_decides(synced, engine, store, add_case):
     case = add_case(synced, "900")
     add_entry(synced, ACTOR, MapEntry(PROVIDER, "1", "dr-lee", DAY, DAY + timedelta(days=5)))
@@ -145,6 +151,7 @@ def test_the_commands_own_day_decides(synced, engine, store, add_case):
         assert "operatory 3 is not mapped" in conn.execute(booked).scalar_one()
 
 
+@on_sqlite
 def test_only_who_is_mapped_is_offered(synced, office, config):
     office_time = OfficeTime("America/New_York")
     now = datetime.now(UTC)
