@@ -233,6 +233,7 @@ def _perio(rule: Rule, planned: Planned, facts: ChartFacts) -> Iterator[Sentence
         probed = [each for each in probed if (each.deepest_mm or 0) >= 4]
     if not probed:
         return
+    probed.sort(key=lambda each: (len(each.tooth.universal), each.tooth.universal))
     listed = ", ".join(f"#{each.tooth.universal} {each.deepest_mm} mm" for each in probed)
     ids = tuple(f"perio:{each.key}" for each in probed)
     bled = [each for each in probed if any(each.bleeding)]
