@@ -414,7 +414,7 @@ def test_a_lost_run_is_given_back(sqlite_database, engine, store, config, add_ca
 
 def test_states_are_the_documented_ones():
     assert {state.value for state in CommandState} == {
-        *("queued", "sending", "unknown", "done", "failed", "held", "declined")
+        *("queued", "sending", "unknown", "done", "failed", "held", "declined", "withdrawn")
     }
 
 
@@ -434,7 +434,9 @@ def _lane_of(db: sa.Engine, command_id: str) -> int:
 def test_the_urgent_lane_goes_first_and_each_patient_keeps_its_order(
     sqlite_database, engine, store, config, add_case, office
 ):
-    """Everything is queued before anything is delivered, the least urgent first."""
+    """Everything is queued at once, the least urgent first."""
+    pms = open_pms(config)
+    outbox.register(engine, sqlite_database, store, pms, config, QUICK)
     cases = {key: add_case(sqlite_database, key) for key in ("1", "2", "3")}
     plan = [
         ("old film", "1", Lane.BACKFILL),
@@ -457,8 +459,6 @@ def test_the_urgent_lane_goes_first_and_each_patient_keeps_its_order(
         }
     assert _lane_of(sqlite_database, ids["older film"]) == Lane.INTERACTIVE
     assert _lane_of(sqlite_database, ids["old film"]) == Lane.BACKFILL
-    pms = open_pms(config)
-    outbox.register(engine, sqlite_database, store, pms, config, QUICK)
     for command_id in ids.values():
         assert wait_for(sqlite_database, command_id).state == "done"
     in_order = ["older film", "signed", "flag", "old film"]
