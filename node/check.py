@@ -17,9 +17,10 @@ from node.config import Config
 from node.db.migrate import current_revision, head_revision
 from node.db.session import open_database, read
 from node.domain import cdt
-from node.errors import BitewingError
+from node.errors import BitewingError, Unsupported
 from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.registry import state_of
+from pms_writeback.merging import MergeSource
 from pms_writeback.practice import open_pms
 from pms_writeback.record_state import record_errors
 
@@ -153,6 +154,11 @@ def _check_pms(config: Config) -> CheckResult:
     capabilities = pms.capabilities()
     offset_s = pms.clock_offset().total_seconds()
     words = f"{capabilities.product} {capabilities.version}, its clock is {offset_s:+.0f} s off"
+    if isinstance(pms, MergeSource):
+        try:
+            pms.merged_patients()
+        except Unsupported as error:
+            return CheckResult("pms", "warn", f"{words}; {error}")
     return CheckResult("pms", "ok", words)
 
 

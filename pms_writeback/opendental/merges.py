@@ -21,5 +21,7 @@ def read_merges(connection: Connection) -> tuple[PatientMove, ...]:
     try:
         rows = connection.query(_MERGES)
     except (ConfigError, Rejected) as error:
-        raise Unsupported(f"merged patients cannot be read: {error}") from None
+        raise Unsupported(
+            f"who was merged cannot be read, which needs the permission Queries ({error})"
+        ) from None
     return tuple(PatientMove(row.own_key("PatNumFrom"), row.own_key("PatNumTo")) for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +18,8 @@ from pms_writeback.pms import OfficeTime
 from pms_writeback.practice import open_pms
 from pms_writeback.record_rows import read_records
 from pms_writeback.records import RecordKind
+from pms_writeback.sandbox.server import running
+from pms_writeback.sandbox.service import ALL_PERMISSIONS
 from pms_writeback.sync import ScheduleSync
 from pms_writeback.warehouse import Warehouse
 
@@ -125,3 +128,14 @@ def test_check_names_the_kinds_that_failed(node, office):
     Warehouse(db, pms, config).run_once(datetime.now(UTC))
     done = run("check")
     assert "laboratory: Open Dental refuses (400): Request is invalid." in done.output
+
+
+def test_check_says_that_merges_are_not_followed(node, tmp_path):
+    assert "Queries" not in run("check").output
+    allowed = ALL_PERMISSIONS - {"Queries"}
+    with running(tmp_path / "plain.sqlite", permissions=allowed, seed_patients=2) as office:
+        text = Path("bitewing.toml").read_text()
+        url = next(line for line in text.splitlines() if "base_url" in line)
+        Path("bitewing.toml").write_text(text.replace(url, f'base_url = "{office.url}"'))
+        done = run("check")
+    assert "permission Queries" in next(x for x in done.output.splitlines() if "  pms " in x)
