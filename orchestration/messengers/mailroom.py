@@ -99,15 +99,19 @@ class Mailroom:
         except BitewingError as error:
             is_later = isinstance(error, Retryable)
             state = MessageState.QUEUED if is_later else MessageState.FAILED
-            self._keep(letter, state, error=str(error))
+            self._keep(letter.key, state, error=str(error))
             raise
-        return self._sent(letter, receipt)
+        return self._sent(letter.key, receipt)
 
     def find(self, letter: Letter) -> Json | None:
         """Look what became of an earlier attempt; None when it certainly did not go out."""
+        return self.settle(letter.key, letter.channel)
+
+    def settle(self, key: str, channel: Channel) -> Json | None:
+        """Find out what became of the message under a key, and write it down."""
         with read(self.db) as conn:
             row = conn.execute(
-                sa.select(message.c.state, message.c.provider_id).where(*self._mine(letter))
+                sa.select(message.c.state, message.c.provider_id).where(*self._mine(key))
             ).first()
         if row is None or row.state in (MessageState.QUEUED, MessageState.FAILED):
             return None
@@ -115,14 +119,14 @@ class Mailroom:
             state = "sent" if row.state in COUNTED[1:3] else row.state
             return {"state": state, "provider_id": row.provider_id}
         try:
-            receipt = self.open_messenger(letter.channel).find(letter.key)
+            receipt = self.open_messenger(channel).find(key)
         except Unsupported:
-            self._keep(letter, MessageState.IN_DOUBT)
+            self._keep(key, MessageState.IN_DOUBT)
             return {"state": "in_doubt", "provider_id": ""}
         if receipt is None:
-            self._keep(letter, MessageState.QUEUED)
+            self._keep(key, MessageState.QUEUED)
             return None
-        return self._sent(letter, receipt)
+        return self._sent(key, receipt)
 
     def _claim(self, tx: Tx, letter: Letter, check: Check) -> str:
         """Mark the letter as on its way; returns the objection when there is one."""
@@ -150,17 +154,17 @@ class Mailroom:
         if not insert_once(tx.conn, message, values):
             again = {"state": MessageState.SENDING.value, "error": "", "created_at": letter.at}
             tx.conn.execute(
-                message.update().where(*self._mine(letter)).values(**again, updated_at=tx.now)
+                message.update().where(*self._mine(letter.key)).values(**again, updated_at=tx.now)
             )
         return ""
 
-    def _sent(self, letter: Letter, receipt: Receipt) -> Json:
-        self._keep(letter, MessageState.SENT, provider_id=receipt.provider_id)
+    def _sent(self, key: str, receipt: Receipt) -> Json:
+        self._keep(key, MessageState.SENT, provider_id=receipt.provider_id)
         return {"state": "sent", "provider_id": receipt.provider_id}
 
     def _refused(self, letter: Letter, error: RecipientRefused) -> Json:
         with begin(self.db, self.actor, "message.refused") as tx:
-            self._change(tx, letter, MessageState.REFUSED, error=str(error))
+            self._change(tx, letter.key, MessageState.REFUSED, error=str(error))
             if error.is_opt_out:
                 keep_choice(
                     tx,
@@ -173,24 +177,24 @@ class Mailroom:
                 )
         return {"state": "refused", "provider_id": "", "reason": str(error)}
 
-    def _keep(self, letter: Letter, state: MessageState, **values: str) -> None:
+    def _keep(self, key: str, state: MessageState, **values: str) -> None:
         with begin(self.db, self.actor, "message.kept") as tx:
-            self._change(tx, letter, state, **values)
-            tx.record(f"case:{letter.case_id}", channel=letter.channel.value, state=state.value)
+            self._change(tx, key, state, **values)
+            tx.record("message", state=state.value)
 
-    def _change(self, tx: Tx, letter: Letter, state: MessageState, **values: str) -> None:
+    def _change(self, tx: Tx, key: str, state: MessageState, **values: str) -> None:
         """Write an outcome down; one that the provider told meanwhile is not taken back."""
         fitted = {name: text[:128] if name == "provider_id" else text[:255]
                   for name, text in values.items()}  # fmt: skip
         told = (MessageState.DELIVERED.value, MessageState.UNDELIVERED.value)
         tx.conn.execute(
             message.update()
-            .where(*self._mine(letter), message.c.state.not_in(told))
+            .where(*self._mine(key), message.c.state.not_in(told))
             .values(state=state.value, updated_at=tx.now, **fitted)
         )
 
-    def _mine(self, letter: Letter) -> tuple[sa.ColumnElement[bool], ...]:
-        return (message.c.location_id == self.actor.location_id, message.c.key == letter.key)
+    def _mine(self, key: str) -> tuple[sa.ColumnElement[bool], ...]:
+        return (message.c.location_id == self.actor.location_id, message.c.key == key)
 
 
 def sent_to(

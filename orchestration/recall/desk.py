@@ -170,6 +170,13 @@ class Desk:
         )
         return str(cast("Mapping[str, Json]", result)["state"])
 
+    def settle(self, case: Case) -> str:
+        """Find out whether the case's draft went out in an earlier run; empty when it did not."""
+        channel = Channel(str(cast("Mapping[str, str]", case.data["draft"])["channel"]))
+        room = Mailroom(case.chart.db, _actor(case.chart), self._open_way)
+        found = room.settle(_letter_key(case), channel)
+        return "" if found is None else str(cast("Mapping[str, Json]", found)["state"])
+
     def draw_arm(self, case: Case) -> lift.Arm:
         """Draw whether this reminder is delayed, and write it down with its seed."""
         section = self._section

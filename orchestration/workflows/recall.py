@@ -128,19 +128,21 @@ def make(config: Config, key: LinkKey) -> Workflow:
 
     @flow.stage
     def send(case: Case) -> Outcome:
-        facts = desk.facts(case)
-        if facts.due is None or facts.reached is None:
-            return _not_due(facts)
         channel = Channel(str(_draft_of(case)["channel"]))
-        open_ways = [way for way in desk.ways(case, facts.reached) if way.channel is channel]
-        if not open_ways:  # a wish or the address changed since the draft
-            return go(plan)
-        moment = desk.moment_of_draft(case)
-        if moment > case.clock():
-            return wait(send, until=moment, on=listening)
-        outcome = desk.send(case, open_ways[0], facts.reached)
+        outcome = desk.settle(case)  # whatever has changed since: what went out is written down
+        if not outcome:
+            facts = desk.facts(case)
+            if facts.due is None or facts.reached is None:
+                return _not_due(facts)
+            ways = [way for way in desk.ways(case, facts.reached) if way.channel is channel]
+            if not ways:  # a wish or the address changed since the draft
+                return go(plan)
+            moment = desk.moment_of_draft(case)
+            if moment > case.clock():
+                return wait(send, until=moment, on=listening)
+            outcome = desk.send(case, ways[0], facts.reached)
         case.note(channel=channel.value, outcome=outcome)
-        if outcome == "refused":
+        if outcome in ("refused", "undelivered"):
             try_otherwise(case, channel)
         elif outcome == "held":  # a wish or another message came in this very moment
             case.data["tries"] = int(str(case.data.get("tries", 0))) + 1
