@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from node.errors import BitewingError, outcome
 from pms_writeback.sandbox.app import CUSTOMER_KEY, DEVELOPER_KEY
 from pms_writeback.sandbox.server import DEFAULT_PORT, serve
+from pms_writeback.sandbox.sftp import sftp_serving
 
 
 def main() -> int:
@@ -26,24 +29,51 @@ def main() -> int:
     parser.add_argument(
         "--page-cap", type=int, default=100, help="rows a page: 100 remote, 1000 local service"
     )
+    parser.add_argument("--od-version", default="25.3.36", help="the version the office runs")
+    parser.add_argument(
+        "--throttle-s", type=float, default=0.0, help="least seconds between requests; 0: none"
+    )
+    parser.add_argument(
+        "--sftp-folder", type=Path, help="serve this folder by SFTP, and reach it there"
+    )
+    parser.add_argument("--sftp-port", type=int, default=2222)
     options = parser.parse_args()
     try:
-        serve(
-            options.db,
-            host=options.host,
-            port=options.port,
-            customer_key=options.customer_key,
-            developer_key=options.developer_key,
-            time_zone=options.time_zone,
-            seed_cast=options.seed_cast,
-            patients=options.patients,
-            years=options.years,
-            page_cap=options.page_cap,
-        )
+        with _sftp(options.sftp_folder, options.sftp_port) as sftp_port:
+            serve(
+                options.db,
+                host=options.host,
+                port=options.port,
+                customer_key=options.customer_key,
+                developer_key=options.developer_key,
+                time_zone=options.time_zone,
+                seed_cast=options.seed_cast,
+                patients=options.patients,
+                years=options.years,
+                page_cap=options.page_cap,
+                od_version=options.od_version,
+                throttle_s=options.throttle_s,
+                sftp_port=sftp_port,
+            )
     except BitewingError as error:
         sys.stderr.write(f"{error}\n")
         return outcome(error).exit_code
     return 0
+
+
+@contextmanager
+def _sftp(folder: Path | None, port: int) -> Iterator[int]:
+    """Serve a folder by SFTP and say how to reach it; gives the port at which the office does."""
+    if folder is None:
+        yield 22
+        return
+    with sftp_serving(folder, port=port) as site:
+        sys.stderr.write(
+            f"[pms]\nsftp_host = {site.host!r}\nsftp_port = {site.port}\n"
+            f"sftp_user = {site.user!r}\nsftp_password = {site.password!r}\n"
+            f"sftp_host_key = {site.host_key!r}\n"
+        )
+        yield site.port
 
 
 if __name__ == "__main__":

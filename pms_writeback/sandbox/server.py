@@ -205,6 +205,9 @@ def serve(
     patients: int = 40,
     years: int = 0,
     page_cap: int = 100,
+    od_version: str = "25.3.36",
+    throttle_s: float = 0.0,
+    sftp_port: int = 22,
 ) -> None:
     """Serve the sandbox in the foreground until Ctrl-C."""
     sandbox = create_app(
@@ -213,6 +216,9 @@ def serve(
         developer_key=developer_key,
         time_zone=time_zone,
         page_cap=page_cap,
+        od_version=od_version,
+        throttle_s=throttle_s,
+        sftp_port=sftp_port,
     )
     if seed_cast:
         seed(sandbox.store, patients=patients, years=years)

@@ -17,6 +17,8 @@ from pathlib import Path
 import paramiko
 from paramiko import SFTPAttributes, SFTPHandle, SFTPServerInterface
 
+from node.errors import ConfigError
+
 USER, PASSWORD = "bitewing", "sandbox-sftp"
 
 
@@ -54,7 +56,10 @@ def sftp_serving(
     """Serve `folder` while the block runs, under a key made for this run."""
     folder.mkdir(parents=True, exist_ok=True)
     key = paramiko.ECDSAKey.generate()
-    listener = socket.create_server(("127.0.0.1", port))
+    try:
+        listener = socket.create_server(("127.0.0.1", port))
+    except OSError as error:
+        raise ConfigError(f"cannot listen on port {port}: {error.strerror}") from error
     listener.settimeout(0.2)
     handle = SftpSite(
         "127.0.0.1",
