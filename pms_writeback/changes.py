@@ -57,6 +57,14 @@ def fit(text: str, length: int) -> str:
     return text.replace("\x00", "")[:length]
 
 
+def storable(values: Mapping[str, object]) -> dict[str, object]:
+    """Take out NUL characters, which PostgreSQL's JSON has none of."""
+    return {
+        name: value.replace("\x00", "") if isinstance(value, str) else value
+        for name, value in values.items()
+    }
+
+
 def chunks(keys: Iterable[str]) -> Iterator[list[str]]:
     """Split into lists that fit one statement, each key once."""
     once = list(dict.fromkeys(keys))

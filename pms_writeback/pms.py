@@ -14,6 +14,7 @@ it that the vendor keeps it for licensed partners.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
@@ -187,6 +188,7 @@ class PmsPatient:
     language: str
     changed_at: datetime | None
     contact: PmsContact | None = field(default=None, repr=False)
+    raw: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,7 @@ class PmsAppointment:
     confirmation: str
     arrived_at: datetime | None
     changed_at: datetime | None
+    raw: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +266,7 @@ class PmsProcedure:
     provider_key: str
     clinic_key: str
     changed_at: datetime | None
+    raw: Mapping[str, object] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

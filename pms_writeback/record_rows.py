@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from node.db.session import new_id
 from node.db.tables import pms_record
-from pms_writeback.changes import chunks, fit
+from pms_writeback.changes import chunks, fit, storable
 from pms_writeback.records import PmsRecord, RecordKind, Scalar
 
 
@@ -186,17 +186,9 @@ def _values(record: PmsRecord) -> dict[str, object]:
     content = {
         "patient_key": fit(record.patient_key, 64),
         "clinic_key": fit(record.clinic_key, 64),
-        "record": _storable(record.values),
-        "raw": _storable(record.raw),
+        "record": storable(record.values),
+        "raw": storable(record.raw),
     }
     text = json.dumps(content, sort_keys=True, default=str)
     digest = hashlib.sha256(text.encode()).hexdigest()[:32]
     return {**content, "digest": digest, "changed_at": record.changed_at}
-
-
-def _storable(values: Mapping[str, object]) -> dict[str, object]:
-    """Take out NUL characters, which PostgreSQL's JSON has none of."""
-    return {
-        name: value.replace("\x00", "") if isinstance(value, str) else value
-        for name, value in values.items()
-    }

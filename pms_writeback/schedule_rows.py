@@ -25,7 +25,7 @@ from node.db.tables import (
 )
 from node.domain import schedule
 from node.domain.study import name_key
-from pms_writeback.changes import Changes, Row, bounds, chunks, difference, fit
+from pms_writeback.changes import Changes, Row, bounds, chunks, difference, fit, storable
 from pms_writeback.pms import (
     AppointmentStatus,
     PatientStatus,
@@ -112,6 +112,7 @@ class ScheduleRows:
             is_gone = is_merged or each.status is PatientStatus.DELETED
             values: dict[str, object] = {
                 "status": each.status.value,
+                "raw": _odd(each.raw),
                 "tombstoned_at": (gone or now) if is_gone else None,
             }
             patient_id = self._differ(patient, each.key, row, values, now, changes)
@@ -227,6 +228,7 @@ class ScheduleRows:
                 "status": each.status.value,
                 "tooth": fit(each.tooth, 4),
                 "procedure_date": each.day,
+                "raw": _odd(each.raw),
                 "tombstoned_at": (gone or now) if is_gone else None,
             }
             self._differ(procedure, each.key, row, values, now, changes)
@@ -327,9 +329,15 @@ def _visit_values(each: PmsAppointment, patient_id: str) -> dict[str, object]:
         "provider_key": each.provider_key or each.hygienist_key,
         "status": each.status.value,
         "description": fit(each.procedures_text, 255),
+        "raw": _odd(each.raw),
         "tombstoned_at": None,
     }
     return values if each.starts_at is None else values | {"start_at": each.starts_at}
+
+
+def _odd(raw: Mapping[str, object]) -> dict[str, object] | None:
+    """What was not understood, as the column keeps it; most rows have nothing."""
+    return storable(raw) or None
 
 
 def _is_imaging_of(each: PmsProcedure, window: tuple[date, date] | None) -> bool:

@@ -112,6 +112,7 @@ patient = sa.Table(
     sa.Column("status", sa.String(32), nullable=False, server_default="Patient"),
     # Id of the patient this one was merged into there; its links have moved (merging).
     sa.Column("merged_into", sa.String(32), nullable=True),
+    sa.Column("raw", sa.JSON(none_as_null=True), nullable=True),  # what was not understood
     _at("synced_at"),
     _at("tombstoned_at", nullable=True),
     sa.UniqueConstraint("location_id", "pms_key"),
@@ -170,6 +171,7 @@ appointment = sa.Table(
     sa.Column("description", sa.String(255), nullable=False, server_default=""),
     sa.Column("accession_number", sa.String(16), nullable=False),
     sa.Column("study_instance_uid", sa.String(64), nullable=False),
+    sa.Column("raw", sa.JSON(none_as_null=True), nullable=True),  # what was not understood
     _at("synced_at"),
     _at("tombstoned_at", nullable=True),
     sa.UniqueConstraint("location_id", "pms_key"),
@@ -191,6 +193,7 @@ procedure = sa.Table(
     sa.Column("status", sa.String(32), nullable=False),
     sa.Column("tooth", sa.String(4), nullable=False, server_default=""),
     sa.Column("procedure_date", sa.Date, nullable=True),
+    sa.Column("raw", sa.JSON(none_as_null=True), nullable=True),  # what was not understood
     _at("synced_at"),
     _at("tombstoned_at", nullable=True),
     sa.UniqueConstraint("location_id", "pms_key"),

@@ -83,6 +83,8 @@ def patient(row: Fields, stamp: Stamp) -> PmsPatient:
             recall_method=row.text("PreferRecallMethod"),
             guarantor_key=row.key("Guarantor"),
         ),
+        # A birth date stays out of the operational tables even when it cannot be read.
+        raw={name: value for name, value in row.odd.items() if name != "Birthdate"},
     )
 
 
@@ -108,6 +110,7 @@ def appointment(row: Fields, stamp: Stamp, office: OfficeTime) -> PmsAppointment
         confirmation=row.text("confirmed"),
         arrived_at=None if arrived is None else office.to_utc(arrived),
         changed_at=stamp(row, "DateTStamp"),
+        raw=row.odd,
     )
 
 
@@ -154,4 +157,5 @@ def procedure(row: Fields, stamp: Stamp) -> PmsProcedure:
         provider_key=row.key("ProvNum"),
         clinic_key=row.key("ClinicNum"),
         changed_at=stamp(row, "DateTStamp"),
+        raw=row.odd,
     )

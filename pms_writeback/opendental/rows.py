@@ -70,6 +70,16 @@ class Fields:
         self._resource = resource
         self._raw = raw
         self._oddities = oddities
+        self._odd: dict[str, object] = {}
+
+    @property
+    def odd(self) -> dict[str, object]:
+        """What was read so far and not understood, as it came."""
+        return dict(self._odd)
+
+    def _note(self, name: str, words: str) -> None:
+        self._odd[name] = self._raw.get(name)
+        self._oddities.note(f"{self._resource}.{name}{words}")
 
     def text(self, name: str) -> str:
         """Read text; empty when absent."""
@@ -114,7 +124,7 @@ class Fields:
         if not text or pattern is None or pattern.fullmatch(text):
             return False
         if type_ not in ("day", "moment"):  # `moment` has counted these
-            self._oddities.note(f"{self._resource}.{name} is not a {type_}")
+            self._note(name, f" is not a {type_}")
         return True
 
     def flag(self, name: str) -> bool:
@@ -134,7 +144,7 @@ class Fields:
         try:
             moment = datetime.fromisoformat(text).replace(tzinfo=None)
         except ValueError:
-            self._oddities.note(f"{self._resource}.{name} is not a date")
+            self._note(name, " is not a date")
             return None
         return moment if moment.year >= 1850 else None
 
@@ -142,7 +152,7 @@ class Fields:
         """Read an enumeration by its text; an unknown one is `other` and counted by its text."""
         text = self.text(name)
         if text not in values:
-            self._oddities.note(f"{self._resource}.{name}={text[:30]}")
+            self._note(name, f"={text[:30]}")
         return values.get(text, other)
 
 

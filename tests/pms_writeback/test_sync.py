@@ -353,3 +353,24 @@ def test_how_patients_are_reached_is_kept_and_follows_the_chart(sync, office, sq
     contact = one(sqlite_database, patient_contact, patient_id=owner)
     assert (contact.text_allowed, contact.email) == ("no", "")
     assert sync.run_once(now()).changed == 0
+
+
+def test_what_the_schedule_did_not_understand_is_kept_and_stops_nothing(
+    database, pms, config, office, caplog
+):
+    visit = office.rows("appointments")[0]
+    office.change("appointments", int(visit["AptNum"]), AptStatus="Levitating")
+    office.change("patients", 1, PatStatus="Cloned", Birthdate="once")
+    sync = ScheduleSync(database, pms, config)
+    assert sync.run_once(now()).is_ok
+    assert not sync.run_once(now()).changed  # the same again is no news
+    with read(database) as conn:
+        kept = conn.execute(
+            sa.select(appointment).where(appointment.c.pms_key == str(visit["AptNum"]))
+        ).one()
+        person = conn.execute(sa.select(patient).where(patient.c.pms_key == "1")).one()
+        usual = conn.execute(sa.select(patient.c.raw).where(patient.c.pms_key == "2")).scalar_one()
+    assert (kept.status, kept.raw) == ("other", {"AptStatus": "Levitating"})
+    assert (person.status, person.raw, usual) == ("other", {"PatStatus": "Cloned"}, None)
+    said = [each.getMessage() for each in caplog.records if "Levitating" in each.getMessage()]
+    assert len(said) == 1
