@@ -104,6 +104,7 @@ class LabDesk:
             "lab": self.entry(case).section.name,
             "statement": STATEMENT,
             "files_refused": case.data.get("files_refused", []),
+            "suggested_lab": case.data.get("suggested_lab"),
         }
         return cast("Draft", draft)
 
@@ -171,7 +172,7 @@ class LabDesk:
             return {"name": name, "key": stored.storage_key, "sha256": stored.sha256}
 
         made = cast("Mapping[str, str]", case.once(f"pack:{round_of(case)}", make))
-        case.data["package"] = dict(made)
+        case.data["package"] = {**made, "case": rx.case_number}
         size = case.chart.store.path(made["key"]).stat().st_size
         return Dispatch(
             rx.case_number, made["name"], made["sha256"], size, rx.due_at,
@@ -284,6 +285,11 @@ class LabDesk:
     def entry(self, case: Case) -> LabEntry:
         """The laboratory of the case; in silent mode a sandbox or none."""
         return self.directory.lab(str(case.data["lab"]))
+
+    def reports(self, case: Case) -> bool:
+        """Whether the case's laboratory tells or can be asked how a case stands."""
+        entry = self.entry(case)
+        return entry.partner.can_report or bool(entry.section.webhook_secret.get_secret_value())
 
     def laboratory_key(self, case: Case) -> str:
         """The PMS's key of the case's laboratory, empty when it has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
@@ -14,13 +15,14 @@ from node.db.tables import user_account
 from node.errors import ConfigError, Rejected
 from orchestration.labs.api import ApiLab, ApiSettings
 from orchestration.labs.email import EmailLab, EmailSettings
-from orchestration.labs.partner import LabPartner
+from orchestration.labs.fetching import package_link
+from orchestration.labs.partner import Dispatch, LabPartner
 from orchestration.labs.prescription import Restoration
 from orchestration.labs.procedures import CodeMeaning, load_codes
 from orchestration.labs.rulebook import LabPack, Rulebook, load_pack, load_rulebook
 from orchestration.labs.sftp import SftpLab, SftpSettings
 from orchestration.messengers.message import Channel
-from orchestration.messengers.office import open_messenger
+from orchestration.messengers.office import link_key, open_messenger
 from orchestration.messengers.smtp import SmtpMessenger
 
 
@@ -125,4 +127,12 @@ class Directory:
             case "email":
                 mailer = open_messenger(self._config, Channel.EMAIL)
                 assert isinstance(mailer, SmtpMessenger)
-                return EmailLab(EmailSettings(section.email, section.email_form), mailer, None)
+                settings = EmailSettings(section.email, section.email_form)
+                return EmailLab(settings, mailer, self._linker())
+
+    def _linker(self) -> Callable[[Dispatch], str] | None:
+        """Give what makes links to packages; None where nobody outside reaches this node."""
+        if not self._config.messengers.public_url:
+            return None
+        key = link_key(self._config)
+        return lambda dispatch: package_link(self._config, key, dispatch)

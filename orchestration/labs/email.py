@@ -95,7 +95,7 @@ class EmailLab:
         head = f"Case {dispatch.case_number}, due {due}.\nSHA-256 {dispatch.sha256}\n"
         subject = f"Lab case {dispatch.case_number}"
         if self._link is not None and self._settings.form == "link":
-            text = f"{head}\nFetch the package here, once:\n{self._link(dispatch)}\n"
+            text = f"{head}\nFetch the package here:\n{self._link(dispatch)}\n"
             return self._mailer.send(Message(self._settings.address, text, subject), key)
         if dispatch.size_bytes > LARGEST_ATTACHMENT:
             raise InvalidInput("the package is too large to be attached; set form = link")

@@ -113,7 +113,7 @@ def follow_pms(case: Case) -> None:
     for name, state in _SEEN:
         at = record.values.get(name)
         standing = standing_of(case)
-        if at and may_follow(standing.state, state) and standing.state is not LabState.SENT:
+        if at and may_follow(standing.state, state):
             keep_standing(case, _moved(standing, state, datetime.fromisoformat(str(at))))
             case.note(seen_in_pms=state.value)
 

@@ -42,14 +42,24 @@ def seat_at(case: Case) -> datetime | None:
 
 
 def next_look(case: Case, config: Config) -> datetime:
-    """Give the moment of the next look: by the rhythm of asking, and when the alert falls due."""
-    now = case.clock()
-    look = now + timedelta(hours=config.labs.poll_hours)
-    seat = seat_at(case)
-    if seat is None or case.data.get("alerted"):
-        return look
-    alert = seat - timedelta(hours=config.labs.alert_hours)
-    return min(look, alert) if alert > now else look
+    """Give the next look: by the rhythm of asking, when it is expected, when the alert is due."""
+    now, seat, due = case.clock(), seat_at(case), rx_of(case).due_at
+    moments = [now + timedelta(hours=config.labs.poll_hours)]
+    if due is not None and due - _DAY > now:
+        moments.append(due - _DAY)
+    if seat is not None and not case.data.get("alerted"):
+        alert = seat - timedelta(hours=config.labs.alert_hours)
+        moments += [alert] if alert > now else []
+    return min(moments)
+
+
+def is_expected(case: Case, *, reports: bool) -> bool:
+    """Tell whether somebody is asked for the work though nothing was said of its shipping.
+
+    So it is, a day before it is due, with a laboratory that reports nothing by itself.
+    """
+    due = rx_of(case).due_at
+    return not reports and due is not None and case.clock() >= due - _DAY
 
 
 def alert_if_late(case: Case, config: Config) -> None:

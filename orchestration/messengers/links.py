@@ -30,6 +30,7 @@ class Purpose(StrEnum):
 
     APPROVE = "approve"
     STOP = "stop"
+    PACKAGE = "package"  # a laboratory fetches what it was mailed about
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,8 @@ def make(config: Config) -> Workflow:
                 return go(seat)
             case LabState.CANCELLED:
                 return go(taken_back)
+            case _ if seating.is_expected(case, reports=desk.reports(case)):
+                return go(expect)
             case _:
                 return wait(look, until=seating.next_look(case, config), on=listening)
 
@@ -268,15 +270,13 @@ def make(config: Config) -> Workflow:
     @flow.stage
     def expect(case: Case) -> Outcome:
         standing = standing_of(case)
-        mirror.task(
-            case,
-            f"shipped:{round_of(case)}",
-            f"Front desk: lab work for this patient was shipped ({standing.carrier or 'carrier'} "
-            f"{standing.tracking or 'without number'}).",
-        )
+        if standing.state is LabState.SHIPPED:
+            parcel = f"{standing.carrier or 'carrier'} {standing.tracking or 'without number'}"
+            words = f"Front desk: lab work for this patient was shipped ({parcel})."
+            mirror.task(case, f"shipped:{round_of(case)}", words)
         return ask(
             "receive_case",
-            title="Lab work on its way: has it come?",
+            title="Lab work: has it come?",
             draft={"tracking": standing.tracking, "carrier": standing.carrier,
                    "eta": standing.eta.isoformat() if standing.eta else ""},
             right=Right.LAB_CASES_MANAGE,

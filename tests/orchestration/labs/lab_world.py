@@ -21,7 +21,9 @@ from node.engine import DurableEngine
 from node.web.accounts import create_user
 from orchestration import webhooks
 from orchestration.cases import OPEN, CaseState
+from orchestration.labs import fetching
 from orchestration.labs.sandbox.server import LabHandle, running_lab
+from orchestration.messengers.office import link_key
 from orchestration.messengers.sandbox.server import InboxHandle, running_inbox
 from orchestration.workflow import Workflow
 from orchestration.workflows import lab_case, open_sources
@@ -245,7 +247,10 @@ def lab_world(
         running_lab(folder / "lab", clock=clock, callback_url=f"{url}/hooks/lab-sandbox") as lab,
         running(folder / "pms.sqlite", clock=clock, seed_patients=30) as office,
     ):
-        entry = {**lab.settings(transport), "pms_key": "2", "prices": {"crown": 185.0}}
+        mailed = {"key": "mail", "name": "Mail Lab", "transport": "email",
+                  "email": "cases@lab.example", "email_form": "link"}  # fmt: skip
+        way = mailed if transport == "email" else lab.settings(transport)
+        entry = {**way, "pms_key": "2", "prices": {"crown": 185.0}}
         if transport != "api":
             lab.caller.url = ""
         sections: dict[str, dict[str, object]] = {
@@ -284,6 +289,7 @@ def lab_world(
         assert isinstance(pms, OpenDental)
         outbox.register(engine, db, work.store, pms, work.config)
         app.include_router(webhooks.make_router(work.runner, open_sources(work.config, db)))
+        app.include_router(fetching.make_router(work.runner, link_key(work.config)))
         dentist = create_user(
             db, ACTOR, username="marsh", display_name="Ada Marsh", role="dentist",
             password="a long password 1",

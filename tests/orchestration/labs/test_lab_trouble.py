@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import httpx2
 import pytest
 import sqlalchemy as sa
 
 from node.db.tables import message, pms_command
 from node.engine import DurableEngine
+from orchestration.labs.package import read_package
 from tests.orchestration.labs.lab_world import ADA, MISSING, LabWorld, lab_world
 
 
@@ -240,3 +244,25 @@ def test_an_sftp_laboratory_is_asked_for_its_words(
 def visit(world: LabWorld) -> str:
     rows = world.office.rows("appointments")
     return next(str(row["AptDateTime"]) for row in rows if row["AptNum"] == world.visit)
+
+
+def test_a_laboratory_without_a_connection_is_mailed_a_link(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    with lab_world(sqlite_database, engine, tmp_path, transport="email") as world:
+        world.prescribe()
+        (mail,) = world.inbox.messages("smtp")
+        url = next(word for word in mail.text.split() if "/lab-packages/" in word)
+        assert "Invented" not in mail.text
+        assert httpx2.get(url).status_code == 200
+        fetched = httpx2.post(url)
+        rx = read_package(io.BytesIO(fetched.content)).rx
+        assert rx.case_number == world.case.key
+        assert httpx2.post(url[:-4] + "AAAA").status_code == 403
+        world.days(15)
+        assert world.asked == "receive_case", world.explain()  # it is due today
+        for _ in range(3):
+            world.decide()
+        assert world.result == "seated"
+        world.work.now += timedelta(days=30)
+        assert httpx2.post(url).status_code == 403
