@@ -57,11 +57,12 @@ from node.status import Probe, Status, metrics
 from node.web.app import create_web, end_streams
 from node.web.auth import require
 from orchestration import approval_page, console, webhooks
+from orchestration.labs import fetching
 from orchestration.messengers import stop_page
 from orchestration.messengers.office import link_key
 from orchestration.orchestra import Orchestra, open_orchestra
-from orchestration.recall import routes as recall_routes
 from orchestration.payers import page as payer_page
+from orchestration.recall import routes as recall_routes
 from orchestration.workflows import (
     chart_findings,
     flag_study,
@@ -424,6 +425,7 @@ class Node:
         app.include_router(payer_page.make_router(db, location_id, require))
         app.include_router(approval_page.make_router(orchestra.runner, link_key(self.config)))
         app.include_router(stop_page.make_router(orchestra.runner, link_key(self.config)))
+        app.include_router(fetching.make_router(orchestra.runner, link_key(self.config)))
         if self.config.pms.kind == "open_dental":
             app.include_router(make_events_router(self.config, db))
         server = uvicorn.Server(
