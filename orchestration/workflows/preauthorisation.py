@@ -333,8 +333,10 @@ def make(office: PayerOffice) -> Workflow:
     def late(case: Case) -> Outcome:
         told = case.data["reminders"] = int(str(case.data.get("reminders", 0))) + 1
         what = str(case.data["waits_for"])
-        if told > _MOST_REMINDERS:
+        if told > _MOST_REMINDERS and not case.data.get("is_parked"):
+            case.data["is_parked"] = True  # a person's retry listens again
             return park(f"the payer gives no {what}; ask the clearinghouse")
+        case.data["is_parked"] = False
         desk.task(case, f"late-{told}", f"no {what} of the payer yet; office manager, please ask")
         until = desk.set_deadline(case, what, _A_WEEK)
         return wait(late, until=until, on=listening)

@@ -56,12 +56,14 @@ def work(folder: Path) -> None:
     case_id = clock.find(flow, "crown")
 
     def has_ended() -> bool:
-        clock.now += timedelta(hours=3)
+        is_sent = bool(clock.case(case_id).data.get("sent"))
+        if not is_sent:
+            clock.now += timedelta(hours=3)
         clock.runner.wake_due()
         decide(clock, case_id)
-        if clock.case(case_id).data.get("sent") and not unwritten(db):
-            if not read_claims(db, patient_key):  # the payer answers once the PMS's claim is known
-                records.refresh_patient(patient_key, NINE)
+        if is_sent and not read_claims(db, patient_key) and not unwritten(db):
+            records.refresh_patient(patient_key, NINE)
+        if is_sent and read_claims(db, patient_key):
             mailbox.poll()
         return clock.state(case_id) is CaseState.DONE
 
