@@ -11,7 +11,6 @@ import logging
 import posixpath
 import re
 import secrets
-import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,14 +19,12 @@ from dataclasses import dataclass, field
 import paramiko
 
 from node.errors import ConfigError, InvalidInput, NotFound, Rejected, Retryable
+from pms_writeback.pinned_sftp import PinnedServer
 
 log = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
-_WAIT_S = 60.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_KEY_TYPES = re.compile(r"ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|ssh-rsa")
-_RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +43,17 @@ class SftpSettings:
     folder: str
     port: int = 22
     office_host: str = ""
-    connect_timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
-        if not self.host or not self.user or not self.password:
-            raise ConfigError("pms.sftp_host needs pms.sftp_user and a password")
-        kind, _, blob = self.host_key.strip().partition(" ")
-        if not _KEY_TYPES.fullmatch(kind) or not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", blob):
-            raise ConfigError(
-                "pms.sftp_host_key must be the server's public key: ssh-ed25519 AAAA…"
-            )
+        _ = self.server
         parts = self.folder.strip("/").split("/")
         if not all(_NAME.fullmatch(part) for part in parts):
             raise ConfigError("pms.sftp_folder must be a plain path without .. or spaces")
+
+    @property
+    def server(self) -> PinnedServer:
+        """The server as this node reaches it."""
+        return PinnedServer(self.host, self.user, self.host_key, self.password, port=self.port)
 
     def address(self, name: str) -> str:
         """Name a file or folder below the folder as the office's system is told it."""
@@ -79,7 +74,7 @@ class SftpFolder:
         the server that was pinned or refuses the user.
         """
         _check_name(name)
-        with self._connected() as sftp:
+        with self.settings.server.session() as sftp:
             _make_folder(sftp, self.settings.folder)
             path, part = self._path(name), self._path(f"{name}.part")
             sftp.putfo(io.BytesIO(content), part, len(content), confirm=True)
@@ -88,20 +83,20 @@ class SftpFolder:
     def exists(self, name: str) -> bool:
         """Tell whether a file lies there."""
         _check_name(name)
-        with self._connected() as sftp:
+        with self.settings.server.session() as sftp:
             return _is_there(sftp, self._path(name))
 
     def remove(self, name: str) -> None:
         """Delete a file; one that is gone already is no error."""
         _check_name(name)
-        with self._connected() as sftp, suppress(FileNotFoundError):
+        with self.settings.server.session() as sftp, suppress(FileNotFoundError):
             sftp.remove(self._path(name))
 
     @contextmanager
     def mailbox(self) -> Iterator[Mailbox]:
         """Make an empty folder for one delivery to us, and take it away with all that it holds."""
         name = f"get-{secrets.token_hex(8)}"
-        with self._connected() as sftp:
+        with self.settings.server.session() as sftp:
             _make_folder(sftp, self.settings.folder)
             sftp.mkdir(self._path(name), 0o700)
         try:
@@ -114,7 +109,7 @@ class SftpFolder:
 
     def _only_file(self, mailbox: str) -> bytes:
         """Read the one regular file of a mailbox."""
-        with self._connected() as sftp:
+        with self.settings.server.session() as sftp:
             files = [each for each in sftp.listdir_attr(self._path(mailbox)) if _is_file(each)]
             if not files:
                 raise NotFound("the office's system delivered no file")
@@ -131,7 +126,7 @@ class SftpFolder:
         return content
 
     def _clear(self, mailbox: str) -> None:
-        with self._connected() as sftp:
+        with self.settings.server.session() as sftp:
             path = self._path(mailbox)
             for each in sftp.listdir(path):
                 sftp.remove(posixpath.join(path, _leaf(each)))
@@ -139,62 +134,6 @@ class SftpFolder:
 
     def _path(self, name: str) -> str:
         return posixpath.join(self.settings.folder.rstrip("/"), name)
-
-    @contextmanager
-    def _connected(self) -> Iterator[paramiko.SFTPClient]:
-        """Open a session with the pinned server; its failures become ours."""
-        transport = None
-        try:
-            transport = self._transport()
-            sftp = paramiko.SFTPClient.from_transport(transport)
-            if sftp is None:
-                raise Retryable("the SFTP server gives no session", 60.0)
-            channel = sftp.get_channel()
-            if channel is not None:
-                channel.settimeout(_WAIT_S)
-            yield sftp
-        except paramiko.AuthenticationException:
-            raise ConfigError("the SFTP server refuses pms.sftp_user or its password") from None
-        except PermissionError:
-            raise ConfigError("the SFTP server forbids pms.sftp_folder to this user") from None
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            # A full disk is no more than a "failure" in this protocol.
-            raise Retryable(f"the SFTP server fails ({type(error).__name__})", 60.0) from error
-        finally:
-            if transport is not None:
-                transport.close()
-
-    def _transport(self) -> paramiko.Transport:
-        settings = self.settings
-        address = (settings.host, settings.port)
-        line = socket.create_connection(address, timeout=settings.connect_timeout_s)
-        transport = paramiko.Transport(line)
-        try:
-            kind = settings.host_key.split(" ")[0]
-            transport.get_security_options().key_types = (
-                _RSA_SIGNATURES if kind == "ssh-rsa" else (kind,)
-            )
-            try:
-                transport.start_client(timeout=settings.connect_timeout_s)
-            except paramiko.SSHException as error:
-                if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
-                    raise ConfigError(_WRONG_KEY) from None
-                raise
-            key = transport.get_remote_server_key()
-            pinned = settings.host_key.strip().split(" ")[1]
-            if not secrets.compare_digest(key.get_base64(), pinned):
-                raise ConfigError(_WRONG_KEY)
-            transport.auth_password(settings.user, settings.password)
-        except BaseException:
-            transport.close()
-            raise
-        return transport
-
-
-_WRONG_KEY = (
-    "the SFTP server does not show the key pms.sftp_host_key: it was set up anew, or somebody is"
-    " in between; nothing was sent"
-)
 
 
 @dataclass(frozen=True, slots=True)

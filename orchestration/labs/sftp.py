@@ -7,30 +7,25 @@ folder of JSON files, invoices in one of CSV or JSON files.
 
 from __future__ import annotations
 
-import base64
 import io
 import posixpath
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TypeVar
 
 import paramiko
 
-from node.errors import BitewingError, ConfigError, InvalidInput, Rejected, Retryable
+from node.errors import InvalidInput, Rejected, Retryable
 from orchestration.labs.callbacks import MAX_BODY, read_update
 from orchestration.labs.invoices import read_invoices
 from orchestration.labs.partner import Dispatch, Invoice, LabUpdate, OutcomeUnknown, Receipt
+from pms_writeback.pinned_sftp import PinnedServer
 
-T = TypeVar("T")
 _CHUNK = 1 << 18
 _MOST_FILES = 20_000
 _MAX_INVOICE = 5_000_000
-#: How a key of a kind signs, where that has another name (RFC 8332).
-_ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +44,20 @@ class SftpSettings:
     timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if not self.host or not self.user:
-            raise ConfigError("an SFTP laboratory needs a host and a user")
-        if not self.password and self.key_file is None:
-            raise ConfigError("an SFTP laboratory needs a key_file or a password")
-        self.pinned()
+        _ = self.server
 
-    def pinned(self) -> tuple[str, bytes]:
-        """Give the kind and the bytes of the pinned host key; raises ConfigError."""
-        kind, _, text = self.host_key.strip().partition(" ")
-        try:
-            raw = base64.b64decode(text.split()[0], validate=True)
-        except (ValueError, IndexError):
-            raise ConfigError("labs.partners.host_key must look like: ssh-ed25519 AAAA…") from None
-        return kind, raw
+    @property
+    def server(self) -> PinnedServer:
+        """The server behind the drop; raises ConfigError when it cannot be one."""
+        return PinnedServer(
+            self.host,
+            self.user,
+            self.host_key,
+            self.password,
+            self.key_file,
+            self.port,
+            self.timeout_s,
+        )
 
 
 class SftpLab:
@@ -86,7 +81,7 @@ class SftpLab:
         OutcomeUnknown
             The connection broke after the package was moved into place.
         """
-        with self._session() as sftp:
+        with self._settings.server.session() as sftp:
             if self._is_there(sftp, dispatch):
                 return Receipt("", already_there=True)
             final = posixpath.join(self._settings.folder, dispatch.file_name)
@@ -108,7 +103,7 @@ class SftpLab:
 
     def find(self, dispatch: Dispatch) -> Receipt | None:
         """Look whether the package lies there, complete with its sum."""
-        with self._session() as sftp:
+        with self._settings.server.session() as sftp:
             return Receipt("", already_there=True) if self._is_there(sftp, dispatch) else None
 
     def updates(self, case_number: str) -> Sequence[LabUpdate]:
@@ -151,71 +146,12 @@ class SftpLab:
     def _contents(self, folder: str, ending: str, largest: int) -> list[bytes]:
         if not folder:
             return []
-        with self._session() as sftp:
+        with self._settings.server.session() as sftp:
             names = sorted(name for name in sftp.listdir(folder) if name.endswith(ending))
             return [_read(sftp, posixpath.join(folder, n), largest) for n in names[:_MOST_FILES]]
-
-    @contextmanager
-    def _session(self) -> Iterator[paramiko.SFTPClient]:
-        """Connect, check the host key, log in; what fails underway is Retryable."""
-        try:
-            with self._connected() as transport:
-                sftp = paramiko.SFTPClient.from_transport(transport)
-                if sftp is None:
-                    raise Retryable("the laboratory's server opens no SFTP", 60.0)
-                sftp.get_channel().settimeout(self._settings.timeout_s)
-                yield sftp
-        except BitewingError:
-            raise
-        except PermissionError:
-            raise Rejected("the laboratory's server does not let us into a folder") from None
-        except (OSError, EOFError, paramiko.SSHException) as error:
-            raise Retryable(
-                f"the laboratory's drop is away ({type(error).__name__})", 60.0
-            ) from None
-
-    @contextmanager
-    def _connected(self) -> Iterator[paramiko.Transport]:
-        settings = self._settings
-        kind, raw = settings.pinned()
-        transport = paramiko.Transport((settings.host, settings.port))
-        try:
-            options = transport.get_security_options()
-            wanted = _ALGORITHMS.get(kind, (kind,))
-            if set(wanted) <= set(options.key_types):  # so that the server shows the pinned key
-                options.key_types = wanted
-            transport.start_client(timeout=settings.timeout_s)
-            key = transport.get_remote_server_key()
-            if (key.get_name(), key.asbytes()) != (kind, raw):
-                raise ConfigError(
-                    "the laboratory's server shows another host key than the pinned one; "
-                    "nothing was sent"
-                )
-            self._log_in(transport)
-            yield transport
-        finally:
-            transport.close()
-
-    def _log_in(self, transport: paramiko.Transport) -> None:
-        settings = self._settings
-        try:
-            if settings.key_file is not None:
-                key = _guarded(lambda: paramiko.PKey.from_path(settings.key_file))
-                transport.auth_publickey(settings.user, key)
-            else:
-                transport.auth_password(settings.user, settings.password)
-        except paramiko.AuthenticationException:
-            raise ConfigError("the laboratory's server refuses our user") from None
 
 
 def _read(sftp: paramiko.SFTPClient, path: str, largest: int) -> bytes:
     with sftp.open(path, "rb") as file:
         content = io.BytesIO(file.read(largest + 1)).getvalue()
     return content if len(content) <= largest else b""
-
-
-def _guarded(read: Callable[[], T]) -> T:
-    try:
-        return read()
-    except (OSError, ValueError, paramiko.SSHException):
-        raise ConfigError("labs.partners.key_file cannot be read as a private key") from None

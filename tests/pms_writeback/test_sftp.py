@@ -145,7 +145,7 @@ def test_only_one_regular_file_is_taken(site, folder, tmp_path):
 def test_the_server_lets_nobody_out_of_its_folder(site, tmp_path):
     (tmp_path / "outside.txt").write_text("outside")
     (site.folder / "way-out").symlink_to(tmp_path)
-    with SftpFolder(settings(site))._connected() as sftp:
+    with settings(site).server.session() as sftp:
         with pytest.raises(PermissionError):
             sftp.open("way-out/outside.txt", "rb")
         with pytest.raises(FileNotFoundError):
