@@ -170,9 +170,11 @@ class ScheduleSync:
             waiting = waiting_moves(conn, self._actor.location_id, moves)
         for move in waiting:
             try:
-                person = self._pms.patient(move.to_key)
-            except NotFound:  # a link into nowhere moves nothing
+                gone, person = (self._pms.patient(key) for key in (move.from_key, move.to_key))
+            except NotFound:  # a link from or into nowhere moves nothing
                 continue
+            if gone.status is PatientStatus.ACTIVE or person.status is PatientStatus.DELETED:
+                continue  # somebody uses the old number again, or the new one is gone too
             self._write(PracticeReading(patients=(person,)), now, SyncReport(True))
             move_patient(self._db, self._actor, move, "merged in the practice's system")
 

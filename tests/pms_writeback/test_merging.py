@@ -175,6 +175,19 @@ def test_a_merge_back_makes_the_first_number_alive_again(sqlite_database, office
         assert conn.execute(sa.select(study.c.patient_id)).scalar_one() == new.id
 
 
+def test_a_number_that_is_in_use_again_keeps_what_is_its_own(sqlite_database, office, config, pms):
+    db, sync = sqlite_database, ScheduleSync(sqlite_database, pms, config)
+    sync.run_once(datetime.now(UTC))
+    add_study(db, "11")
+    office.merge_patients(11, 12)
+    office.change("patients", 11, PatStatus="Patient")
+    assert ScheduleSync(db, pms, config).run_once(datetime.now(UTC)).is_ok
+    row = patient_row(db, "11")
+    assert (row.merged_into, row.tombstoned_at) == (None, None)
+    with read(db) as conn:
+        assert conn.execute(sa.select(study.c.patient_id)).scalar_one() == row.id
+
+
 def test_without_the_permission_nobody_is_guessed(tmp_path, sqlite_database, configure, caplog):
     db = sqlite_database
     allowed = ALL_PERMISSIONS - {"Queries"}
