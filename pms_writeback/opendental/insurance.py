@@ -78,12 +78,22 @@ class InsuranceWriter:
             "PatNum": number(command.patient_key),
             "procNums": [number(key) for key in command.procedure_keys],
             "ClaimType": "PreAuth",
-            "PatRelat": "Self",
+            "PatRelat": self._relationship(command),
         }
         if command.subscription_key:
             body["InsSubNum"] = number(command.subscription_key)
         row = self._connection.write("POST", "/claims", body)
         return receipt("claims", "ClaimNum", row, command.patient_key)
+
+    def _relationship(self, command: CreatePreauthorization) -> str:
+        """Read what the patient is to the subscriber of the insurance that is asked."""
+        rows = self._connection.rows("/patplans", {"PatNum": command.patient_key})
+        mine = [row for row in rows if row.key("PatNum") == command.patient_key]
+        named = [r for r in mine if command.subscription_key in ("", r.key("InsSubNum"))]
+        if not named:
+            raise Rejected("the patient does not have this insurance; nothing was written")
+        first = min(named, key=lambda row: row.number("Ordinal") or 0)
+        return first.text("Relationship") or "Self"
 
     def _write_note(self, claim: str, command: CreatePreauthorization) -> None:
         note = with_ref(command.text, command.ref)

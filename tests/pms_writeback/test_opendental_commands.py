@@ -244,6 +244,16 @@ def test_a_write_that_never_arrived_is_not_found(make, office, pms):
     assert pms.find(command) is not None
 
 
+def test_a_dependants_claim_says_what_they_are_to_the_subscriber(office, pms):
+    command = preauthorize(office)
+    plan = next(r for r in office.rows("patplans") if str(r["PatNum"]) == command.patient_key)
+    office.change("patplans", int(plan["PatPlanNum"]), Relationship="Child")
+    key = int(pms.execute(command).key)
+    assert next(r for r in office.rows("claims") if r["ClaimNum"] == key)["PatRelat"] == "Child"
+    with pytest.raises(Rejected, match="insurance"):
+        pms.execute(dataclasses.replace(command, subscription_key="987654"))
+
+
 def test_an_answer_goes_to_an_open_line_of_this_patient_only(office, pms):
     command = estimate(office)
     pms.execute(command)
