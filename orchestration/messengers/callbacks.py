@@ -104,7 +104,10 @@ class SmsSource:
         payload = {"meaning": meaning.value, "event_id": event.event_id}
         with read(self.db) as conn:
             told = cases_written_to(conn, self.actor.location_id, digest)
-            return _signals(conn, told, topic, event.event_id, payload)
+            first = _signals(conn, told[:1], topic, event.event_id, payload)
+            # the others go quiet too, but one person is asked to call once
+            quiet = {**payload, "quiet": "yes"}
+            return [*first, *_signals(conn, told[1:], topic, event.event_id, quiet)]
 
     def _keep_answer(self, tx: Tx, event: sms.ReplyEvent, meaning: Meaning, digest: str) -> None:
         """Keep the words; they stay with us and go to no log."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 
 import sqlalchemy as sa
 
 from node.config import Config
 from node.db.session import read
-from node.db.tables import appointment, patient, workflow_case
+from node.db.tables import appointment, case_signal, message_reply, patient, workflow_case
 from orchestration.access import Chart
 from orchestration.cases import OPEN
 from orchestration.recall import due
 from orchestration.recall.capacity import allowance, open_visits
 from orchestration.recall.due import Due
 from orchestration.recall.facts import booked_on, types_of
+from orchestration.recall.replies import Meaning
 from orchestration.recall.risk import Risk
 from orchestration.recall.segments import Segment, segment_of
 from orchestration.workflow import Signal, Start
@@ -24,6 +25,10 @@ from pms_writeback.records import PmsRecord, RecordKind
 
 #: The stored name of the workflow.
 RECALL = "recall"
+#: Answers that somebody should read.
+_FOR_A_PERSON = (Meaning.YES, Meaning.BOOK, Meaning.UNCLEAR)
+#: How long the sweep may have been off without an answer being overlooked.
+_LATE = timedelta(days=14)
 _OPEN = [state.value for state in OPEN]
 
 
@@ -72,6 +77,27 @@ def bookings(chart: Chart) -> Iterator[Signal]:
             day = booked_on(chart, row.patient_id, procedures)
         if day is not None:
             yield Signal(row.key, "booked", f"booked:{recall_key}:{day.isoformat()}")
+
+
+def late_replies(chart: Chart) -> Iterator[Start]:
+    """Give the answers that came when no case listened any more, for a person to read."""
+    taken = (
+        sa.select(case_signal.c.id)
+        .where(case_signal.c.delivery_id == sa.literal("reply:") + message_reply.c.key)
+        .exists()
+    )
+    with read(chart.db) as conn:
+        rows = conn.execute(
+            sa.select(message_reply.c.key, message_reply.c.patient_id).where(
+                message_reply.c.location_id == chart.location_id,
+                message_reply.c.patient_id.is_not(None),
+                message_reply.c.at >= chart.now - _LATE,
+                message_reply.c.meaning.in_([each.value for each in _FOR_A_PERSON]),
+                sa.not_(taken),
+            )
+        ).all()
+    for row in rows:
+        yield Start(f"reply:{row.key}"[:128], row.patient_id, {"reply": row.key})
 
 
 def _due(chart: Chart, config: Config) -> list[tuple[Segment, str, Due]]:

@@ -34,6 +34,11 @@ _STOP = {
     ("en", Channel.EMAIL): "To get no more of these messages: {url}",
     ("es", Channel.EMAIL): "Para no recibir más mensajes: {url}",
 }
+#: Where there is no page to lead to.
+_STOP_BY_PHONE = {
+    "en": "To get no more of these messages, call {phone}.",
+    "es": "Para no recibir más mensajes, llame al {phone}.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ def render(template: Template, filling: Filling) -> Rendered:
         "practice": filling.practice,
         "phone": filling.phone,
         "booking": _with_url(_BOOKING[template.language], filling.booking_url),
-        "stop": _stop(template, filling.stop_url),
+        "stop": _stop(template, filling),
     }
     lines = [
         line.format(**words).rstrip()
@@ -164,10 +169,13 @@ def _greeting(language: str, name: str) -> str:
     return _GREETING[language, bool(plain)].format(name=plain)
 
 
-def _stop(template: Template, url: str) -> str:
+def _stop(template: Template, filling: Filling) -> str:
     if template.channel is Channel.SMS:
         return _STOP[template.language, Channel.SMS]
-    return _with_url(_STOP[template.language, Channel.EMAIL], url)
+    if filling.stop_url:
+        return _with_url(_STOP[template.language, Channel.EMAIL], filling.stop_url)
+    by_phone = _STOP_BY_PHONE[template.language]
+    return by_phone.format(phone=filling.phone) if filling.phone else ""
 
 
 def _with_url(words: str, url: str) -> str:

@@ -36,7 +36,7 @@ from orchestration.recall.lift import Arm
 from orchestration.recall.replies import Meaning
 from orchestration.recall.segments import may_be_delayed, segment_of
 from orchestration.recall.sequence import Finish
-from orchestration.recall.sweep import RECALL, bookings, starts
+from orchestration.recall.sweep import RECALL, bookings, late_replies, starts
 from orchestration.workflow import (
     Draft,
     Happened,
@@ -70,6 +70,8 @@ def make(config: Config, key: LinkKey) -> Workflow:
 
     @flow.stage
     def open_case(case: Case) -> Outcome:
+        if "reply" in case.data:
+            return go(answered_late)
         facts = desk.facts(case)
         if facts.due is None:
             return _not_due(facts)
@@ -164,9 +166,17 @@ def make(config: Config, key: LinkKey) -> Workflow:
         case.data["why"] = "wants to book" if wants else "answered"
         said = "wants to book a recall visit" if wants else "answered a recall message"
         words = "" if meaning is Meaning.YES else quoted(case, event_id)
-        desk.task(case, f"answer:{event_id}"[:48], f"Patient {said}; please call. {words}".strip())
+        if "quiet" not in case.signal:  # another case of this person asks already
+            asked = f"Patient {said}; please call. {words}".strip()
+            desk.task(case, f"answer:{event_id}"[:48], asked)
         on = {"booked": booked, "opt_out": opt_out, "reply": answered}
         return wait(taken_over, until=case.clock() + _REST, on=on)
+
+    @flow.stage
+    def answered_late(case: Case) -> Outcome:
+        words = quoted(case, str(case.data["reply"]))
+        desk.task(case, "answer", f"Patient answered a recall message; please call. {words}")
+        return done("answered late")
 
     @flow.stage
     def undelivered(case: Case) -> Outcome:
@@ -205,6 +215,7 @@ def make(config: Config, key: LinkKey) -> Workflow:
     @flow.daily("07:00")
     def sweep(chart: Chart, day: date) -> Iterable[Start | Signal]:
         yield from bookings(chart)
+        yield from late_replies(chart)
         yield from starts(chart, config)
 
     @flow.on(EventKind.RECORDS_CHANGED)

@@ -19,6 +19,7 @@ from node.db.tables import contact_choice, message, message_reply, recall_policy
 from node.domain.rights import RIGHTS, Right, Role
 from node.engine import DurableEngine
 from node.errors import InvalidInput, NotFound
+from orchestration import cases
 from orchestration.cases import CaseState
 from orchestration.recall import policy
 from orchestration.recall.routes import make_router
@@ -152,6 +153,47 @@ def test_an_unclear_answer_goes_to_a_person_with_its_words(world: World) -> None
     world.pass_days(20)
     assert world.result(ADA) == "answered"
     assert len(world.texts(ADA)) == 1
+
+
+def test_an_answer_after_the_end_still_reaches_a_person_once(world: World) -> None:
+    start(world)
+    with begin(world.work.db, ACTOR, "test.cancelled") as tx:
+        cases.cancel(tx, world.work.engine, world.case(ADA).id, "moved away")
+    world.work.settle()
+    world.inbox.reply(NUMBERS[ADA], "Yes please")
+    world.pass_days(3)
+    (task,) = world.tasks(ADA)
+    assert 'please call. "Yes please"' in task
+
+
+def test_two_recalls_of_one_patient_ask_for_one_call(world: World) -> None:
+    world.due(ADA, DUE)
+    for row in world.office.rows("recalls"):
+        if row["PatNum"] == ADA:
+            world.office.change("recalls", row["RecallNum"], IsDisabled="false")
+    known = {row["RecallTypeNum"] for row in world.office.rows("recalls") if row["PatNum"] == ADA}
+    world.office.add(
+        "recalltypes", RecallTypeNum=9, Description="Guard check", DefaultInterval="6m",
+        TimePattern="XX", Procedures="",
+    )  # fmt: skip
+    world.office.add(
+        "recalls", PatNum=ADA, RecallTypeNum=9, DateDue=DUE.isoformat(), RecallInterval="6m",
+        IsDisabled="false", Priority="Normal",
+    )  # fmt: skip
+    assert 9 not in known
+    world.pull()
+    world.sweep()
+    for _ in range(5):
+        world.approve_all()
+        world.pass_days(1)
+    assert len(world.cases(ADA)) == 2
+    assert len(world.texts(ADA)) == 2
+    world.inbox.reply(NUMBERS[ADA], "yes")
+    world.work.settle()
+    assert len(world.tasks(ADA)) == 1
+    world.pass_days(20)
+    assert len(world.texts(ADA)) == 2
+    assert {case.stage for case in world.cases(ADA)} == {"wants to book"}
 
 
 def test_call_backs_that_nobody_signed_change_nothing(world: World) -> None:

@@ -60,6 +60,13 @@ def test_lines_without_their_words_are_left_out() -> None:
     assert "\n\n\n" not in rendered.text
 
 
+def test_without_a_page_to_lead_to_messages_are_ended_by_telephone() -> None:
+    for language, words in (("en", "call 212-555-0100"), ("es", "llame al 212-555-0100")):
+        template = load().find("invite", language, Channel.EMAIL)
+        last = render(template, Filling("Main Street Dental", "212-555-0100")).text.splitlines()[-1]
+        assert words in last
+
+
 def test_names_cannot_break_a_text() -> None:
     template = load().find("invite", "en", Channel.EMAIL)
     filling = Filling("Main Street Dental", "1", first_name="{practice}\r\nBcc: x")
