@@ -432,19 +432,19 @@ def _lane_of(db: sa.Engine, command_id: str) -> int:
 
 
 def test_the_urgent_lane_goes_first_and_each_patient_keeps_its_order(
-    sqlite_database, engine, store, config, add_case, office
+    database, engine, store, config, add_case, office
 ):
     """Everything is queued at once, the least urgent first."""
     pms = open_pms(config)
-    outbox.register(engine, sqlite_database, store, pms, config, QUICK)
-    cases = {key: add_case(sqlite_database, key) for key in ("1", "2", "3")}
+    outbox.register(engine, database, store, pms, config, QUICK)
+    cases = {key: add_case(database, key) for key in ("1", "2", "3")}
     plan = [
         ("old film", "1", Lane.BACKFILL),
         ("older film", "2", Lane.BACKFILL),
         ("flag", "3", Lane.WORKFLOW),
         ("signed", "2", Lane.INTERACTIVE),  # takes the older film of its patient along
     ]
-    with begin(sqlite_database, ACTOR, "test") as tx:
+    with begin(database, ACTOR, "test") as tx:
         ids = {
             key: outbox.queue(
                 tx,
@@ -457,10 +457,10 @@ def test_the_urgent_lane_goes_first_and_each_patient_keeps_its_order(
             )
             for key, owner, lane in plan
         }
-    assert _lane_of(sqlite_database, ids["older film"]) == Lane.INTERACTIVE
-    assert _lane_of(sqlite_database, ids["old film"]) == Lane.BACKFILL
+    assert _lane_of(database, ids["older film"]) == Lane.INTERACTIVE
+    assert _lane_of(database, ids["old film"]) == Lane.BACKFILL
     for command_id in ids.values():
-        assert wait_for(sqlite_database, command_id).state == "done"
+        assert wait_for(database, command_id).state == "done"
     in_order = ["older film", "signed", "flag", "old film"]
     assert _refs(office) == [outbox.ref_for("main", key) for key in in_order]
     pms.close()
@@ -489,11 +489,9 @@ def test_an_office_that_is_away_is_asked_once_for_all_its_commands(
     pms.close()
 
 
-def test_a_pause_of_the_office_outlives_the_node(
-    sqlite_database, engine, store, config, add_case, office
-):
-    first, second = add_case(sqlite_database, "1"), add_case(sqlite_database, "2")
-    with begin(sqlite_database, ACTOR, "test") as tx:
+def test_a_pause_of_the_office_outlives_the_node(database, engine, store, config, add_case, office):
+    first, second = add_case(database, "1"), add_case(database, "2")
+    with begin(database, ACTOR, "test") as tx:
         ids = [
             queue_one(tx, engine, store, case, key=case.patient_key, command=commlog(case, key))
             for case, key in ((first, "1"), (second, "2"))
@@ -501,7 +499,7 @@ def test_a_pause_of_the_office_outlives_the_node(
     now = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
     def delivery(pms):
-        return Delivery(sqlite_database, engine, store, pms, "main", Patience(), lambda: now)
+        return Delivery(database, engine, store, pms, "main", Patience(), lambda: now)
 
     with closing(open_pms(config)) as pms:
         office.fault("status", status=429, seconds=120, methods=("GET",), path="/commlogs")
@@ -512,7 +510,7 @@ def test_a_pause_of_the_office_outlives_the_node(
         assert len(office.log()) == asked, "nothing was sent while the office rests"
         now += timedelta(seconds=121)
         assert delivery(pms).run(ids[1], 1) == "done"
-    assert "429" in row_of(sqlite_database, ids[0]).error
+    assert "429" in row_of(database, ids[0]).error
 
 
 def test_a_locked_record_holds_up_its_own_patient_only(sqlite_database, office, deliver, add_case):
