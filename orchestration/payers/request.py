@@ -196,6 +196,42 @@ def planning_patients(chart: Chart, keys: Sequence[str] | None = None) -> list[s
     return sorted(found)
 
 
+def waiting_cases(chart: Chart, patients: Sequence[str], stage: str) -> list[str]:
+    """Find the keys of this workflow's cases that wait at a stage for something of a patient."""
+    query = sa.select(workflow_case.c.key).where(
+        workflow_case.c.location_id == chart.location_id,
+        workflow_case.c.workflow == chart.workflow.name,
+        workflow_case.c.state == "waiting",
+        workflow_case.c.stage == stage,
+        workflow_case.c.patient_id.in_(list(patients)),
+    )
+    with read(chart.db) as conn:
+        return sorted(conn.execute(query).scalars())
+
+
+def patients_of_records(chart: Chart, kind: RecordKind, keys: Sequence[str]) -> list[str]:
+    """Find whose some records of a kind are; those of the office are nobody's."""
+    chart.demand(kind)
+    query = (
+        sa.select(patient.c.id)
+        .join(
+            pms_record,
+            sa.and_(
+                pms_record.c.patient_key == patient.c.pms_key,
+                pms_record.c.location_id == patient.c.location_id,
+            ),
+        )
+        .where(patient.c.location_id == chart.location_id, pms_record.c.kind == kind.value)
+        .distinct()
+    )
+    found: set[str] = set()
+    with read(chart.db) as conn:
+        for at in range(0, len(keys), 500):
+            part = query.where(pms_record.c.pms_key.in_(list(keys[at : at + 500])))
+            found.update(conn.execute(part).scalars())
+    return sorted(found)
+
+
 # --- the claim ------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from node.errors import InvalidInput
 from orchestration.payers.denials import RouteTable, result_of, suggest
 from orchestration.payers.eob import EobReading
-from orchestration.payers.remittance import ClaimResult, LineResult, Remittance
+from orchestration.payers.remittance import REVERSAL, ClaimResult, LineResult, Remittance
 from orchestration.workflow import Draft, Json
 
 #: The office's names for the states of a claim (Claim Custom Tracking).
@@ -27,6 +27,8 @@ _WORDS = {
 def doubts_of(remittance: Remittance, claim: ClaimResult, lines: Mapping[str, str]) -> list[str]:
     """Say why an 835 may not be applied by itself; `lines` are our procedures and their codes."""
     doubts = [*remittance.problems, *claim.problems]
+    if claim.status == REVERSAL or any(line.expected < 0 for line in claim.lines):
+        doubts.append("it takes an earlier answer back")
     if {line.line_id for line in claim.lines} != set(lines):
         doubts.append("the lines are not those that were sent")
     return list(dict.fromkeys(doubts))
@@ -64,7 +66,7 @@ def answer_draft(
                 "procedure": key,
                 "code": sent,
                 "answered_code": line.cdt_code if line.cdt_code != sent else "",
-                "expected": f"{line.expected:.2f}",
+                "expected": f"{max(line.expected, Decimal(0)):.2f}",
                 "patient": f"{line.patient_share:.2f}",
                 "allowed": None if line.allowed is None else f"{line.allowed:.2f}",
                 "codes": [*(a.reason for a in line.adjustments), *line.remarks],

@@ -28,12 +28,19 @@ from orchestration.payers.office import PayerOffice
 from orchestration.payers.page import page_path
 from orchestration.payers.policy import NoPolicy
 from orchestration.payers.remittance import read_835
-from orchestration.payers.request import READS, planning_patients, start_of
+from orchestration.payers.request import (
+    READS,
+    patients_of_records,
+    planning_patients,
+    start_of,
+    waiting_cases,
+)
 from orchestration.workflow import (
     Draft,
     Happened,
     Json,
     Outcome,
+    Signal,
     Start,
     Workflow,
     ask,
@@ -59,6 +66,11 @@ _A_DAY, _A_WEEK = timedelta(days=1), timedelta(days=7)
 _MOST_DAYS, _MOST_WEEKS = 60, 4
 #: So often a person is told that a payer does not answer, before the case stops.
 _MOST_REMINDERS = 4
+#: Records whose change may be what a case waits for.
+_EVIDENCE = frozenset(
+    {RecordKind.PERIO_EXAM, RecordKind.PERIO_MEASURE, RecordKind.DOCUMENT, RecordKind.COVERAGE}
+    | {RecordKind.SUBSCRIPTION, RecordKind.TOOTH_STATE, RecordKind.ADDRESS}
+)
 
 
 def make(office: PayerOffice) -> Workflow:
@@ -380,19 +392,26 @@ def make(office: PayerOffice) -> Workflow:
         return _starts(chart, planning_patients(chart))
 
     @flow.on(EventKind.RECORDS_CHANGED)
-    def records(chart: Chart, event: Happened) -> Iterable[Start]:
-        if event.subject != RecordKind.PROCEDURE.value:
-            return ()
-        keys = event.data.get("keys")
-        return _starts(
-            chart,
-            planning_patients(chart, [str(k) for k in keys] if isinstance(keys, list) else []),
-        )
+    def records(chart: Chart, event: Happened) -> Iterable[Start | Signal]:
+        told = event.data.get("keys")
+        keys = [str(key) for key in told] if isinstance(told, list) else []
+        if event.subject == RecordKind.PROCEDURE.value:
+            yield from _starts(chart, planning_patients(chart, keys))
+        if event.subject in _EVIDENCE:
+            patients = patients_of_records(chart, RecordKind(event.subject), keys)
+            yield from _again_for(chart, patients, event)
 
     @flow.on(EventKind.REVIEW_SIGNED)
-    def signed(chart: Chart, event: Happened) -> Iterable[Start]:
+    def signed(chart: Chart, event: Happened) -> Iterable[Start | Signal]:
         patient_id = chart.patient_of_study(event.subject)
-        return _starts(chart, [patient_id] if patient_id else [])
+        if patient_id is not None:
+            yield from _starts(chart, [patient_id])
+            yield from _again_for(chart, [patient_id], event)
+
+    def _again_for(chart: Chart, patients: list[str], event: Happened) -> Iterable[Signal]:
+        """Have the cases that miss something look again at once."""
+        for key in waiting_cases(chart, patients, gather.__name__):
+            yield Signal(key, "again", f"again:{event.seq}")
 
     def _starts(chart: Chart, patients: Iterable[str]) -> Iterable[Start]:
         if not office.is_on:

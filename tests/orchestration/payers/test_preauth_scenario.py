@@ -15,7 +15,9 @@ from node.domain.findings import Disposition
 from node.engine import DurableEngine
 from node.errors import InvalidInput
 from orchestration import cases
+from orchestration.payers import claim837
 from orchestration.payers.sandbox.answers import Plan
+from tests.orchestration.payers.examples import ENVELOPE, predetermination
 from tests.orchestration.payers.preauth_world import ANSWERS, World, preauth_world
 from tests.orchestration.test_gateway import Model, served
 
@@ -94,9 +96,20 @@ def test_missing_evidence_is_a_task_and_the_case_waits_for_it(world: World) -> N
     world.days(1)
     tasks = [t for t in world.notes("tasks", "Descript") if "Pre-authorisation" in t]
     assert "2024-01-01" in tasks[-1]
-    world.sign_film()
-    world.days(1)
+    world.sign_film()  # seen at once, not only tomorrow
     assert world.asked() == "preauth_answers"
+
+
+def test_an_answer_to_nothing_of_ours_is_kept_for_a_person(world: World) -> None:
+    text = claim837.compose(predetermination(attachments=()), ENVELOPE, "A1", "B2")
+    world.mailbox.house.submit("typed-in-by-hand", text)
+    world.send()
+    world.pull()
+    world.days(4)
+    assert world.result == "approved"
+    assert sorted(world.mails()) == ["given"] * 3 + ["unknown"] * 3
+    world.payer.desk.repeat(1)
+    assert world.poll() == 0  # the same answer again is no other
 
 
 def test_a_small_plan_starts_nothing_unless_a_signed_finding_leads_to_it(world: World) -> None:
