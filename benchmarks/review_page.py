@@ -6,7 +6,8 @@ a window step and a zoom step as the page paints them at 1600 × 1000; the accep
 suggestion; the mount of the 14-image sample series until its last thumbnail
 stands; keys and interaction
 time of a scripted reading of 4 bitewings (without the time a person reads); and the bytes of
-JavaScript before compression, until the picture stands and through a whole reading.
+JavaScript before compression, until the picture stands and through a whole reading. Beside it the
+same image in a Cornerstone3D page, where that was built (`benchmarks/cornerstone_page.py`).
 
 Run: ``python -m benchmarks.review_page [--rounds 9]`` (about two minutes).
 """
@@ -22,8 +23,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
-from playwright.sync_api import Browser, Page, Response, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
+from benchmarks import cornerstone_page
 from node.db.tables import study
 from pms_writeback.sandbox.server import running
 from tests.faults.running_node import PASSWORD, NodeProcess, until
@@ -125,6 +127,10 @@ def _measure(url: str, reading: str, series: str, rounds: int) -> None:
         mounts = [_mount(_signed_in(browser, url), f"{url}/review/{series}") for _ in range(3)]
         add("14-image mount, from its key to the last thumbnail, ms", mounts)
         code = _signed_in(browser, url)
+        if cornerstone_page.BUNDLE.is_file():
+            pixels, about = _same_image(code, reading)
+            for name, values in cornerstone_page.measure(browser, pixels, about, rounds):
+                add(name, values)
         sizes, keys, seconds = _read(code, page_url)
         browser.close()
     print("| measure | median | worst | rounds |")
@@ -133,6 +139,12 @@ def _measure(url: str, reading: str, series: str, rounds: int) -> None:
         print(f"| {name} | {words} |")
     print(f"| JavaScript until the picture stands, kB | {sizes[0] / 1000:.0f} | | |")
     print(f"| JavaScript of a whole reading with its signature, kB | {sizes[1] / 1000:.0f} | | |")
+    if cornerstone_page.BUNDLE.is_file():
+        print(
+            f"| JavaScript of the Cornerstone3D page, kB | {cornerstone_page.code_kb():.0f} | | |"
+        )
+    else:
+        print("| Cornerstone3D page | not built, see benchmarks/cornerstone_page.py | | |")
     print(f"| keys of that reading beyond the password | {keys} | | |")
     print(f"| interaction time of that reading without the reading itself, s | {seconds:.1f} | | |")
 
@@ -156,6 +168,24 @@ def _open(page: Page, page_url: str) -> tuple[float, float]:
     full = (time.perf_counter() - start) * 1000
     page.wait_for_timeout(400)  # let the page finish what it loads behind the picture
     return float(page.evaluate("() => window.firstPaint ?? performance.now()")), full
+
+
+def _same_image(page: Page, study_id: str) -> tuple[bytes, dict[str, float]]:
+    """The samples of the first image and how they are shown."""
+    image = page.request.get(f"{_origin(page)}/api/studies/{study_id}").json()["images"][0]
+    pixels = page.request.get(f"{_origin(page)}/api/images/{image['id']}/pixels").body()
+    window = image["grey"]["windows"][0]
+    return pixels, {
+        "rows": image["rows"],
+        "columns": image["columns"],
+        "bits": image["grey"]["bits_stored"],
+        "center": window["center"],
+        "width": window["width"],
+    }
+
+
+def _origin(page: Page) -> str:
+    return str(page.evaluate("() => location.origin"))
 
 
 def _accepts(page: Page) -> list[float]:
@@ -203,19 +233,21 @@ def _mount(page: Page, page_url: str) -> float:
 
 def _read(page: Page, page_url: str) -> tuple[tuple[int, int], int, float]:
     """Read 4 bitewings by keys alone, as a person would who needs no time to look."""
-    sizes = {"now": 0}
+    loaded: set[str] = set()
+    page.on("request", lambda request: loaded.add(request.url.partition("?")[0]))
 
-    def count(response: Response) -> None:
-        if response.url.endswith(".mjs") and response.ok:
-            sizes["now"] += len(response.body())
+    def code() -> int:
+        modules = [url for url in sorted(loaded) if url.endswith(".mjs")]
+        return sum(len(page.request.get(url).body()) for url in modules)
 
-    page.on("response", count)
     page.route("**/pixels", lambda route: _later(page, route.continue_))
     start = time.perf_counter()
     page.goto(page_url)
     page.locator("#stage canvas").wait_for()
     page.locator(".thumb img").first.wait_for()
-    first = sizes["now"]
+    paused = time.perf_counter()
+    first = code()
+    start += time.perf_counter() - paused  # counting is not reading
     page.locator("#stage:not([aria-busy=true])").wait_for()
     keys = 0
     images = page.locator(".thumb").count()
@@ -238,7 +270,8 @@ def _read(page: Page, page_url: str) -> tuple[tuple[int, int], int, float]:
     page.get_by_role("button", name="Sign Enter").click()
     keys += 1
     page.get_by_text("Signed, version 1.", exact=True).wait_for()
-    return (first, sizes["now"]), keys, time.perf_counter() - start
+    took = time.perf_counter() - start
+    return (first, code()), keys, took
 
 
 def _later(page: Page, go_on: Callable[[], None]) -> None:

@@ -25,7 +25,10 @@ from node.web.studies import compose_study
 from node.web.worklist import compose_worklist
 
 _HERE = Path(__file__).parent
+_STATIC = _HERE / "static"
 _PLACE = "<!--boot-->"
+_ENTRY = re.compile(r'<script type="module" src="/static/([^"]+)">')
+_IMPORT = re.compile(r'^(?:import|export)\b[^"\n]*"(\.[^"]+)";', re.MULTILINE)
 _TYPES = {
     ".mjs": "text/javascript; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -51,7 +54,28 @@ def render(page: str, boot: Boot) -> HTMLResponse:
     block = f'<script type="application/json" id="boot">{data}</script>'
     before, found, after = shell.partition(_PLACE)
     assert found, f"{page}.html has no place for its boot block"
-    return HTMLResponse(f"{before}{block}{after}")
+    preloads = "".join(
+        f'<link rel="modulepreload" href="/static/{name}">\n' for name in modules_of(shell)
+    )
+    head, end, rest = before.partition("</head>")
+    return HTMLResponse(f"{head}{preloads}{end}{rest}{block}{after}")
+
+
+@lru_cache(maxsize=16)
+def modules_of(shell: str) -> tuple[str, ...]:
+    """Name every module that a page's first picture needs, so that they are asked for at once."""
+    entry = _ENTRY.search(shell)
+    assert entry is not None, "a page has one module to start from"
+    found: dict[Path, None] = {}
+    waiting = [_STATIC / entry.group(1)]
+    while waiting:
+        path = waiting.pop().resolve()
+        if path in found:
+            continue
+        found[path] = None
+        text = path.read_text(encoding="utf-8")
+        waiting += [path.parent / name for name in _IMPORT.findall(text)]
+    return tuple(path.relative_to(_STATIC.resolve()).as_posix() for path in found)
 
 
 @router.get("/login")
@@ -141,7 +165,7 @@ def static_file(name: str, request: Request) -> Response:
     """Serve one of the page's files; browsers ask each time whether it changed."""
     if not _FILE.fullmatch(name) or Path(name).suffix not in _TYPES:
         raise NotFound("There is no such file.")
-    path = _HERE / "static" / name
+    path = _STATIC / name
     if not path.is_file():
         raise NotFound("There is no such file.")
     stat = path.stat()

@@ -265,7 +265,7 @@ class Practice:
                     patient_id=tx.conn.execute(query).scalar_one(),
                     review_version=1,
                     kind="note",
-                    payload={},
+                    payload={"command": {}},
                     state="failed",
                     attempts=3,
                     error=error,

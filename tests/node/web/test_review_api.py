@@ -26,7 +26,13 @@ def test_the_worklist_shows_a_ready_study_and_its_suggestions(practice):
     assert row["suggestions"] == {"B": 2, "C": 2}
     assert row["patient"]["family_name"] == "Doe"
     assert row["patient"]["source"] == "pms"
-    assert answer["counts"] == {"to_review": 1, "signed_today": 0, "all": 1, "problems": 0}
+    assert answer["counts"] == {
+        "to_review": 1,
+        "today": 0,
+        "signed_today": 0,
+        "all": 1,
+        "problems": 0,
+    }
 
 
 def test_an_unmatched_study_is_a_problem_with_its_reason(practice):
