@@ -21,7 +21,7 @@ from node.errors import BitewingError, Unsupported
 from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.registry import state_of
 from pms_writeback.merging import MergeSource
-from pms_writeback.practice import open_pms
+from pms_writeback.practice import open_pms, sftp_folder
 from pms_writeback.record_state import record_errors
 
 _LOW_DISK_GB = 5.0
@@ -50,6 +50,7 @@ def run_checks(config: Config) -> list[CheckResult]:
         ("codes", _check_codes),
         ("pms", _check_pms),
         ("records", _check_records),
+        ("documents", _check_documents),
     ]
     return [_guarded(name, check, config) for name, check in checks]
 
@@ -191,6 +192,15 @@ def _check_records(config: Config) -> CheckResult:
         words = "; ".join(f"{kind}: {error}" for kind, error in errors.items())
         return CheckResult("records", "warn", f"not read the last time: {words}")
     return CheckResult("records", "ok", "no kind of record failed the last time")
+
+
+def _check_documents(config: Config) -> CheckResult:
+    """Say how documents go to the practice's system; the SFTP server must show its pinned key."""
+    folder = sftp_folder(config)
+    if folder is None:
+        return CheckResult("documents", "ok", "no SFTP folder is configured")
+    folder.exists("check")
+    return CheckResult("documents", "ok", f"by SFTP over {config.pms.sftp_host}, the pinned key")
 
 
 @contextmanager

@@ -56,11 +56,11 @@ def _open_dental(config: Config) -> Pms:
             page_size=section.page_size,
             ways=ways,
         ),
-        folder=_sftp_folder(config),
+        folder=sftp_folder(config),
     )
 
 
-def _sftp_folder(config: Config) -> SftpFolder | None:
+def sftp_folder(config: Config) -> SftpFolder | None:
     """Give the folder by which documents go and come; None where none is configured."""
     section = config.pms
     if not section.sftp_host:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from node.db.session import Actor, begin, open_database
+from pms_writeback.sandbox.sftp import sftp_serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -137,3 +139,25 @@ def test_a_taken_port_is_one_sentence_with_the_way_out(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1, done.stderr
         assert port in done.stderr
         assert option in done.stderr
+
+
+@pytest.mark.parametrize("is_pinned", [True, False], ids=["pinned", "another"])
+def test_check_says_whether_the_sftp_server_is_the_pinned_one(
+    tmp_path: Path, is_pinned: bool
+) -> None:
+    with sftp_serving(tmp_path / "drop") as site, sftp_serving(tmp_path / "other") as other:
+        done = bitewing(
+            tmp_path,
+            "check",
+            environment={
+                "BITEWING_DICOM_PORT": "0",
+                "BITEWING_PMS_SFTP_HOST": site.host,
+                "BITEWING_PMS_SFTP_PORT": str(site.port),
+                "BITEWING_PMS_SFTP_USER": site.user,
+                "BITEWING_PMS_SFTP_PASSWORD": site.password,
+                "BITEWING_PMS_SFTP_HOST_KEY": site.host_key if is_pinned else other.host_key,
+            },
+        )
+    assert f"{'ok  ' if is_pinned else 'FAIL'}  documents" in done.stdout, done.stdout
+    assert done.returncode == (0 if is_pinned else 2)
+    assert site.password not in done.stdout + done.stderr
