@@ -11,7 +11,7 @@ plan, entries in the communication log, the request as PDF, tasks. Calls: the cl
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from node.domain.events import EventKind
 from node.domain.rights import Right, Role
@@ -62,8 +62,8 @@ from pms_writeback.records import RecordKind
 
 NAME = "preauthorisation"
 _A_DAY, _A_WEEK = timedelta(days=1), timedelta(days=7)
-#: So many days missing evidence is looked for again, and so many weeks an inactive plan.
-_MOST_DAYS, _MOST_WEEKS = 60, 4
+#: So long missing evidence is looked for again, and so many weeks an inactive plan.
+_MOST_DAYS, _MOST_WEEKS = timedelta(days=60), 4
 #: So often a person is told that a payer does not answer, before the case stops.
 _MOST_REMINDERS = 4
 #: Records whose change may be what a case waits for.
@@ -127,6 +127,7 @@ def make(office: PayerOffice) -> Workflow:
     @flow.stage
     def words(case: Case) -> Outcome:
         request = desk.look(case)
+        case.data.pop("missing_since", None)
         narrative = request.narrative(office, desk.answers(case))
         if narrative.is_complete:
             return go(propose)
@@ -362,10 +363,11 @@ def make(office: PayerOffice) -> Workflow:
         return wait(late, until=desk.deadline(case), on=listening)
 
     def _hold(desk: PreauthDesk, case: Case, lacking: list[str]) -> Outcome:
-        """Tell the office what is missing, and look again every day."""
+        """Tell the office what is missing, and look again every day and when something changes."""
         desk.lack(case, lacking)
-        days = case.data["days"] = int(str(case.data.get("days", 0))) + 1
-        if case.is_silent or days > _MOST_DAYS:
+        since = str(case.data.setdefault("missing_since", case.clock().isoformat()))
+        is_given_up = case.clock() - datetime.fromisoformat(since) > _MOST_DAYS
+        if case.is_silent or is_given_up:
             return done("evidence missing")
         return wait(gather, until=case.clock() + _A_DAY, on={"again": gather})
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -98,6 +98,15 @@ def test_missing_evidence_is_a_task_and_the_case_waits_for_it(world: World) -> N
     assert "2024-01-01" in tasks[-1]
     world.sign_film()  # seen at once, not only tomorrow
     assert world.asked() == "preauth_answers"
+
+
+def test_what_stays_missing_ends_the_case_after_two_months(world: World) -> None:
+    world.plan_crown()
+    world.pull()
+    for days, result in ((59, ""), (3, "evidence missing")):
+        world.work.now += timedelta(days=days)  # the practice was closed all the while
+        world.work.settle()
+        assert world.result == result
 
 
 def test_an_answer_to_nothing_of_ours_is_kept_for_a_person(world: World) -> None:
