@@ -17,6 +17,7 @@ from node.dicom.instances import InstanceStore
 from node.domain.review import SignedReview
 from node.domain.study import MatchState
 from node.errors import Forbidden, NotFound
+from orchestration.messengers.contacts import Reached, reach
 from orchestration.workflow import Module, Workflow
 from pms_writeback.record_rows import read_records
 from pms_writeback.records import PmsRecord, RecordKind
@@ -115,6 +116,12 @@ class Chart:
         if row is None:
             raise NotFound("no such patient at this location")
         return Person(row.id, row.pms_key, row.family_name, row.given_name, row.birth_date, row.sex)
+
+    def reached(self, patient_id: str | None = None) -> Reached | None:
+        """Read how a patient is reached today; None when there is no such patient here."""
+        self._demand(Module.CONTACT)
+        with read(self.db) as conn:
+            return reach(conn, self.location_id, self._whose(patient_id) or "", self.today)
 
     def pms_key(self, patient_id: str | None = None) -> str:
         """Read the key under which the PMS knows a patient."""

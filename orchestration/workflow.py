@@ -126,6 +126,7 @@ class Module(StrEnum):
     APPOINTMENTS = "appointments"
     REVIEWS = "reviews"  # signed ones only; what is unsigned reaches no workflow
     IMAGES = "images"
+    CONTACT = "contact"  # addresses, preferred ways, and what people chose
 
 
 @dataclass(eq=False, slots=True)

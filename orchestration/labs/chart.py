@@ -32,7 +32,7 @@ READS: frozenset[RecordKind | Module] = frozenset(
     | {RecordKind.TREATMENT_PLAN_PROCEDURE, RecordKind.LABORATORY, RecordKind.LAB_TURNAROUND}
     | {RecordKind.COVERAGE, RecordKind.SUBSCRIPTION, RecordKind.BENEFIT}
     | {RecordKind.COVERAGE_CATEGORY, RecordKind.SCHEDULE}
-    | {Module.IDENTITY, Module.APPOINTMENTS, Module.REVIEWS}
+    | {Module.IDENTITY, Module.CONTACT, Module.APPOINTMENTS, Module.REVIEWS}
 )
 #: Plans pay for the same tooth again after so many years where they say nothing else.
 _AGAIN_YEARS = 5

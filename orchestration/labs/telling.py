@@ -16,7 +16,7 @@ from node.config import Config
 from node.db.session import Actor, read
 from orchestration.case import Case
 from orchestration.messengers.consent import Choice, Way, has_stopped, next_hour, ways
-from orchestration.messengers.contacts import Reached, choices, reach
+from orchestration.messengers.contacts import Reached, choices
 from orchestration.messengers.mailroom import Letter, Mailroom
 from orchestration.messengers.message import Channel, Message
 from orchestration.messengers.office import channels, open_messenger
@@ -40,10 +40,10 @@ class PatientDesk:
         """Find the way by which this patient may be told; None when there is none."""
         if not self._config.labs.tell_patients or case.is_silent or case.patient_id is None:
             return None
+        reached = case.chart.reached()
+        if reached is None or not reached.is_active:
+            return None
         with read(case.chart.db) as conn:
-            reached = reach(conn, case.chart.location_id, case.patient_id, case.chart.today)
-            if reached is None or not reached.is_active:
-                return None
             found = ways(
                 reached.contact,
                 self._choices(conn, case, reached),

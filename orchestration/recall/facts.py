@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from node.db.session import read
 from orchestration.access import Chart
-from orchestration.messengers.contacts import Reached, reach
+from orchestration.messengers.contacts import Reached
 from orchestration.recall import due, risk
 from orchestration.recall.due import Due, Recall, RecallType, Track, Why
 from orchestration.recall.risk import Assessment, Risk
@@ -19,7 +18,7 @@ from pms_writeback.records import PmsRecord, RecordKind
 READS: frozenset[RecordKind | Module] = frozenset(
     {RecordKind.RECALL, RecordKind.RECALL_TYPE, RecordKind.PROCEDURE}
     | {RecordKind.PERIO_EXAM, RecordKind.PERIO_MEASURE}
-    | {Module.IDENTITY, Module.APPOINTMENTS, Module.REVIEWS}
+    | {Module.IDENTITY, Module.CONTACT, Module.APPOINTMENTS, Module.REVIEWS}
 )
 _AHEAD = timedelta(days=400)
 
@@ -53,8 +52,7 @@ def look(chart: Chart, patient_id: str, recall_key: str, days_ahead: int) -> Fac
     recalls = [due.read_recall(each) for each in chart.records(RecordKind.RECALL, patient_id)]
     procedures = chart.records(RecordKind.PROCEDURE, patient_id)
     done = due.completed(procedures, today)
-    with read(chart.db) as conn:
-        reached = reach(conn, chart.location_id, patient_id, today)
+    reached = chart.reached(patient_id)
     wanted, left = due.judge(
         recalls,
         types,

@@ -69,6 +69,18 @@ def test_a_reminder_is_asked_sent_logged_and_ended_by_a_booking(world: World) ->
     assert len(world.texts(ADA)) == 1
 
 
+def test_the_same_on_either_database(
+    database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    with recall_world(database, engine, tmp_path) as world:
+        start(world)
+        assert len(world.texts(ADA)) == 1
+        world.inbox.reply(NUMBERS[ADA], "STOP")
+        world.work.settle()
+        assert world.result(ADA) == "opted out"
+        assert len(world.entries(ADA)) == 2
+
+
 def test_the_whole_sequence_goes_out_by_both_ways_and_ends(world: World) -> None:
     start(world, Email="ada@example.org")
     for _ in range(70):
