@@ -18,6 +18,7 @@ from node.db.migrate import current_revision, head_revision
 from node.db.session import open_database, read
 from node.domain import cdt
 from node.errors import BitewingError, Unsupported
+from orchestration.labs import directory
 from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.registry import state_of
 from pms_writeback.merging import MergeSource
@@ -51,6 +52,7 @@ def run_checks(config: Config) -> list[CheckResult]:
         ("pms", _check_pms),
         ("records", _check_records),
         ("documents", _check_documents),
+        ("labs", _check_labs),
     ]
     return [_guarded(name, check, config) for name, check in checks]
 
@@ -118,6 +120,11 @@ def _check_port(name: str, host: str, port: int, what: str) -> CheckResult:
             words = f"port {port} is taken or not allowed ({error.strerror})"
             return CheckResult(name, "warn", words + "; fine if the node already runs")
     return CheckResult(name, "ok", f"{what} on {host}:{port}, free")
+
+
+def _check_labs(config: Config) -> CheckResult:
+    is_fine, words = directory.describe(config)
+    return CheckResult("labs", "ok" if is_fine else "warn", words)
 
 
 def _check_weights(config: Config) -> CheckResult:

@@ -124,6 +124,7 @@ def demo_config(
                 "customer_key": sandbox.customer_key,
                 "poll_s": 15.0,
                 "records_s": 15.0,
+                "days_after": 45,  # seat visits of lab cases are booked weeks ahead
             },
         },
     )

@@ -245,11 +245,7 @@ class LabDesk:
         standing = standing_of(case)
         if not may_follow(standing.state, state):
             raise Rejected(f"a case that is {standing.state.value} cannot become {state.value}")
-        moved = Standing(
-            state, case.clock(), standing.eta, standing.eta_told_at, standing.tracking,
-            standing.carrier, standing.notes,
-        )  # fmt: skip
-        keep_standing(case, moved)
+        keep_standing(case, replace(standing, state=state, at=case.clock()))
 
     def reopen(self, case: Case, reason: str | None = None, note: str = "") -> None:
         """Begin the case's next round: a remake with its reason, or what the lab sent back."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import cached_property
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -24,6 +23,9 @@ from orchestration.labs.sftp import SftpLab, SftpSettings
 from orchestration.messengers.message import Channel
 from orchestration.messengers.office import link_key, open_messenger
 from orchestration.messengers.smtp import SmtpMessenger
+
+#: Work comes back after two or three weeks; a schedule read less far ahead misses its visit.
+_LEAST_DAYS_AHEAD = 21
 
 
 @dataclass(slots=True)
@@ -60,11 +62,8 @@ class Directory:
         keys = [section.key for section in self._section.partners]
         if len(set(keys)) != len(keys):
             raise ConfigError("labs.partners: two laboratories have one key")
-
-    @cached_property
-    def labs(self) -> dict[str, LabEntry]:
-        """The laboratories by their key, in the order of the configuration."""
-        return {section.key: self._open(section) for section in self._section.partners}
+        #: The laboratories by their key, in the order of the configuration.
+        self.labs = {each.key: self._open(each) for each in self._section.partners}
 
     def lab(self, key: str) -> LabEntry:
         """Find a laboratory; raises Rejected when it is configured no more."""
@@ -134,5 +133,22 @@ class Directory:
         """Give what makes links to packages; None where nobody outside reaches this node."""
         if not self._config.messengers.public_url:
             return None
-        key = link_key(self._config)
-        return lambda dispatch: package_link(self._config, key, dispatch)
+        config = self._config
+        return lambda dispatch: package_link(config, link_key(config), dispatch)
+
+
+def describe(config: Config) -> tuple[bool, str]:
+    """Say in words who the laboratories are, and whether something wants a look."""
+    section = config.labs
+    if not section.partners:
+        return True, "none configured"
+    names = ", ".join(
+        f"{lab.section.name} ({lab.section.transport}, rules of {lab.pack.dated})"
+        for lab in Directory(config).labs.values()
+    )
+    if not section.prescribers:
+        return False, f"{names}; nobody may sign: add labs.prescribers"
+    if config.pms.days_after < _LEAST_DAYS_AHEAD:
+        words = f"pms.days_after is {config.pms.days_after}, seat visits further ahead are not seen"
+        return False, f"{names}; {words}"
+    return True, f"{names}; {len(section.prescribers)} may sign"

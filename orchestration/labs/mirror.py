@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal, cast
 
@@ -114,7 +115,8 @@ def follow_pms(case: Case) -> None:
         at = record.values.get(name)
         standing = standing_of(case)
         if at and may_follow(standing.state, state):
-            keep_standing(case, _moved(standing, state, datetime.fromisoformat(str(at))))
+            reached = datetime.fromisoformat(str(at))
+            keep_standing(case, replace(standing, state=state, at=reached))
             case.note(seen_in_pms=state.value)
 
 
@@ -146,13 +148,6 @@ def _record(case: Case, number: int) -> PmsRecord | None:
         if carries(str(record.values.get("instructions") or ""), ref)
     )
     return next(found, None)
-
-
-def _moved(standing: Standing, state: LabState, at: datetime) -> Standing:
-    return Standing(
-        state, at, standing.eta, standing.eta_told_at, standing.tracking, standing.carrier,
-        standing.notes,
-    )  # fmt: skip
 
 
 def _words(case: Case, desk: LabDesk) -> str:

@@ -6,7 +6,7 @@ remake, or cancelled. Steps may be skipped forward: laboratories do not report a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -114,7 +114,7 @@ def hear(standing: Standing, update: LabUpdate) -> tuple[Standing, Step]:
     if state is standing.state:
         return told, Step.REPEATED
     if may_follow(standing.state, state):
-        return _moved(told, state, update.at), Step.APPLIED
+        return replace(told, state=state, at=update.at), Step.APPLIED
     return told, Step.BACKWARDS if update.at > standing.at and _is_ours(standing) else Step.LATE
 
 
@@ -123,23 +123,15 @@ def _is_ours(standing: Standing) -> bool:
     return standing.state in REPORTED
 
 
-def _moved(standing: Standing, state: LabState, at: datetime) -> Standing:
-    return Standing(
-        state, at, standing.eta, standing.eta_told_at, standing.tracking, standing.carrier,
-        standing.notes,
-    )  # fmt: skip
-
-
 def _with_news(standing: Standing, update: LabUpdate) -> Standing:
     known = standing.eta_told_at
     is_newer = update.eta is not None and (known is None or update.at >= known)
     note = update.note.strip()
-    return Standing(
-        standing.state,
-        standing.at,
-        update.eta if is_newer else standing.eta,
-        update.at if is_newer else known,
-        update.tracking or standing.tracking,
-        update.carrier or standing.carrier,
-        standing.notes if not note or note in standing.notes else (*standing.notes, note),
+    return replace(
+        standing,
+        eta=update.eta if is_newer else standing.eta,
+        eta_told_at=update.at if is_newer else known,
+        tracking=update.tracking or standing.tracking,
+        carrier=update.carrier or standing.carrier,
+        notes=standing.notes if not note or note in standing.notes else (*standing.notes, note),
     )

@@ -11,8 +11,10 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from node.config import read_config
 from node.errors import ConfigError, Rejected, Retryable, Unsupported
 from orchestration.labs.api import ApiLab, ApiSettings
+from orchestration.labs.directory import describe
 from orchestration.labs.email import EmailLab, EmailSettings
 from orchestration.labs.package import write_package
 from orchestration.labs.partner import Dispatch, LabPartner, OutcomeUnknown
@@ -300,3 +302,32 @@ def test_the_bench_survives_a_restart(tmp_path: Path) -> None:
         again.work()
         words = api(again).updates("BW-1001")
     assert [update.status for update in words] == ["acknowledged", "in_production"]
+
+
+@pytest.mark.parametrize(
+    ("labs", "pms", "is_fine", "words"),
+    [
+        ({}, {}, True, "none configured"),
+        ({"partners": "api"}, {"days_after": 45}, False, "nobody may sign"),
+        ({"partners": "api", "prescribers": 1}, {}, False, "days_after is 7"),
+        ({"partners": "sftp", "prescribers": 1}, {"days_after": 45}, True, "1 may sign"),
+    ],
+)
+def test_check_says_what_is_wrong_with_the_laboratories(
+    lab: LabHandle, labs: dict[str, object], pms: dict[str, object], is_fine: bool, words: str
+) -> None:
+    section = dict(labs)
+    if "partners" in section:
+        section["partners"] = [lab.settings(str(section["partners"]))]
+    if "prescribers" in section:
+        section["prescribers"] = [{"user": "a", "name": "A", "licence_number": "1"}]
+    config = read_config(environment={}, overrides={"labs": section, "pms": pms})
+    verdict, said = describe(config)
+    assert (verdict, words in said) == (is_fine, True), said
+    assert lab.key not in said
+
+
+def test_two_laboratories_need_two_keys(lab: LabHandle) -> None:
+    section = {"partners": [lab.settings(), lab.settings("sftp")]}
+    with pytest.raises(ConfigError, match="one key"):
+        describe(read_config(environment={}, overrides={"labs": section}))
