@@ -9,7 +9,6 @@ mended and reported as drift, and what a complete reading no longer has gets a t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -21,6 +20,7 @@ from node.db.tables import appointment, patient
 from node.domain.events import EventKind
 from node.errors import BitewingError, Rejected, Retryable, Unsupported
 from pms_writeback.clinics import Clinics
+from pms_writeback.kind_report import KindReport
 from pms_writeback.pms import OfficeTime
 from pms_writeback.record_rows import (
     Written,
@@ -67,28 +67,6 @@ OFFICE_KINDS = frozenset(
         RecordKind.USER,
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class KindReport:
-    """What one reading of one kind changed; ``is_whole`` says that it was complete.
-
-    In a reconciliation `drift` counts what the readings of changes had missed.
-    """
-
-    kind: RecordKind
-    is_whole: bool = False
-    read: int = 0
-    added: int = 0
-    changed: int = 0
-    gone: int = 0
-    error: str = ""
-    is_away: bool = False
-
-    @property
-    def drift(self) -> int:
-        """How many records differed."""
-        return self.added + self.changed + self.gone
 
 
 class Warehouse:
@@ -202,7 +180,7 @@ class Warehouse:
 
         A first load leaves no events: nothing happened, we only learnt of it.
         """
-        counted = replace(report, read=report.read + len(page))
+        counted = report.plus(KindReport(report.kind, read=len(page)))
         with read(self._db) as conn:
             if not compare_records(conn, self._actor.location_id, page):
                 return counted
@@ -210,7 +188,7 @@ class Warehouse:
             difference = compare_records(tx.conn, tx.location_id, page)
             written = write_records(tx.conn, difference, now)
             _note(tx, report.kind, written, is_silent=is_silent)
-        return _counted(counted, written)
+        return counted.counting(written)
 
     def _keep_absent(
         self, kind: RecordKind, seen: set[str], now: datetime, report: KindReport
@@ -242,7 +220,7 @@ class Warehouse:
         with begin(self._db, self._actor, "pms.records") as tx:
             written = bury(tx.conn, tx.location_id, kind, keys, now)
             _note(tx, kind, written)
-        return _counted(report, written)
+        return report.counting(written)
 
     def _expected(self, conn: sa.Connection, kind: RecordKind, now: datetime) -> set[str]:
         """Give the keys of ours that a whole reading covers."""
@@ -273,7 +251,7 @@ class Warehouse:
             gone = bury(tx.conn, location, kind, missing, now)
             both = Written(written.added, written.changed, gone.gone)
             _note(tx, kind, both)
-        return _counted(report, both)
+        return report.counting(both)
 
     def _knows_patients(self) -> bool:
         with read(self._db) as conn:
@@ -291,7 +269,7 @@ class Warehouse:
             total = KindReport(kind)
             for key in self._visitors(now):
                 report = self._guarded(kind, now, partial(self._one, kind, key, now))
-                total = _sum(total, report)
+                total = total.plus(report)
                 if report.is_away:
                     return [*reports, total]
             if not total.error:
@@ -385,24 +363,3 @@ def _parts(pages: Iterator[Sequence[PmsRecord]]) -> Iterator[list[PmsRecord]]:
             waiting = []
     if waiting:
         yield waiting
-
-
-def _counted(report: KindReport, written: Written) -> KindReport:
-    return replace(
-        report,
-        added=report.added + len(written.added),
-        changed=report.changed + len(written.changed),
-        gone=report.gone + len(written.gone),
-    )
-
-
-def _sum(total: KindReport, more: KindReport) -> KindReport:
-    return replace(
-        total,
-        read=total.read + more.read,
-        added=total.added + more.added,
-        changed=total.changed + more.changed,
-        gone=total.gone + more.gone,
-        error=total.error or more.error,
-        is_away=total.is_away or more.is_away,
-    )
