@@ -55,23 +55,26 @@ _PAINTED = """() => {
   };
   requestAnimationFrame(look);
 }"""
-#: Median milliseconds of 30 steps, each timed from its cause to the end of the frame that shows it.
+#: Median milliseconds of 30 steps: from the cause to the end of the frame that shows it, and the
+#: work inside that frame, which is what must stay below 16 ms.
 _STEPS = """async (kind) => {
   const { viewing } = await import("/static/review/actions.mjs");
   const times = [];
+  const works = [];
   for (let i = 0; i < 30; i += 1) {
     await new Promise(requestAnimationFrame);
     const start = performance.now();
     if (kind === "window") viewing.window(i % 2 ? 6 : -6, i % 3 ? 3 : -3);
     else viewing.zoom(i % 2 ? 1.05 : 1 / 1.05);
-    await new Promise((done) => requestAnimationFrame(() => {
+    await new Promise((done) => requestAnimationFrame((begun) => {
       // what a frame queued before this one painted is finished when a pixel can be read
       document.querySelector("#stage canvas").getContext("2d").getImageData(0, 0, 1, 1);
+      works.push(performance.now() - begun);
       done();
     }));
     times.push(performance.now() - start);
   }
-  return times.sort((a, b) => a - b)[15];
+  return [times, works].map((each) => each.sort((a, b) => a - b)[15]);
 }"""
 
 
@@ -121,8 +124,10 @@ def _measure(url: str, reading: str, series: str, rounds: int) -> None:
         add("navigation to the full 16-bit image, cold, ms", [full for _, full in cold])
         add("navigation to the first picture (preview), warm, ms", [first for first, _ in warm])
         add("navigation to the full 16-bit image, warm, ms", [full for _, full in warm])
-        add("window step to its frame, median of 30, ms", [page.evaluate(_STEPS, "window")])
-        add("zoom step to its frame, median of 30, ms", [page.evaluate(_STEPS, "zoom")])
+        for kind in ("window", "zoom"):
+            whole, work = page.evaluate(_STEPS, kind)
+            add(f"{kind} step to the end of its frame, median of 30, ms", [whole])
+            add(f"{kind} step, work inside that frame, median of 30, ms", [work])
         add("accept key to the next suggestion, ms", _accepts(page))
         mounts = [_mount(_signed_in(browser, url), f"{url}/review/{series}") for _ in range(3)]
         add("14-image mount, from its key to the last thumbnail, ms", mounts)
