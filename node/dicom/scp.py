@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ from node.errors import ConfigError
 _LOG = logging.getLogger(__name__)
 _MAX_PDU_BYTES = 131_072
 _NETWORK_TIMEOUT_S = 60.0
+_ANY_NUMBER = 100_000
 
 #: When a peer leaves us the choice, the first of these that it offers: uncompressed, then lossless.
 #: Source: PS3.8 7.1.1.13 leaves the choice to the acceptor.
@@ -188,6 +190,7 @@ class DicomListener:
                 "choose another port with --dicom-port"
             ) from None
         server.admit, server.tls = admit, tls
+        server.max_associations = self._config.dicom.max_associations
         entity._servers.append(server)
         name = "dicom-listener" if tls is None else "dicom-tls-listener"
         thread = threading.Thread(target=server.serve_forever, name=name, daemon=True)
@@ -269,7 +272,7 @@ def _entity(config: Config) -> AE:
     entity.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
     entity.maximum_pdu_size = _MAX_PDU_BYTES
-    entity.maximum_associations = dicom.max_associations
+    entity.maximum_associations = _ANY_NUMBER  # counted by the listener: established ones only
     entity.require_called_aet = dicom.require_called_aet
     entity.network_timeout = _NETWORK_TIMEOUT_S
     return entity
@@ -317,4 +320,8 @@ def _quieten() -> None:
     _config.LOG_HANDLER_LEVEL = "none"
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)
+    for name in ("pynetdicom", "pydicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # pydicom warns of wrong values and quotes them
+    for words in ("Invalid value for VR", "The value length", "A value of type"):
+        warnings.filterwarnings("ignore", message=words, category=UserWarning)

@@ -9,6 +9,7 @@ on need not wait for a delayed acknowledgement), and both threads sleep until so
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import select
 import socket
@@ -27,6 +28,8 @@ from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+_LOG = logging.getLogger(__name__)
 
 #: A longer PDU is an attack or a fault: we announce 128 KiB, command PDUs are far shorter.
 _MAX_PDU_BYTES = 4 << 20
@@ -141,6 +144,24 @@ class _Dul(DULServiceProvider):  # type: ignore[misc]  # untyped
         self._run_loop_delay = 0
         self.to_provider_queue = _WakingQueue(self._wake)
         self.daemon = True
+
+    def run_reactor(self) -> None:
+        """Run until the connection ends; what pynetdicom's state machine has no answer to ends it.
+
+        PS3.8 Table 9-10 leaves cells empty; a hostile peer reaches them.
+        """
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - the edge: one connection, not the node
+            _LOG.warning(
+                "a connection was closed: the protocol was broken (%s)", type(error).__name__
+            )
+            self.assoc.is_aborted, self.assoc.is_established = True, False
+            self.assoc._kill = self._kill_thread = True  # as pynetdicom itself ends it
+            self.state_machine.current_state = "Sta1"
+            if self.socket is not None:
+                self.socket.close()
+            self.assoc._reactor_checkpoint.wake()
 
     def kill_dul(self) -> None:
         """Stop the thread."""
@@ -261,14 +282,25 @@ class _Acse(ACSE):  # type: ignore[misc]  # untyped
         server = self.assoc._server
         peer = self.requestor.primitive.calling_ae_title
         contexts = server.admit(peer, self.requestor.address or "")
+        # PS3.8 9.3.4: permanent, by the service user, calling AE title not recognised
         if contexts is None:
-            # PS3.8 9.3.4: permanent, by the service user, calling AE title not recognised
-            self.send_reject(0x01, 0x01, 0x03)
-            evt.trigger(self.assoc, evt.EVT_REJECTED, {})
-            self.assoc.kill()
-            return
-        self.acceptor.supported_contexts = contexts
-        super()._negotiate_as_acceptor()
+            self._refuse(0x01, 0x01, 0x03)
+        # transient, by the presentation layer, local limit exceeded; pynetdicom would count those
+        # that never said who they are, and a flood of them would keep everybody out
+        elif self._established() >= server.max_associations:
+            self._refuse(0x02, 0x03, 0x02)
+        else:
+            self.acceptor.supported_contexts = contexts
+            super()._negotiate_as_acceptor()
+
+    def _refuse(self, result: int, source: int, reason: int) -> None:
+        self.send_reject(result, source, reason)
+        evt.trigger(self.assoc, evt.EVT_REJECTED, {})
+        self.assoc.kill()
+
+    def _established(self) -> int:
+        others = self.assoc.ae.active_associations
+        return sum(assoc.is_acceptor and assoc.is_established for assoc in others)
 
 
 class _Association(Association):  # type: ignore[misc]  # untyped
@@ -362,6 +394,8 @@ class AssociationListener(ThreadedAssociationServer):  # type: ignore[misc]  # u
         self.has_garbage = False
         #: TLS of this listener, None for none; set before the first connection.
         self.tls: ssl.SSLContext | None = None
+        #: How many associations may be established at one time; set before the first connection.
+        self.max_associations = 10
         self._connections: dict[str, int] = {}
         self._guard = threading.Lock()
         #: What an AE title at an address may use, None when it is not admitted. pynetdicom copies
@@ -373,7 +407,7 @@ class AssociationListener(ThreadedAssociationServer):  # type: ignore[misc]  # u
         """Take a connection unless there are too many, in all or from one address."""
         address = client_address[0]
         with self._guard:
-            limit = self.ae.maximum_associations
+            limit = self.max_associations
             is_free = bool(
                 sum(self._connections.values()) < 2 * limit + _SPARE
                 and self._connections.get(address, 0) < limit + _SPARE
