@@ -24,8 +24,11 @@ def inbox(
 ) -> None:
     """Run an invented mail server, text message provider and chat room until Ctrl-C."""
     from orchestration.messengers.sandbox.server import running_inbox
+    from orchestration.messengers.sandbox.web import Account
 
-    with running_inbox(data_dir, port=port, mail_port=mail_port) as running:
+    # the same at every start, so that a configuration stays good; they open nothing but a sandbox
+    account = Account("bitewing-sandbox-key", "bitewing-sandbox-secret")
+    with running_inbox(data_dir, port=port, mail_port=mail_port, account=account) as running:
         typer.echo(f"sandbox inbox on {running.page_url} (Ctrl-C ends it)\n\n[messengers]")
         for key, value in running.settings().items():
             if value:

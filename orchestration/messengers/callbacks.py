@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 
 import sqlalchemy as sa
 
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import message, message_reply, workflow_case
-from node.errors import InvalidInput
 from orchestration import signatures
 from orchestration.cases import OPEN
 from orchestration.messengers import sms
@@ -59,8 +59,8 @@ class SmsSource:
                 return Delivery(event.event_id, self._keep_status(event))
             case sms.ReplyEvent():
                 return Delivery(event.event_id, self._keep_reply(event))
-            case _:
-                raise InvalidInput("the call back is of a kind that is not known here")
+            case _:  # taken and passed over, so that the provider does not send it again
+                return Delivery(f"other:{sha256(body).hexdigest()[:32]}", ())
 
     def _keep_status(self, event: sms.StatusEvent) -> Sequence[tuple[str, Signal]]:
         state = _STATES.get(event.state)

@@ -33,8 +33,11 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
             key.look(token, Purpose.STOP, runner.clock())
         except Forbidden as error:
             return page(practice, [f"{str(error).capitalize()}."], status=403)
-        words = ["Do you want no more reminders from us, by e-mail or text message?"]
-        return page(practice, words, form=button("End messages"))
+        words = [
+            "Do you want no more reminders from us, by e-mail or text message?",
+            "¿No quiere recibir más recordatorios, ni por correo ni por mensaje de texto?",
+        ]
+        return page(practice, words, form=button("End messages / No recibir más"))
 
     @router.post(f"{PATH}/{{token}}", include_in_schema=False)
     def stop(token: str) -> Response:
@@ -45,7 +48,11 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
         except BitewingError as error:
             words = ["This did not work just now. Please try again later."]
             return page(practice, words, status=outcome(error).http_status)
-        return page(practice, ["Done. You get no more reminders from us."])
+        words = [
+            "Done. You get no more reminders from us.",
+            "Listo. No recibirá más recordatorios.",
+        ]
+        return page(practice, words)
 
     return router
 

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from node.config import Config
 from node.db.session import Actor, begin, read
-from node.db.tables import message_reply
+from node.db.tables import message_reply, user_account
 from node.errors import InvalidInput
 from orchestration.access import Chart
 from orchestration.case import Case
@@ -225,6 +225,17 @@ class Desk:
         """Ask somebody by a task in the PMS, once per name."""
         if self._may_write(case):
             case.queue(name, CreateTask(case.chart.pms_key(), words, case.ref(name)))
+
+    def name_of(self, case: Case, user_id: str) -> str:
+        """Name a colleague as the chart's readers know them."""
+        with read(case.chart.db) as conn:
+            name = conn.execute(
+                sa.select(user_account.c.display_name).where(
+                    user_account.c.id == user_id,
+                    user_account.c.location_id == case.chart.location_id,
+                )
+            ).scalar()
+        return str(name or f"user {user_id[:8]}")
 
     def _may_write(self, case: Case) -> bool:
         return not case.is_silent and self._config.pms.kind != "none"

@@ -125,7 +125,7 @@ def make(config: Config, key: LinkKey) -> Workflow:
             return done("refused")
         words = {name: decision.draft[name] for name in ("subject", "text")}
         case.data["draft"] = {**_draft_of(case), **words}
-        case.data["approved_by"] = f"user {decision.by[:8]}"
+        case.data["approved_by"] = desk.name_of(case, decision.by)
         return go(send)
 
     @flow.stage

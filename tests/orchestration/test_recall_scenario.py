@@ -24,6 +24,7 @@ from orchestration.cases import CaseState
 from orchestration.recall import policy
 from orchestration.recall.routes import make_router
 from orchestration.recall.trials import lift_of
+from orchestration.signatures import sign
 from tests.orchestration.clockwork import ACTOR, until
 from tests.orchestration.recall_world import ADA, BEN, NUMBERS, World, recall_world
 
@@ -219,6 +220,16 @@ def test_call_backs_that_nobody_signed_change_nothing(world: World) -> None:
     assert not world.rows(contact_choice)
 
 
+def test_call_backs_of_other_kinds_are_taken_and_passed_over(world: World) -> None:
+    body = b'{"type":"account.updated"}'
+    headers = {"x-signature": sign(world.inbox.account.secret, body, world.now)}
+    for _ in range(2):
+        answer = httpx2.post(
+            f"{world.url}/hooks/sms", content=body, headers=headers, trust_env=False
+        )
+        assert answer.status_code == 202
+
+
 def test_a_provider_that_is_away_for_an_hour_delays_and_doubles_nothing(world: World) -> None:
     world.due(ADA, DUE)
     world.pull()
@@ -274,6 +285,16 @@ def test_nobody_to_write_to_means_a_task_for_the_front_desk(world: World) -> Non
     (task,) = world.tasks(ADA)
     assert "no way to write. Please call" in task
     assert not world.inbox.messages()
+
+
+def test_the_entry_names_who_approved_as_colleagues_know_them(world: World) -> None:
+    desk = world.add_user()
+    world.due(ADA, DUE)
+    world.pull()
+    world.sweep()
+    world.work.decide(world.case(ADA).id, by=desk)
+    (entry,) = world.entries(ADA)
+    assert "approved by Front Desk." in entry
 
 
 def test_refused_drafts_end_and_edited_ones_go_out_as_edited(world: World) -> None:

@@ -60,7 +60,7 @@ class InboxHandle:
         return {
             "smtp_host": "127.0.0.1",
             "smtp_port": self.mail_port,
-            "smtp_ca_file": str(self.ca_file),
+            "smtp_ca_file": str(self.ca_file.absolute()),
             "mail_from": "Sandbox Dental <office@sandbox-dental.example>",
             "sms_url": self.sms_url,
             "sms_key": self.account.key,
