@@ -39,6 +39,9 @@ TEETH_HEADS = {"centre": 2, "box": 4, "tooth": 1 + len(TEETH)}
 #: The mask network's parameters stand in the tooth network's file under this prefix.
 MASK_PREFIX = "mask."
 
+#: What calibrates a tooth's probability: that it is there and bears this number.
+TOOTH = "tooth"
+
 _SAME_TOOTH_IOU = 0.6
 _MAX_PEAKS = 60
 
@@ -158,7 +161,10 @@ def on_film(box: Sequence[float], shape: tuple[int, ...]) -> Box | None:
 
 @dataclass(frozen=True, slots=True)
 class PanoramicTeeth:
-    """The tooth network, and the mask network if installed: teeth, numbered and outlined."""
+    """The tooth network, and the mask network if installed: teeth, numbered and outlined.
+
+    ``threshold`` is of the score before its calibration by the head :data:`TOOTH`.
+    """
 
     net: DenseNet
     masks: MaskNet | None
@@ -211,7 +217,8 @@ class PanoramicTeeth:
         return tooth_masks.outlines(self.masks, self.mask_threshold, frame, boxes, lower)
 
     def _mark(self, seen: _Seen, outline: Sequence[Point], shape: tuple[int, ...]) -> ToothMark:
-        tooth, peak, probability = seen
+        tooth, peak, score = seen
+        probability = min(1.0, max(0.0, self.settings.calibrate(TOOTH, score)))
         fx, fy = shape[1] / FRAME[1], shape[0] / FRAME[0]
         points = tuple(
             (min(max(x * fx, 0.0), float(shape[1])), min(max(y * fy, 0.0), float(shape[0])))

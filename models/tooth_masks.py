@@ -30,16 +30,37 @@ def outlines(
 
     Boxes and outlines are in the film's pixels, the origin at the corner of the corner pixel;
     `lower` says per box whether the tooth stands in the lower jaw. A pixel belongs to the tooth
-    from the probability `threshold` on. An outline has 3 to :data:`MAX_VERTICES` points, or none
-    when no tooth stands out.
+    from the probability `threshold` on. Every tooth is traced twice, the second time in the box of
+    its first outline, which fits it better than the box given. An outline has 3 to
+    :data:`MAX_VERTICES` points, or none when no tooth stands out.
     """
     if not boxes:
         return []
+    first = _traced(net, threshold, frame, boxes, lower)
+    fitting = [_box_of(points) or box for points, box in zip(first, boxes, strict=True)]
+    return _traced(net, threshold, frame, fitting, lower)
+
+
+def _traced(
+    net: MaskNet,
+    threshold: float,
+    frame: np.ndarray,
+    boxes: Sequence[BoxPx],
+    lower: Sequence[bool],
+) -> list[tuple[Point, ...]]:
     masks = tooth_crops.run(net, tooth_crops.cut(frame, boxes, lower), "mask")
     return [
         trace(mask, tooth_crops.placement(box, is_lower), threshold)
         for mask, box, is_lower in zip(masks, boxes, lower, strict=True)
     ]
+
+
+def _box_of(points: Sequence[Point]) -> BoxPx | None:
+    """Give the box of an outline; None without one."""
+    if not points:
+        return None
+    xs, ys = zip(*points, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def trace(logits: np.ndarray, placement: np.ndarray, threshold: float) -> tuple[Point, ...]:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models import weights
+from models import panoramic, weights
 from models.calibration import Calibration, Isotonic, Temperature
 from node.domain.findings import FindingKind, OperatingPoint
 from node.errors import BitewingError, InvalidInput, outcome
 from training import evaluate, report
 from training.detection import Marks
 
+TASKS = ("panoramic_teeth", "panoramic_caries", "intraoral")
 #: From this many marks on a free curve is fitted, else two numbers. Source: docs/training.md.
 _FREE_FROM = 1000
 #: Fewer hits than this teach no curve.
@@ -131,10 +132,22 @@ def settings(marks: Mapping[FindingKind, Marks], digest: str, rates: Rates) -> w
     return weights.Settings(points, curves, digest)
 
 
+def tooth_settings(score: np.ndarray, is_right: np.ndarray, digest: str) -> weights.Settings:
+    """Fit how often panoramic teeth of a score are there and numbered right.
+
+    Raises InvalidInput when the tuning films tell too little.
+    """
+    few = min(int(is_right.sum()), int((~is_right).sum())) < _LEAST_HITS
+    curve = None if few else _platt(score, is_right)
+    if curve is None:
+        raise InvalidInput("the tuning films show too few right or wrong teeth to calibrate on")
+    return weights.Settings(calibration={panoramic.TOOTH: curve}, reference_digest=digest)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line, fit and write the settings; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.calibrate", description=__doc__)
-    parser.add_argument("--task", required=True, choices=["panoramic_caries", "intraoral"])
+    parser.add_argument("--task", required=True, choices=TASKS)
     parser.add_argument("--data", type=Path, required=True, help="folder of the films")
     parser.add_argument("--file", type=Path, required=True, help="weights that a run wrote")
     parser.add_argument("--out", type=Path, required=True, help="settings (JSON) to write")
@@ -142,8 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--specific-rate", type=float, default=Rates().high_specificity)
     options = parser.parse_args(arguments)
     try:
-        marks, digest = evaluate.raw_marks(options.task, options.data, options.file)
-        made = settings(marks, digest, Rates(options.review_rate, options.specific_rate))
+        if options.task == "panoramic_teeth":
+            made = tooth_settings(*evaluate.raw_teeth(options.data, options.file))
+        else:
+            marks, digest = evaluate.raw_marks(options.task, options.data, options.file)
+            made = settings(marks, digest, Rates(options.review_rate, options.specific_rate))
         options.out.write_text(report.dumps(weights.settings_to_json(made)), encoding="utf-8")
     except BitewingError as error:
         sys.stderr.write(f"{error}\n")

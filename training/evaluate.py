@@ -424,6 +424,26 @@ def raw_marks(task: str, data: Path, file: Path) -> tuple[dict[FindingKind, Mark
     return marks_by_kind(find, panoramics, panoramic_findings.KINDS), digest
 
 
+def raw_teeth(data: Path, file: Path) -> tuple[Array, Array, str]:
+    """Give the uncalibrated scores of teeth on the tuning films, which are right, and a digest.
+
+    A tooth is right when it lies on an annotated one and bears its number. Raises InvalidInput
+    when there are no tuning films.
+    """
+    model = panoramic.PanoramicTeeth.from_state(*_load_file("panoramic_teeth", file))
+    films = _films("panoramic_teeth", data, "tune")
+    scores, right = [], []
+    for film in films:
+        found = teeth_found(model.net, film)
+        pairs = match(found, truth_boxes(film), iou=0.5)
+        scores += [one.probability for one in found]
+        right += [
+            pair is not None and film.marks[pair].label == one.label
+            for one, pair in zip(found, pairs, strict=True)
+        ]
+    return np.array(scores), np.array(right, bool), manifest.data_digest(f.path for f in films)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line, measure, print the tables; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)

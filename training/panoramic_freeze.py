@@ -36,7 +36,7 @@ from training.tooth_crops import parts
 #: False marks a film that each operating point allows on the tuning films.
 REVIEW_RATE, SPECIFIC_RATE = 1.0, 0.2
 #: Nothing less probable is suggested, or called strong, however few false marks there would be.
-LEAST_CHANCES = (0.1, 0.2)
+LEAST_CHANCES = (0.15, 0.2)
 #: A mark hits from this overlap on.
 HIT_IOU = 0.3
 

@@ -59,7 +59,7 @@ _SAME_IOU = 0.4
 #: What share of a batch shows which tag, where the set has it; the rest is any tooth.
 _SHARES = (("caries", 0.4), ("broken", 0.1), ("impacted", 0.07), ("filling", 0.08))
 #: A pixel belongs to the tooth from this probability on; chosen on the tuning films.
-_MASK_THRESHOLD = 0.6
+_MASK_THRESHOLD = 0.5
 _RARE = (("implant", 0.05), ("periapical", 0.04))
 
 

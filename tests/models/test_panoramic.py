@@ -138,6 +138,18 @@ def test_marks_lie_on_the_film_and_repeat_exactly(film, teeth_model):
     assert any(mark.outline for mark in first)
 
 
+def test_a_tooths_probability_is_calibrated_and_the_threshold_stands_on_the_score(
+    film, teeth_model
+):
+    raw = teeth_model.find(film)
+    curve = Temperature(0.5, 1.2)
+    settings = Settings(calibration={panoramic.TOOTH: curve})
+    least = sorted(mark.probability for mark in raw)[len(raw) // 2]
+    model = dataclasses.replace(teeth_model, settings=settings, threshold=least)
+    expected = [curve.apply(np.array([m.probability]))[0] for m in raw if m.probability >= least]
+    assert [mark.probability for mark in model.find(film)] == pytest.approx(expected)
+
+
 def test_weights_without_a_mask_network_give_teeth_without_outlines(film):
     marks = PanoramicTeeth.from_state(state_of(panoramic.TEETH_HEADS, [0.0]), VERSION).find(film)
     assert marks
@@ -246,6 +258,28 @@ def test_an_outline_comes_back_where_it_was_cut(is_lower):
     points = np.array(outline)
     assert points.min(axis=0) == pytest.approx([202, 300], abs=1.0)
     assert points.max(axis=0) == pytest.approx([258, 440], abs=1.0)
+
+
+class Bright(torch.nn.Module):
+    """Take what is bright in a crop for the tooth."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, crops):
+        cells = torch.nn.functional.avg_pool2d(crops[:, 0], tooth_crops.MASK_CELL)
+        return {"mask": self.gain * (cells - 0.5)}
+
+
+def test_a_box_that_cuts_a_tooth_off_is_put_right_by_the_first_outline():
+    frame = np.full(tooth_crops.FRAME, 0.1, np.float32)
+    frame[300:460, 500:560] = 0.9
+    cut_off = (498.0, 298.0, 562.0, 425.0)  # the root ends beyond what its crop shows
+    (outline,) = tooth_masks.outlines(Bright(), 0.5, frame, [cut_off], [False])
+    points = np.array(outline)
+    assert points.min(axis=0) == pytest.approx([500, 300], abs=2.0)
+    assert points.max(axis=0) == pytest.approx([560, 460], abs=2.0)
 
 
 def test_a_mask_of_nothing_has_no_outline():

@@ -84,3 +84,14 @@ def test_kinds_that_the_films_do_not_show_get_nothing():
     assert again == made
     with pytest.raises(InvalidInput):
         calibrate.settings({FindingKind.IMPLANT: empty}, "a" * 64, calibrate.Rates())
+
+
+def test_teeth_are_calibrated_by_one_curve_of_two_numbers():
+    score, is_right = drawn(3000, 5)
+    made = calibrate.tooth_settings(score, is_right, "a" * 64)
+    (curve,) = made.calibration.values()
+    assert list(made.calibration) == ["tooth"]
+    assert curve.temperature == pytest.approx(2.0, rel=0.25)
+    assert made.reference_digest == "a" * 64
+    with pytest.raises(InvalidInput, match="too few"):
+        calibrate.tooth_settings(score[:20], np.ones(20, bool), "a" * 64)
