@@ -16,7 +16,7 @@ from node.domain.teeth import Tooth
 
 #: The least rise of the probability that counts, by kind: the 95 % smallest detectable change of
 #: one film read twice, taken anew (1.96 standard deviations of the difference, 18 tuning films,
-#: 475 teeth). docs/benchmarks.md tells how.
+#: 475 teeth). docs/study-reading.md tells how.
 SMALLEST: Mapping[FindingKind, float] = {
     FindingKind.CARIES: 0.20,
     FindingKind.ROOT_REMNANT: 0.40,
