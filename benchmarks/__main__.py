@@ -17,6 +17,7 @@ NAMES = (
     "office_writes",
     "change",
     "workflows",
+    "recall_sweep",
 )
 
 
