@@ -280,6 +280,23 @@ def test_a_number_that_cannot_be_reached_gives_way_to_mail(world: World) -> None
     assert [each.door for each in world.inbox.messages()] == ["sms", "smtp"]
 
 
+def test_what_is_told_late_or_twice_of_a_message_changes_nothing(world: World) -> None:
+    start(world, Email="ada@example.org", PreferRecallMethod="TextMessage")
+    until(lambda: world.sent() == ["delivered"])
+    (arrived,) = world.inbox.messages("sms")
+    event = {
+        "type": "message.status", "event_id": "LATE", "id": arrived.id, "status": "undelivered",
+    }  # fmt: skip
+    for _ in range(2):
+        assert world.inbox.web.tell(event) == 202
+    assert world.inbox.web.tell({**event, "event_id": "OTHER", "id": "SMunknown"}) == 202
+    world.work.settle()
+    world.pass_days(1)
+    assert world.sent() == ["delivered"]
+    assert world.approve_all() == 0
+    assert len(world.inbox.messages()) == 1
+
+
 def test_nobody_to_write_to_means_a_task_for_the_front_desk(world: World) -> None:
     start(world, WirelessPhone="", Email="")
     (task,) = world.tasks(ADA)
