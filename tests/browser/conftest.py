@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 import uvicorn
+from axe_core_python.sync_playwright import Axe
 from fastapi import APIRouter
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 from prometheus_client import CollectorRegistry
@@ -430,6 +431,21 @@ def keep_shot(page: Page, name: str) -> None:
     page.screenshot(path=path)
     if os.environ.get("DOC_IMAGES") and name in IN_DOCS:
         shutil.copyfile(path, SCREENSHOTS.parent / "docs" / "images" / f"{IN_DOCS[name]}.png")
+
+
+@pytest.fixture
+def serious() -> Callable[[Page], list[str]]:
+    """Ask axe what on a page is a serious or critical barrier to somebody."""
+
+    def ask(page: Page) -> list[str]:
+        return [
+            f"{item['id']}: {node['html'][:160]}"
+            for item in Axe().run(page)["violations"]
+            if item["impact"] in ("serious", "critical")
+            for node in item["nodes"]
+        ]
+
+    return ask
 
 
 @pytest.fixture

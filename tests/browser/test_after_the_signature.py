@@ -6,7 +6,6 @@ import re
 
 import pytest
 import sqlalchemy as sa
-from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from node.db.session import begin, new_id
@@ -16,15 +15,6 @@ from node.domain.rights import Role
 pytestmark = pytest.mark.browser
 
 PASSWORD = "correct horse battery"
-
-
-def serious(page) -> list[str]:
-    return [
-        f"{item['id']}: {node['html'][:120]}"
-        for item in Axe().run(page)["violations"]
-        if item["impact"] in ("serious", "critical")
-        for node in item["nodes"]
-    ]
 
 
 @pytest.fixture
@@ -43,7 +33,9 @@ def signed(clinic, reader) -> str:
     return study_id
 
 
-def test_the_patient_page_shows_what_was_signed_and_ends_neutrally(clinic, signed, reader) -> None:
+def test_the_patient_page_shows_what_was_signed_and_ends_neutrally(
+    clinic, signed, reader, serious
+) -> None:
     page = reader.page
     page.goto(f"{clinic.url}/patient/{signed}")
     expect(page.get_by_role("heading", name="What your dentist found")).to_be_visible()
@@ -64,7 +56,7 @@ def test_the_patient_page_shows_what_was_signed_and_ends_neutrally(clinic, signe
     expect(page.get_by_role("button", name="Done")).to_be_hidden()
 
 
-def test_signed_findings_are_found_across_patients(clinic, signed, reader) -> None:
+def test_signed_findings_are_found_across_patients(clinic, signed, reader, serious) -> None:
     page = reader.page
     page.goto(f"{clinic.url}/")
     page.get_by_role("link", name="Search findings").click()
@@ -82,7 +74,7 @@ def test_signed_findings_are_found_across_patients(clinic, signed, reader) -> No
     expect(page.get_by_role("alert")).to_have_text("There is no tooth 99.")
 
 
-def test_wrong_patient_is_taken_back_from_the_page(clinic, signed, reader) -> None:
+def test_wrong_patient_is_taken_back_from_the_page(clinic, signed, reader, serious) -> None:
     right = clinic.add_patient("Poe", "Ann")
     page = reader.page
     reader.open(signed)

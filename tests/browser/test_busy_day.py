@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
-from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from node.db.session import begin, new_id
@@ -92,19 +91,10 @@ def busy(clinic) -> list[str]:
     return studies
 
 
-def serious(page) -> list[str]:
-    return [
-        f"{item['id']}: {node['html'][:120]}"
-        for item in Axe().run(page)["violations"]
-        if item["impact"] in ("serious", "critical")
-        for node in item["nodes"]
-    ]
-
-
 @pytest.mark.skipif(
     datetime.now(UTC).hour in (0, 23), reason="appointments around now would be on two days"
 )
-def test_a_busy_day_stands_in_order_and_fits(clinic, busy, open_reader) -> None:
+def test_a_busy_day_stands_in_order_and_fits(clinic, busy, open_reader, serious) -> None:
     reader = open_reader(clinic)
     reader.sign_in()
     page = reader.page

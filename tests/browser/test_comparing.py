@@ -6,7 +6,6 @@ import re
 
 import pytest
 import sqlalchemy as sa
-from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from node.db.session import begin, upsert
@@ -65,16 +64,7 @@ def study_id(clinic) -> str:
     return now
 
 
-def serious(page) -> list[str]:
-    return [
-        f"{item['id']}: {node['html'][:120]}"
-        for item in Axe().run(page)["violations"]
-        if item["impact"] in ("serious", "critical")
-        for node in item["nodes"]
-    ]
-
-
-def test_the_whole_study_stands_under_its_findings(study_id, reader) -> None:
+def test_the_whole_study_stands_under_its_findings(study_id, reader, serious) -> None:
     reader.open(study_id)
     panel = reader.page.get_by_label("The study as a whole")
     expect(panel).to_contain_text("suggested, not confirmed")
@@ -88,7 +78,7 @@ def test_the_whole_study_stands_under_its_findings(study_id, reader) -> None:
     reader.shot("study-reading")
 
 
-def test_a_tooth_is_compared_by_keyboard(study_id, reader) -> None:
+def test_a_tooth_is_compared_by_keyboard(study_id, reader, serious) -> None:
     reader.open(study_id)
     expect(reader.page.get_by_label("The study as a whole")).to_be_visible()
     reader.press("p")
@@ -125,7 +115,7 @@ def test_without_an_earlier_film_the_key_says_so(clinic, reader) -> None:
     )
 
 
-def test_whole_films_move_together_until_they_are_let_go(study_id, reader) -> None:
+def test_whole_films_move_together_until_they_are_let_go(study_id, reader, serious) -> None:
     reader.open(study_id)
     page = reader.page
     reader.press("p")

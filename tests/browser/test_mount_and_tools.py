@@ -6,7 +6,6 @@ import re
 
 import pytest
 import sqlalchemy as sa
-from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from models.slots import TEMPLATES
@@ -49,15 +48,6 @@ IS_STILL = """() => {
 }"""
 
 
-def serious(page) -> list[str]:
-    return [
-        f"{item['id']}: {node['html'][:120]}"
-        for item in Axe().run(page)["violations"]
-        if item["impact"] in ("serious", "critical")
-        for node in item["nodes"]
-    ]
-
-
 def hang(clinic, study_id: str, template: str, places: dict[str, str], **more: object) -> None:
     """Let the models say where images hang."""
     listed = tuple(SlotPlace(image_id, code, 0.1) for code, image_id in places.items())
@@ -90,7 +80,7 @@ def series(clinic) -> tuple[str, list[str]]:
     return study_id, ids
 
 
-def test_the_mount_of_a_full_mouth_series(clinic, series, reader) -> None:
+def test_the_mount_of_a_full_mouth_series(clinic, series, reader, serious) -> None:
     study_id, ids = series
     page = reader.page
     reader.open(study_id)
@@ -216,7 +206,7 @@ def test_a_known_length_scales_the_measures(clinic, study_id, reader) -> None:
     assert clinic.rows(sa.select(image_calibration)) == []
 
 
-def test_settings_numbering_keys_and_pin(clinic, study_id, reader) -> None:
+def test_settings_numbering_keys_and_pin(clinic, study_id, reader, serious) -> None:
     reader.open(study_id)
     page = reader.page
     expect(page.locator(".card").first).to_contain_text("#")
@@ -248,7 +238,7 @@ def test_settings_numbering_keys_and_pin(clinic, study_id, reader) -> None:
     expect(page.locator(".card").first).to_contain_text("UR7")
 
 
-def test_another_person_takes_over_a_locked_screen(clinic, study_id, reader) -> None:
+def test_another_person_takes_over_a_locked_screen(clinic, study_id, reader, serious) -> None:
     clinic.add_user("ruiz", "K. Ruiz RDH", Role.HYGIENIST)
     reader.open(study_id)
     page = reader.page

@@ -1,7 +1,7 @@
 /** The review page: one study, from the first look to the signature. */
 
 import { effect, html, render, untracked, useEffect } from "../vendor/preact.mjs";
-import { startSession, may, me, prefers } from "../shared/session.mjs";
+import { lockState, startSession, may, me, prefers } from "../shared/session.mjs";
 import { roving } from "../shared/keys.mjs";
 import { Mark as Logo, Person, SILENT, ageWords, dayWords, nameWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
@@ -107,7 +107,7 @@ function focusStage(event) {
 }
 
 function warn(event) {
-	if (at.saving.value.count) event.preventDefault();
+	if (at.saving.value.count && lockState.value !== "locked") event.preventDefault();
 }
 
 function Head({ study }) {

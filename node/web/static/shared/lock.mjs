@@ -76,6 +76,5 @@ async function goOn(text) {
 /** The page is fetched anew, so that nothing of the person before is left on it. */
 async function takeOver(username, text) {
 	await call("/api/switch", { body: { username, ...proofOf(text, true) } });
-	dispatchEvent(new Event("bitewing-taken-over"));
 	location.reload();
 }
