@@ -91,6 +91,7 @@ class PeerSection(_Section):
     host: str
     port: int = Field(ge=1, le=65535)
     preliminary: bool = False
+    objects: tuple[Literal["SR", "SC", "PR"], ...] = ("SR", "SC")
     archive: bool = False
     priors: bool = False
     tls: bool = False

@@ -103,7 +103,7 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont:
 
 
 def _stroke(draw: ImageDraw.ImageDraw, item: Mark, unit: int) -> None:
-    path = _path(item.geometry)
+    path = path_of(item.geometry)
     for width, colour in ((4 * unit, "#000000"), (2 * unit, item.colour)):
         draw.line(path, fill=colour, width=width, joint="curve")
         if isinstance(item.geometry, Line):
@@ -111,7 +111,8 @@ def _stroke(draw: ImageDraw.ImageDraw, item: Mark, unit: int) -> None:
                 draw.line(tick, fill=colour, width=width)
 
 
-def _path(geometry: Geometry) -> list[tuple[float, float]]:
+def path_of(geometry: Geometry) -> list[tuple[float, float]]:
+    """Return the points that draw a geometry, ``(x, y)`` in pixels; areas are closed."""
     match geometry:
         case Box(x0, y0, x1, y1):
             return [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]

@@ -16,6 +16,11 @@ from pathlib import Path
 import pydicom
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
+from pydicom.uid import (
+    ComprehensiveSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from node import __version__
 from node.config import Config, Mode, PeerSection
@@ -34,6 +39,7 @@ from node.dicom.derived import Composer, encode
 from node.dicom.instances import InstanceStore
 from node.dicom.measurements import ReportedFinding
 from node.dicom.pixels import decode, render8
+from node.dicom.presentation import compose_presentation
 from node.dicom.results import (
     Algorithms,
     compose_annotated,
@@ -50,6 +56,13 @@ from node.errors import InvalidInput, Rejected
 
 #: Sends one stored file to one peer; raises Retryable or Rejected.
 Send = Callable[[Path, PeerSection], None]
+
+
+_KINDS: dict[str, str] = {
+    ComprehensiveSRStorage: "SR",
+    SecondaryCaptureImageStorage: "SC",
+    GrayscaleSoftcopyPresentationStateStorage: "PR",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +203,20 @@ class Publisher:
             for image in seen
             if any(f.instance_id == image.id for f in signed.findings)
         ]
-        return [(report, None), *copies]
+        return [(report, None), *copies, *self._presentations(seen, signed)]
+
+    def _presentations(
+        self, images: Sequence[_Image], signed: SignedReview
+    ) -> list[tuple[Dataset, str | None]]:
+        """Draw what was signed as overlays, if some peer takes them; colour images have none."""
+        if not any("PR" in peer.objects for peer in self.config.dicom.peers):
+            return []
+        marked = {each.instance_id for each in signed.findings}
+        return [
+            (compose_presentation(image.header, signed, composer=self.composer), image.id)
+            for image in images
+            if image.id in marked and image.header.get("SamplesPerPixel", 1) == 1
+        ]
 
     def _annotate(self, image: _Image, signed: SignedReview) -> Dataset:
         source = pydicom.dcmread(image.path, stop_before_pixels=True)
@@ -306,6 +332,8 @@ class Publisher:
         image_id: str | None,
         peers: Sequence[PeerSection],
     ) -> None:
+        kind = _KINDS[str(ds.SOPClassUID)]
+        peers = [peer for peer in peers if kind in peer.objects]
         result_id = _derive(str(ds.SOPInstanceUID))
         if self._is_kept(tx, result_id):  # what was composed first stands, also after an upgrade
             for peer in peers:
@@ -324,7 +352,7 @@ class Publisher:
                 "study_id": study_id,
                 "review_version": version,
                 "generation": generation,
-                "kind": "SC" if image_id else "SR",
+                "kind": kind,
                 "instance_id": image_id,
                 "sop_instance_uid": str(ds.SOPInstanceUID),
                 "sop_class_uid": str(ds.SOPClassUID),

@@ -142,6 +142,28 @@ def test_signed_results_arrive_when_the_peer_is_back(practice: Practice, tmp_pat
     assert capture.SOPClassUID.name == "Secondary Capture Image Storage"
 
 
+def test_a_peer_that_takes_overlays_gets_one_for_each_marked_image(
+    practice: Practice, tmp_path: Path
+) -> None:
+    plain = _peer(_free_port())
+    drawn = plain.model_copy(update={"name": "drawn", "objects": ("SR", "PR")})
+    publisher = _register(practice, plain, drawn)
+    practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+    publisher.publish(practice.study_id, 1, 0)
+    with read(practice.db) as conn:
+        rows = conn.execute(
+            sa.select(dicom_delivery.c.peer, dicom_result.c.kind).join(
+                dicom_result, dicom_result.c.id == dicom_delivery.c.result_id
+            )
+        ).all()
+    assert sorted(map(tuple, rows)) == [
+        ("drawn", "PR"),
+        ("drawn", "SR"),
+        ("pacs", "SC"),
+        ("pacs", "SR"),
+    ]
+
+
 def test_publishing_twice_makes_one_object_each(practice: Practice, tmp_path: Path) -> None:
     publisher = _register(practice, _peer(_free_port()))
     practice.sign(practice.mark(FindingKind.CARIES, "36", None))
