@@ -15,7 +15,7 @@ from node.domain.findings import View
 from node.domain.review import SignedFinding
 from node.domain.teeth import Surface, Tooth
 from node.errors import InvalidInput
-from orchestration.payers.claim837 import QUADRANTS, Area, quadrant_of, read_surfaces
+from orchestration.payers.claim import QUADRANTS, Area, quadrant_of, read_surfaces
 from pms_writeback.records import PmsRecord, RecordKind
 
 #: Order of the six sites of a probing.

@@ -10,7 +10,7 @@ from typing import cast
 from node.errors import BitewingError, InvalidInput, Rejected
 from orchestration.case import Case
 from orchestration.payers import claim837, dispatch, verdicts
-from orchestration.payers.claim837 import Attachment, Report
+from orchestration.payers.claim import MAX_NARRATIVE, Attachment, Report
 from orchestration.payers.coverage import ask_payer, verification_words
 from orchestration.payers.mail import KeptMail, read_mail
 from orchestration.payers.narrative import (
@@ -51,7 +51,7 @@ PARTNER = "payer"
 _INSTRUCTIONS = (
     "You word requests for pre-authorisation to a US dental payer. Use only the facts given. State"
     " no tooth, number, date, surface or condition that stands in none of them. No opinion, no"
-    f" exaggeration, no greeting. At most {claim837.MAX_NARRATIVE} characters, plain text."
+    f" exaggeration, no greeting. At most {MAX_NARRATIVE} characters, plain text."
 )
 
 
@@ -179,8 +179,8 @@ class PreauthDesk:
     def check_proposal(self, draft: Draft) -> None:
         """Refuse an edited narrative that says what no fact says, or does not fit the claim."""
         text = str(draft.get("narrative", ""))
-        if not text.strip() or len(text) > claim837.MAX_NARRATIVE:
-            raise InvalidInput(f"a narrative has 1 to {claim837.MAX_NARRATIVE} characters")
+        if not text.strip() or len(text) > MAX_NARRATIVE:
+            raise InvalidInput(f"a narrative has 1 to {MAX_NARRATIVE} characters")
         facts = [
             f"{s.get('text')} {s.get('short')}"
             for s in _list(draft.get("sentences"))
@@ -215,7 +215,7 @@ class PreauthDesk:
             return {"text": "", "why": str(error)}
         text = " ".join(answer.text.split())
         found = objections(text, narrative)
-        if len(text) > claim837.MAX_NARRATIVE:
+        if len(text) > MAX_NARRATIVE:
             found = (*found, "it is too long")
         if found:
             return {"text": "", "why": "; ".join(found[:5])}
@@ -347,9 +347,12 @@ class PreauthDesk:
         return read_mail(case.chart.db, case.chart.location_id, mail_id)
 
     def is_current(self, case: Case, mail: KeptMail) -> bool:
-        """Tell whether an answer is about what was sent last."""
+        """Tell whether an answer is about what was sent last.
+
+        Under another's submission id it found the case by its claim id, which is looked at next.
+        """
         current = submission_id_of(case.id, self.attempt(case))
-        return mail.submission_id in ("", current)
+        return mail.submission_id == current or not mail.submission_id.startswith(case.id)
 
     def claim_id(self, case: Case) -> str:
         """Give the claim id that was sent last."""

@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Literal
 
-from orchestration.payers.claim837 import Insurance, Person, Practice
+from orchestration.payers.claim import Insurance, Person, Practice
 from orchestration.payers.segments import (
     Elements,
     Envelope,

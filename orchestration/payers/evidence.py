@@ -14,7 +14,7 @@ from enum import StrEnum
 from node.domain.findings import CariesDepth, FindingKind, View
 from node.domain.teeth import Tooth
 from orchestration.payers.chart import ChartFacts, Done, ImageFact, Planned
-from orchestration.payers.claim837 import QUADRANTS, arch_of, quadrant_of
+from orchestration.payers.claim import QUADRANTS, arch_of, quadrant_of
 from orchestration.payers.rules import EvidenceKind, EvidenceRule, Frequency, Rule
 
 #: Films of one day that together are a full-mouth series: at least so many intra-oral ones.

@@ -18,7 +18,7 @@ from node.domain.findings import FindingKind, View
 from node.domain.teeth import Tooth
 from node.errors import InvalidInput, Rejected
 from orchestration.payers.chart import ChartFacts, Mark, Planned
-from orchestration.payers.claim837 import MAX_NARRATIVE, QUADRANTS, quadrant_of
+from orchestration.payers.claim import MAX_NARRATIVE, QUADRANTS, quadrant_of
 from orchestration.payers.rules import EvidenceKind, Rule, Slot
 from pms_writeback import notes
 

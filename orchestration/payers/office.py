@@ -13,7 +13,7 @@ from node.config import Config
 from node.db.session import Actor
 from node.errors import ConfigError, InvalidInput
 from orchestration.gateway import Gateway
-from orchestration.payers.claim837 import Address, Dentist, Practice
+from orchestration.payers.claim import Address, Dentist, Practice
 from orchestration.payers.clearinghouse import Clearinghouse, ClearinghouseSettings
 from orchestration.payers.denials import RouteTable, load_routes
 from orchestration.payers.rules import RuleBook, load_rules

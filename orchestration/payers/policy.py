@@ -16,7 +16,7 @@ from node.db.session import read
 from node.db.tables import patient, patient_identity
 from node.errors import InvalidInput
 from orchestration.access import Chart
-from orchestration.payers.claim837 import Address, Insurance, Person, Relationship
+from orchestration.payers.claim import Address, Insurance, Person, Relationship
 from orchestration.workflow import Module
 from pms_writeback.record_rows import read_records
 from pms_writeback.records import PmsRecord, RecordKind

@@ -22,7 +22,7 @@ from orchestration.access import Chart
 from orchestration.gateway import birth_date_words
 from orchestration.payers import pictures, policy
 from orchestration.payers.chart import PLANNED, ChartFacts, Planned, read_chart
-from orchestration.payers.claim837 import (
+from orchestration.payers.claim import (
     Area,
     Attachment,
     Claim,

@@ -24,7 +24,7 @@ from orchestration.payers.chart import (
     Planned,
     Pockets,
 )
-from orchestration.payers.claim837 import Area
+from orchestration.payers.claim import Area
 
 TODAY = date(2026, 3, 2)
 CROWN = Planned("70", "D2740", Decimal(1450), Tooth("46"), planned_on=date(2026, 2, 20))

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from node.domain.teeth import Surface, Tooth
-from orchestration.payers.claim837 import (
+from orchestration.payers.claim import (
     Address,
     Attachment,
     Claim,

@@ -10,7 +10,16 @@ import pytest
 from node.domain.teeth import Surface, Tooth
 from node.errors import InvalidInput
 from orchestration.payers import claim837, segments
-from orchestration.payers.claim837 import Area, Attachment, Claim, Line, Person, Report, ToothAt
+from orchestration.payers.claim import (
+    Area,
+    Attachment,
+    Claim,
+    Line,
+    Person,
+    Report,
+    ToothAt,
+    check_npi,
+)
 from tests.orchestration.payers.dental_map import build, validate
 from tests.orchestration.payers.examples import (
     CROWN,
@@ -147,7 +156,7 @@ def test_a_delimiter_in_a_name_cannot_break_the_file() -> None:
 @pytest.mark.parametrize("npi", ["1234567890", "123456789", "12345678931", "abcdefghij"])
 def test_a_wrong_npi_is_refused(npi: str) -> None:
     with pytest.raises(InvalidInput, match="Identifier"):
-        claim837.check_npi(npi)
+        check_npi(npi)
 
 
 def test_envelopes_are_judged() -> None:

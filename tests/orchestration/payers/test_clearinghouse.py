@@ -11,6 +11,7 @@ import pytest
 from node.errors import ConfigError, Conflict, InvalidInput, Retryable
 from orchestration.payers import claim837
 from orchestration.payers.acknowledgements import Verdict, read_277ca, read_999
+from orchestration.payers.claim import Attachment, Report
 from orchestration.payers.clearinghouse import (
     Clearinghouse,
     ClearinghouseSettings,
@@ -54,7 +55,7 @@ def house(payer: PayerHandle) -> Iterator[Clearinghouse]:
 
 
 def claim(control_number: str, claim_id: str = "BW1") -> str:
-    attachment = claim837.Attachment(claim837.Report.FILMS, "EL", control_number)
+    attachment = Attachment(Report.FILMS, "EL", control_number)
     asked = predetermination(CROWN, id=claim_id, attachments=(attachment,))
     return claim837.compose(asked, replace(ENVELOPE, control=9), "BITEWING", "SANDBOXCH")
 

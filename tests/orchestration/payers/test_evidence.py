@@ -11,7 +11,7 @@ from node.domain.findings import CariesDepth, FindingKind, View
 from node.domain.teeth import Surface, Tooth
 from node.errors import ConfigError
 from orchestration.payers.chart import ChartFacts, Done, PerioExam, Pockets, read_chart
-from orchestration.payers.claim837 import Area
+from orchestration.payers.claim import Area
 from orchestration.payers.evidence import Assessment, Standing, assess, lacking_words
 from orchestration.payers.rules import Preauth, Rule, load_rules
 from pms_writeback.records import PmsRecord, RecordKind, Scalar
