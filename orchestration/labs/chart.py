@@ -19,7 +19,7 @@ from orchestration.labs.prescription import (
     Restoration,
     Wearer,
 )
-from orchestration.labs.procedures import ChartProcedure, read_procedure
+from orchestration.labs.procedures import DELETED, ChartProcedure, read_procedure
 from orchestration.labs.statistics import Suggestion
 from orchestration.labs.validation import CaseFacts, Coverage
 from orchestration.workflow import Module
@@ -30,8 +30,7 @@ from pms_writeback.records import PmsRecord, RecordKind
 READS: frozenset[RecordKind | Module] = frozenset(
     {RecordKind.PROCEDURE, RecordKind.TOOTH_STATE, RecordKind.ALLERGY, RecordKind.LAB_CASE}
     | {RecordKind.TREATMENT_PLAN_PROCEDURE, RecordKind.LABORATORY, RecordKind.LAB_TURNAROUND}
-    | {RecordKind.COVERAGE, RecordKind.SUBSCRIPTION, RecordKind.BENEFIT}
-    | {RecordKind.COVERAGE_CATEGORY, RecordKind.SCHEDULE}
+    | {RecordKind.SUBSCRIPTION, RecordKind.BENEFIT, RecordKind.SCHEDULE}
     | {Module.IDENTITY, Module.CONTACT, Module.APPOINTMENTS, Module.REVIEWS}
 )
 #: Plans pay for the same tooth again after so many years where they say nothing else.
@@ -109,8 +108,9 @@ def case_facts(
 
 
 def patient_procedures(chart: Chart, patient_id: str | None = None) -> list[ChartProcedure]:
-    """Read a patient's procedures."""
-    return [read_procedure(r) for r in chart.records(RecordKind.PROCEDURE, patient_id)]
+    """Read a patient's procedures, those that were deleted in the chart left out."""
+    found = (read_procedure(r) for r in chart.records(RecordKind.PROCEDURE, patient_id))
+    return [procedure for procedure in found if procedure.status != DELETED]
 
 
 def allergies(records: Iterable[PmsRecord]) -> tuple[str, ...]:

@@ -128,6 +128,13 @@ def note_state(case: Case, standing: Standing) -> None:
         f"Lab case {rx_of(case).case_number}: {words}.{tracking}")  # fmt: skip
 
 
+def alert_front_desk(case: Case, standing: Standing) -> None:
+    """Tell the front desk at once that work was shipped."""
+    parcel = f"{standing.carrier or 'carrier'} {standing.tracking or 'without number'}"
+    words = f"Front desk: lab work for this patient was shipped ({parcel})."
+    task(case, f"shipped:{round_of(case)}", words)
+
+
 def signals(chart: Chart, keys: Sequence[str]) -> Iterator[Signal]:
     """Tell cases that their lab case in the PMS changed."""
     wanted = set(keys)

@@ -14,8 +14,8 @@ from orchestration.labs.prescription import Part, Restoration
 from orchestration.labs.rulebook import RULES, read_table
 from pms_writeback.records import PmsRecord
 
-#: States of a procedure as the PMS writes them: planned, completed.
-PLANNED, COMPLETED = "TP", "C"
+#: States of a procedure as the PMS writes them.
+PLANNED, COMPLETED, DELETED = "TP", "C", "D"
 
 
 @dataclass(frozen=True, slots=True)

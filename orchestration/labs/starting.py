@@ -83,7 +83,11 @@ def _starts(
         patient_id = chart.patient_of(owner)
         if patient_id is None:
             continue
-        mine = [p for p in patient_procedures(chart, patient_id) if p.cdt_code in directory.codes]
+        mine = [
+            procedure
+            for procedure in patient_procedures(chart, patient_id)
+            if procedure.cdt_code in directory.codes and procedure.status in (PLANNED, COMPLETED)
+        ]
         names = {group_of(p, directory.codes) for p in mine if p.key in keys and is_ready(p)}
         for name in sorted(names):
             group = [p for p in mine if group_of(p, directory.codes) == name]

@@ -17,7 +17,7 @@ from typing import cast
 from node.config import Config
 from node.domain.events import EventKind
 from node.domain.rights import Right, Role
-from node.errors import InvalidInput, Retryable
+from node.errors import ConfigError, InvalidInput, Rejected, Retryable
 from orchestration.access import Chart
 from orchestration.case import Case
 from orchestration.labs import billing, mirror, seating, starting
@@ -27,6 +27,7 @@ from orchestration.labs.source import LAB_CASE, TOPIC
 from orchestration.labs.states import PATIENT_DELAY, PATIENT_WORDS, LabState, Step
 from orchestration.labs.telling import PatientDesk
 from orchestration.messengers.message import Channel
+from orchestration.steps import Paced, Paused
 from orchestration.workflow import (
     Happened,
     Outcome,
@@ -49,7 +50,8 @@ from pms_writeback.records import RecordKind
 
 _DAY = timedelta(days=1)
 _AGAIN = timedelta(minutes=15)
-_MOST_TRIES = 8
+_LONGEST = timedelta(hours=4)
+_MOST_TRIES = 12
 
 
 def make(config: Config) -> Workflow:
@@ -134,7 +136,7 @@ def make(config: Config) -> Workflow:
         desk.dispatch(case, desk.entry(case), desk.pack(case))
         case.data["order"] = desk.order(case)
         mirror.open_case(case, desk)
-        case.data["to_tell"] = LabState.SENT.value
+        _tell_next(case, LabState.SENT.value)
         return go(inform)
 
     @flow.stage
@@ -152,12 +154,17 @@ def make(config: Config) -> Workflow:
         case.data["to_tell"], case.data["tell_tries"] = "", 0
         try:
             outcome = patients.tell(case, f"tell:{round_of(case)}:{word}", words, *found)
-        except Retryable:
+        except (Rejected, InvalidInput, ConfigError) as error:  # the work goes on without it
+            case.note(untold=word, reason=str(error))
+            return go(follow)
+        except Retryable as error:
             if tries >= _MOST_TRIES:
-                case.note(untold=word)
+                case.note(untold=word, reason=str(error))
                 return go(follow)
-            case.data["to_tell"], case.data["tell_tries"] = word, tries + 1
-            return wait(inform, until=case.clock() + _AGAIN, on=listening)
+            counts = not isinstance(error, Paused | Paced)
+            case.data["to_tell"], case.data["tell_tries"] = word, tries + counts
+            again = case.clock() + min(_AGAIN * 2**tries, _LONGEST)
+            return wait(inform, until=again, on=listening)
         mirror.log(case, f"told:{round_of(case)}:{word}", f"Patient told ({outcome}): {words}")
         return go(follow)
 
@@ -211,12 +218,14 @@ def make(config: Config) -> Workflow:
             mirror.task(case, f"backwards:{len(_heard(case))}", words)
         if Step.APPLIED in steps:
             mirror.note_state(case, standing)
-            case.data["to_tell"] = standing.state.value
+            _tell_next(case, standing.state.value)
+            if standing.state is LabState.SHIPPED:
+                mirror.alert_front_desk(case, standing)
         had_told = case.data.get("told_eta")
         if not seating.note_eta(case, standing):
             return go(inform)
         if case.data["told_eta"] != had_told:
-            case.data["to_tell"] = "delay"
+            _tell_next(case, "delay")
         return go(propose)
 
     @flow.stage
@@ -270,10 +279,6 @@ def make(config: Config) -> Workflow:
     @flow.stage
     def expect(case: Case) -> Outcome:
         standing = standing_of(case)
-        if standing.state is LabState.SHIPPED:
-            parcel = f"{standing.carrier or 'carrier'} {standing.tracking or 'without number'}"
-            words = f"Front desk: lab work for this patient was shipped ({parcel})."
-            mirror.task(case, f"shipped:{round_of(case)}", words)
         return ask(
             "receive_case",
             title="Lab work: has it come?",
@@ -325,7 +330,7 @@ def make(config: Config) -> Workflow:
             return _make_again(case, reason, case.decision.reason)
         desk.move(case, LabState.CHECKED)
         mirror.stage(case, "checked")
-        case.data["to_tell"] = LabState.CHECKED.value
+        _tell_next(case, LabState.CHECKED.value)
         return go(inform)
 
     @flow.stage
@@ -399,6 +404,11 @@ def make(config: Config) -> Workflow:
                     "Please call the laboratory.")  # fmt: skip
 
     return flow
+
+
+def _tell_next(case: Case, word: str) -> None:
+    """Have the patient told of a state or a delay; what was still to be told is old news."""
+    case.data["to_tell"], case.data["tell_tries"] = word, 0
 
 
 def _patient_words(word: str) -> str:

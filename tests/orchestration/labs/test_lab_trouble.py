@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 
-from node.db.tables import message, pms_command
+from node.db.tables import case_entry, message, pms_command
 from node.engine import DurableEngine
 from orchestration.labs.package import read_package
 from tests.orchestration.labs.lab_world import ADA, MISSING, LabWorld, lab_world
@@ -266,3 +266,16 @@ def test_a_laboratory_without_a_connection_is_mailed_a_link(
         assert world.result == "seated"
         world.work.now += timedelta(days=30)
         assert httpx2.post(url).status_code == 403
+
+
+def test_a_dead_provider_of_texts_holds_no_lab_case_up(world: LabWorld) -> None:
+    world.inbox.fault("down", "sms")
+    world.prescribe()
+    world.days(2)
+    assert world.state == "in_production", world.explain()
+    assert world.texts() == []
+    world.inbox.fault("clear", "sms")
+    world.days(1)
+    assert [text for text in world.texts() if "making" in text], "\n".join(
+        f"{r.kind} {r.stage} {r.detail}" for r in world.rows(case_entry)
+    )
