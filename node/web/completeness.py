@@ -9,13 +9,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from node.db.tables import worklist_item
-from node.domain.reading import Arrival
+from node.domain.reading import Arrival, StudyReading
 from node.domain.study import MatchState, StudyState
 from node.web.facts import Facts
-from node.web.readings import stored_reading
 
 
-def completeness(conn: sa.Connection, facts: Facts) -> tuple[str, ...]:
+def completeness(
+    conn: sa.Connection, facts: Facts, reading: StudyReading | None
+) -> tuple[str, ...]:
     """Say in words when a complete study has fewer or more images than its visit's procedures ask.
 
     Silent while images are arriving, while the patient is in doubt, and where a procedure fixes no
@@ -26,7 +27,6 @@ def completeness(conn: sa.Connection, facts: Facts) -> tuple[str, ...]:
         return ()
     if not MatchState(row.match_state).is_certain:
         return ()
-    reading = stored_reading(conn, row) if facts.sees_ai else None
     if reading is not None and reading.facts.procedures:
         checks = reading.facts.procedures
         return tuple(check.words for check in checks if check.state is not Arrival.COMPLETE)

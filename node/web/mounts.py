@@ -12,9 +12,8 @@ import sqlalchemy as sa
 
 from models.slots import TEMPLATES
 from node.db.tables import image_place, user_account
-from node.domain.reading import Series
+from node.domain.reading import Series, StudyReading
 from node.web.facts import Facts, Row
-from node.web.readings import stored_reading
 from node.web.shapes import Mount, MountPlace, MountSlot
 
 _ROWS: tuple[tuple[str, ...], ...] = (
@@ -42,9 +41,11 @@ _PLACE_WORDS = {
 CODES = frozenset(code for row in _ROWS for code in row)
 
 
-def compose_mount(conn: sa.Connection, facts: Facts) -> Mount:
-    """Lay the study's images out: what people placed, else what the models say, else loose."""
-    reading = stored_reading(conn, facts.study) if facts.sees_ai else None
+def compose_mount(conn: sa.Connection, facts: Facts, reading: StudyReading | None) -> Mount:
+    """Lay the study's images out: what people placed, else what the models say, else loose.
+
+    `reading` is what is stored of the study, None where AI content is not shown.
+    """
     series = reading.facts.series if reading is not None else None
     placed = _placed(conn, facts.study.id)
     known = {image.id for image in facts.images}

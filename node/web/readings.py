@@ -38,15 +38,16 @@ router = APIRouter(prefix="/api")
 
 
 def reading_json(
-    conn: sa.Connection, web: Web, facts: Facts, reviews: Sequence[SignedReview]
+    web: Web, facts: Facts, reviews: Sequence[SignedReview], stored: StudyReading | None
 ) -> Json | None:
     """Compose the reading of one study; None when there is nothing this person may see.
+
+    `stored` is :func:`stored_reading`, None where AI content is not shown.
 
     ``facts`` is null where AI content is not shown. The form is
     :meth:`node.domain.reading.StudyReading.to_json`.
     """
     is_signed = facts.study.state == StudyState.SIGNED.value and bool(reviews)
-    stored = stored_reading(conn, facts.study) if facts.sees_ai else None
     if is_signed or (reviews and not facts.sees_ai):
         known = stored.facts if stored else StudyFacts()
         conclusions = conclude(_signed(reviews[-1]), known, web.code_table, is_signed=True)

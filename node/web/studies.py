@@ -34,7 +34,7 @@ from node.web.flaws import flaws
 from node.web.images import Pictures
 from node.web.marks import finding_shapes, read_reviews, signed_shapes, universal
 from node.web.mounts import compose_mount
-from node.web.readings import reading_json
+from node.web.readings import reading_json, stored_reading
 from node.web.shapes import (
     Calibration,
     Counts,
@@ -69,6 +69,7 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
         facts = read_facts(conn, web, session, study_id)
         reviews = read_reviews(conn, study_id)
         row = facts.study
+        stored = stored_reading(conn, row) if facts.sees_ai else None
         return Study(
             id=row.id,
             label=label((i.modality for i in facts.images), facts.runs.values()),
@@ -80,16 +81,16 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
             match=match_shape(row),
             appointment_at=appointment_at(conn, row),
             images=_images(conn, pictures, facts),
-            mount=compose_mount(conn, facts),
+            mount=compose_mount(conn, facts, stored),
             findings=tuple(_findings(conn, session, facts, reviews)),
             progress=Progress(done=len(facts.images) - len(facts.waiting), total=len(facts.images)),
             models=_models(facts),
             absent=_in_order(task for run in facts.runs.values() for task in run.absent),
             notes=(
-                *completeness(conn, facts),
+                *completeness(conn, facts, stored),
                 *_in_order(note for run in facts.runs.values() for note in run.notes),
             ),
-            reading=reading_json(conn, web, facts, reviews),
+            reading=reading_json(web, facts, reviews, stored),
             versions=tuple(_version(signed) for signed in reviews),
             retractions=_retractions(conn, study_id),
             receipts=_receipts(conn, pms_command.c.study_id == study_id),
