@@ -18,10 +18,10 @@ from node.config import Config
 from node.db.session import Actor, Tx, begin, new_id, read
 from node.db.tables import appointment, patient
 from node.domain.events import EventKind
-from node.errors import BitewingError, Rejected, Retryable, Unsupported
+from node.errors import BitewingError, Rejected, Unsupported
 from pms_writeback.clinics import Clinics
 from pms_writeback.kind_report import KindReport
-from pms_writeback.pms import OfficeTime
+from pms_writeback.pms import OfficeAway, OfficeTime
 from pms_writeback.record_rows import (
     Written,
     bury,
@@ -84,8 +84,9 @@ class Warehouse:
     def run_once(self, now: datetime) -> tuple[KindReport, ...]:
         """Read what is due; the failure of one kind is kept and the others go on.
 
-        A PMS that is away ends the run: the watermarks stay and the next run catches up. Where
-        only some clinics are ours nothing is read before the schedule says who our patients are.
+        An office that is away as a whole ends the run: the watermarks stay and the next run catches
+        up. Where only some clinics are ours nothing is read before the schedule says who our
+        patients are.
         """
         if not self._clinics.is_all and not self._knows_patients():
             return ()
@@ -152,10 +153,11 @@ class Warehouse:
     ) -> KindReport:
         try:
             return pull()
+        except OfficeAway as error:  # no fault of this kind; the schedule's own reading tells it
+            return KindReport(kind, error=str(error), is_away=True)
         except BitewingError as error:
             self._keep_failure(kind, now, error)
-            is_away = isinstance(error, Retryable)
-            return KindReport(kind, error=str(error) or "failed", is_away=is_away)
+            return KindReport(kind, error=str(error) or "failed")
 
     def _pull(self, kind: RecordKind, now: datetime, since: datetime | None) -> KindReport:
         """Read changes, or everything with tombstones for what is gone; moves the watermark."""

@@ -226,6 +226,17 @@ def test_one_kind_that_fails_does_not_stop_the_others(database, warehouse, offic
 
 
 @on_sqlite
+def test_one_list_that_never_answers_does_not_starve_the_others(database, warehouse, office):
+    office.fault("status", status=504, text="Gateway timeout", path="/procedurelogs", count=1)
+    reports = {each.kind: each for each in warehouse.run_once(NOON)}
+    assert reports[K.PROCEDURE].error
+    assert not reports[K.PROCEDURE].is_away
+    assert reports[K.RECALL].added > 0  # read after it
+    with read(database) as conn:
+        assert list(record_errors(conn, "main")) == ["procedure"]
+
+
+@on_sqlite
 def test_an_office_that_is_away_ends_the_run_and_loses_nothing(
     database, warehouse, office, api, clock
 ):
@@ -235,6 +246,8 @@ def test_an_office_that_is_away_ends_the_run_and_loses_nothing(
     office.fault("status", status=503, text="later", path="/procedurelogs", count=1)
     reports = warehouse.run_once(clock.now)
     assert reports[-1].is_away
+    with read(database) as conn:
+        assert record_errors(conn, "main") == {}  # no fault of any list
     clock.now += timedelta(hours=2)
     warehouse.run_once(clock.now)
     assert stored(database, K.COMMLOG, key=str(made["CommlogNum"]))
