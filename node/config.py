@@ -93,6 +93,7 @@ class PeerSection(_Section):
     preliminary: bool = False
     objects: tuple[Literal["SR", "SC", "PR"], ...] = ("SR", "SC")
     archive: bool = False
+    when: str = ""
     priors: bool = False
     tls: bool = False
     tls_ca: str = ""

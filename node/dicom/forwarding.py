@@ -1,25 +1,30 @@
 """Received images on their way to other systems: per-peer queues, sent until they are there.
 
-What a study holds is queued once it is ready, so that a rule may ask what was found. An archive
-(``archive = true``) gets every image and is asked to vouch for each; an image never goes back to
-where it came from. Rows survive restarts; what a peer does not take now is tried again.
+What a study holds is queued once it is ready, so that a rule (``when``) may ask what was found. An
+archive (``archive = true``) is asked to vouch for each image; none goes back to where it came from.
+Rows survive restarts; what a peer does not take now is tried again.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from pydicom import dcmread
+from pydicom.multival import MultiValue
 from pydicom.uid import generate_uid
 
 from node.config import Config, PeerSection
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
-from node.db.tables import image_delivery, instance, study
+from node.db.tables import finding, image_delivery, instance, study
 from node.dicom import commitment
+from node.dicom.damage import DAMAGE_ERRORS
 from node.dicom.instances import InstanceStore
 from node.dicom.retrying import is_due
+from node.dicom.routing import Rule, read_rule
 from node.dicom.send import FileOutcome, Sent, send_paths
 from node.domain.study import StudyState
 from node.errors import Rejected, Retryable
@@ -35,6 +40,11 @@ class Forwarder:
     db: sa.Engine
     store: InstanceStore
     config: Config
+
+    def __post_init__(self) -> None:
+        """Read every peer's rule once: one that cannot be read stops the start."""
+        for peer in self.config.dicom.peers:
+            _rule_of(peer)
 
     def run_due(self, now: datetime) -> int:
         """Queue what became ready, send what is due, ask for promises; returns images sent."""
@@ -77,7 +87,7 @@ class Forwarder:
         queued = 0
         images = tx.conn.execute(sa.select(instance).where(instance.c.study_id == row.id)).all()
         for image in images:
-            for peer in self._receivers(image):
+            for peer in self._receivers(tx, image):
                 queued += insert_once(
                     tx.conn,
                     image_delivery,
@@ -92,10 +102,44 @@ class Forwarder:
                 )
         return queued
 
-    def _receivers(self, image: Row) -> Iterable[PeerSection]:
+    def _receivers(self, tx: Tx, image: Row) -> Iterable[PeerSection]:
+        facts: dict[str, list[str]] | None = None
         for peer in self.config.dicom.peers:
-            if peer.archive and peer.ae_title.strip() != image.sender_ae_title:
-                yield peer
+            rule = _rule_of(peer)
+            if peer.ae_title.strip() == image.sender_ae_title or not (peer.archive or rule):
+                continue
+            if rule is not None:
+                facts = self._facts(tx, image) if facts is None else facts
+                if not rule.holds(facts):
+                    continue
+            yield peer
+
+    def _facts(self, tx: Tx, image: Row) -> dict[str, list[str]]:
+        """Gather what rules may ask of an image; a header that cannot be read says nothing."""
+        rules = [_rule_of(peer) for peer in self.config.dicom.peers]
+        names = {name for rule in rules if rule is not None for name in rule.names}
+        kinds = list(
+            tx.conn.execute(
+                sa.select(finding.c.kind).where(
+                    finding.c.instance_id == image.id, sa.not_(finding.c.is_removed)
+                )
+            ).scalars()
+        )
+        facts = {"sender": [image.sender_ae_title], "findings": [str(len(kinds))], "finding": kinds}
+        return facts | self._attributes(image, sorted(names - set(facts)))
+
+    def _attributes(self, image: Row, keywords: list[str]) -> dict[str, list[str]]:
+        try:
+            path = self.store.path(image.storage_key)
+            ds = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+            values = {keyword: ds.get(keyword) for keyword in keywords}
+        except DAMAGE_ERRORS:
+            return {}
+        return {
+            keyword: [str(each) for each in (value if isinstance(value, MultiValue) else [value])]
+            for keyword, value in values.items()
+            if value is not None
+        }
 
     def _send_to(self, peer: PeerSection, now: datetime) -> int:
         waiting = [row for row in self._rows(peer.name, "queued") if _is_due(row, now)][:_BATCH]
@@ -159,6 +203,15 @@ class Forwarder:
                 if objects:
                     commitment.ask(tx, peer.name, generate_uid(prefix=None), objects[:_BATCH])
                 tx.record(peer.name, objects=len(objects))
+
+
+def _rule_of(peer: PeerSection) -> Rule | None:
+    return _read(peer.when) if peer.when.strip() else None
+
+
+@functools.cache
+def _read(text: str) -> Rule:
+    return read_rule(text)
 
 
 def _is_due(row: Row, now: datetime) -> bool:

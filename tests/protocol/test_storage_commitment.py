@@ -20,6 +20,7 @@ from node.dicom.commitment import COMMITMENT_INSTANCE
 from node.dicom.commitment_report import CommitmentDesk
 from node.dicom.forwarding import Forwarder
 from node.dicom.instances import FolderStore
+from node.errors import ConfigError
 from tests.protocol.conftest import IO, Node, make_film
 
 pytestmark = pytest.mark.protocol
@@ -343,3 +344,27 @@ def test_an_image_is_not_sent_back_to_where_it_came_from(archived):
     set_ready(node)
     assert forward(node) == 0
     assert deliveries(node) == []
+
+
+def test_a_rule_decides_which_images_a_peer_gets(start, station):
+    receiver = Archive()
+    peer = {"name": "ortho", "ae_title": "ARCHIVE", "host": "127.0.0.1", "port": receiver.listen()}
+    rule = 'Modality == "PX" and sender == "SENSOR" and findings == 0'
+    node = start(peers=[peer | {"when": rule}])
+    assoc = station.connect(node)
+    wanted = make_film(Modality="PX")
+    for film in (wanted, make_film(Modality="IO")):
+        assoc.send_c_store(film)
+    assoc.release()
+    set_ready(node)
+    assert forward(node) == 1
+    assert deliveries(node) == ["sent"], "it is no archive: nobody is asked to vouch"
+    receiver.close()
+
+
+def test_a_rule_that_cannot_be_read_stops_the_start(start):
+    node = start(
+        peers=[{"name": "p", "ae_title": "P", "host": "127.0.0.1", "port": 1, "when": "eval(1)"}]
+    )
+    with pytest.raises(ConfigError):
+        Forwarder(node.db, FolderStore(node.folder), node.config)
