@@ -26,6 +26,7 @@ from orchestration.messengers.message import (
 from orchestration.messengers.sandbox.server import InboxHandle, running_inbox
 from orchestration.messengers.sms import SmsMessenger, SmsSettings
 from orchestration.messengers.smtp import SmtpMessenger, SmtpSettings
+from pms_writeback.merging import PatientMove, move_patient
 
 NOW = datetime(2026, 3, 2, 15, tzinfo=UTC)
 NUMBER = "+12125550123"
@@ -172,6 +173,16 @@ def test_a_wish_holds_for_everybody_written_to_at_that_number(room: Mailroom, ac
     assert [each.choice for each in said(ben, by_mail)] == ["stop"]
     assert said(eve, Contact(mobile="212 555 0199")) == []
     assert [each.choice for each in said(eve, Contact(mobile="(212) 555-0123"))] == ["stop"]
+
+
+def test_a_wish_follows_a_patient_who_was_merged(database: sa.Engine, actor: Actor) -> None:
+    gone, remains = (add_patient(database, actor, key) for key in ("1", "2"))
+    with begin(database, actor, "test") as tx:
+        keep_choice(tx, "k", scope="all", choice="stop", source="link", patient_id=gone)
+    move_patient(database, actor, PatientMove("1", "2"), "merged in the practice's system")
+    with read(database) as conn:
+        said = choices(conn, "main", [remains], Contact())
+    assert [each.choice for each in said] == ["stop"]
 
 
 def test_a_minors_messages_go_to_the_guarantor_who_must_be_of_age(
