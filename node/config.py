@@ -234,7 +234,7 @@ class WebhookSection(_Section):
     name: str = Field(pattern=r"^[a-z0-9_-]{1,32}$")
     url: str
     secret: SecretStr = Field(min_length=16)
-    events: tuple[Literal["imaging_study_analyzed", "workflow_state"], ...] = (
+    events: tuple[Literal["imaging_study_analyzed", "workflow_state", "lab_order"], ...] = (
         "imaging_study_analyzed",
     )
     identifiers: Literal["opaque", "pms"] = "opaque"

@@ -15,7 +15,9 @@ def order_to_json(
 ) -> dict[str, object]:
     """Compose the order event; ids are opaque, teeth Universal, times ISO in UTC."""
     return {
-        "schema_version": 1,
+        "event_type": "lab_order",
+        "version": 1,
+        "case_number": rx.case_number,
         "case_id": case_id,
         "patient_id": patient_id,
         "dentist_id": rx.dentist.provider_key,

@@ -1,9 +1,10 @@
 """Whoever subscribed is told, signed and until it is taken, by webhooks with versioned schemas.
 
 Started by: a study that is ready or signed (``imaging_study_analyzed``), a case of any other
-workflow that changes state (``workflow_state``); once per subscriber and event. Calls: the
-addresses that the configuration names. Approved by: the subscription itself; before the signature
-a study's ids and state go out and no finding, of a case its state and never its data.
+workflow that changes state (``workflow_state``), a lab order that was sent (``lab_order``); once
+per subscriber and event. Calls: the addresses that the configuration names. Approved by: the
+subscription itself; before the signature a study's ids and state go out and no finding, of a case
+its state and never its data, of a lab order what the dentist has signed.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from node.domain.review import SignedFinding, SignedReview
 from node.errors import Rejected, Retryable
 from orchestration.access import Chart
 from orchestration.case import Case
+from orchestration.labs.source import LAB_CASE
 from orchestration.webhook_messages import (
     CaseStanding,
     Findings,
@@ -66,16 +68,17 @@ def make(config: Config) -> Workflow:
     def case(chart: Chart, event: Happened) -> list[Start]:
         if _workflow_of(chart, event.subject) == NAME:
             return []
-        return _starts(subscribers, "workflow_state", event)
+        return [
+            *_starts(subscribers, "workflow_state", event),
+            *_orders(chart, subscribers, event),
+        ]
 
     @flow.stage
     def tell(case: Case) -> Outcome:
         subscriber = subscribers.get(str(case.data["subscriber"]))
         if subscriber is None:
             return done("unsubscribed")
-        compose = (
-            _study_message if case.data["event"] == "imaging_study_analyzed" else _case_message
-        )
+        compose = _COMPOSERS[str(case.data["event"])]
         message = case.once("message", compose, case.chart, subscriber, case.data)
         partner = f"webhook:{subscriber.name}"
         case.outside(partner, "post", lambda: _post(subscriber, case, message))
@@ -152,6 +155,45 @@ def _case_message(chart: Chart, subscriber: WebhookSection, data: Draft) -> Json
     return cast("Json", message.model_dump(mode="json"))
 
 
+def _orders(
+    chart: Chart, subscribers: Mapping[str, WebhookSection], event: Happened
+) -> list[Start]:
+    """Tell of a lab order once it is signed and sent, once for each round of its case."""
+    wanting = [each for each in subscribers.values() if "lab_order" in each.events]
+    order = _order(chart, event.subject) if wanting else None
+    if order is None:
+        return []
+    number = str(order["case_number"])
+    return [
+        Start(
+            f"{each.name}:lab_order:{number}",
+            data={"subscriber": each.name, "event": "lab_order", "subject": event.subject,
+                  "at": event.at.isoformat()},
+        )
+        for each in wanting
+    ]  # fmt: skip
+
+
+def _order(chart: Chart, case_id: str) -> dict[str, Json] | None:
+    """Read the order that a lab case sent last; None where it has sent none."""
+    with read(chart.db) as conn:
+        data = conn.execute(
+            sa.select(workflow_case.c.data).where(
+                workflow_case.c.id == case_id, workflow_case.c.workflow == LAB_CASE
+            )
+        ).scalar()
+    order = (data or {}).get("order")
+    return order if isinstance(order, dict) else None
+
+
+def _order_message(chart: Chart, subscriber: WebhookSection, data: Draft) -> Json:
+    order = _order(chart, str(data["subject"]))
+    if order is None:
+        raise Rejected("the lab case holds no order any more")
+    patient_id = _patient(chart, subscriber, str(order["patient_id"]) or None)
+    return {**order, "patient_id": patient_id}
+
+
 def _patient(chart: Chart, subscriber: WebhookSection, patient_id: str | None) -> str | None:
     if patient_id is None or subscriber.identifiers == "opaque":
         return patient_id
@@ -187,3 +229,10 @@ def _post(subscriber: WebhookSection, case: Case, message: Json) -> Json:
     if not answer.is_success:
         raise Rejected(f"the subscriber refuses the message ({answer.status_code})")
     return answer.status_code
+
+
+_COMPOSERS = {
+    "imaging_study_analyzed": _study_message,
+    "workflow_state": _case_message,
+    "lab_order": _order_message,
+}
