@@ -204,7 +204,10 @@ class Retracting:
                 dicom_delivery.c.state.label("delivery_state"),
             )
             .join(dicom_delivery, dicom_delivery.c.result_id == dicom_result.c.id)
-            .where(dicom_result.c.study_id == row.study_id, dicom_result.c.kind.in_(("SR", "SC", "PR")))
+            .where(
+                dicom_result.c.study_id == row.study_id,
+                dicom_result.c.kind.in_(("SR", "SC", "PR")),
+            )
             .order_by(dicom_result.c.created_at, dicom_result.c.id)
         ).all()
         queued = [each.delivery_id for each in sent if each.delivery_state == "queued"]
