@@ -390,3 +390,26 @@ def _without(rx: LabRx, field: str) -> LabRx:
     emptied = replace(owner, **{rest: empties.get(type(value))})
     assert is_missing(value_at(replace(rx, **{head: emptied}), field))  # type: ignore[arg-type]
     return replace(rx, **{head: emptied})  # type: ignore[arg-type]
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(sorted(rx_to_json(CROWN))), _ANYTHING)
+def test_whatever_stands_in_a_field_is_read_or_refused(field: str, value: object) -> None:
+    try:
+        rx = rx_from_json({**rx_to_json(CROWN), field: value})
+    except InvalidInput:
+        return
+    assert rx_to_json(rx_from_json(rx_to_json(rx))) == rx_to_json(rx)
+    result_of(rx)
+
+
+@given(_ANYTHING)
+def test_whatever_is_no_prescription_is_refused(value: object) -> None:
+    with pytest.raises(InvalidInput):
+        rx_from_json(value)
