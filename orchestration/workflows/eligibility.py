@@ -36,11 +36,12 @@ def make(office: PayerOffice) -> Workflow:
         reads=policy.READS | {Module.APPOINTMENTS},
         writes=frozenset({CreateTask, VerifyInsurance}),
         partners=frozenset({PARTNER}),
-        silent_partners=frozenset({PARTNER}),  # a question only; nothing is written silently
     )
 
     @flow.stage
     def ask(case: Case) -> Outcome:
+        if case.is_silent:  # also a question says who comes tomorrow
+            return done("silent")
         known = read_policy(case.chart)
         if isinstance(known, NoPolicy):
             if not known.is_uninsured:
@@ -80,8 +81,6 @@ def _patients(chart: Chart, day: date) -> list[str]:
 
 
 def _write(case: Case, coverage_key: str, kept: Draft) -> None:
-    if case.is_silent:
-        return
     day = case.clock().astimezone(case.chart.zone).date()
     ref = case.ref("verified")
     words = verification_words(kept)
@@ -92,8 +91,6 @@ def _write(case: Case, coverage_key: str, kept: Draft) -> None:
 def _tell(case: Case, wrong: Iterable[str]) -> None:
     words = "; ".join(wrong)
     case.note(exception=words)
-    if case.is_silent:
-        return
     ref = case.ref("exception")
     text = f"Eligibility for the visit on {case.data['day']}: {words}. {ref}"
     case.queue("exception", CreateTask(case.chart.pms_key(), text, ref))

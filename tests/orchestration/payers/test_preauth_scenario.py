@@ -381,5 +381,6 @@ def test_silently_nothing_leaves_and_nobody_is_asked(
         assert not world.payer.desk.submissions()
         assert not world.payer.desk.attachments()
         world.written()
+        world.work.pass_time(hours=10)  # the evening's questions too
         assert len(world.office.rows("tasks")) == before
         assert not world.office.rows("insverifies")
