@@ -24,6 +24,9 @@ from orchestration.labs.callbacks import update_to_json
 from orchestration.labs.package import read_package
 from orchestration.labs.sandbox.bench import Bench
 
+#: No links followed, and bytes as they are; each where the system knows it.
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
 FOLDERS = ("incoming", "status", "invoices", "refused")
 
 
@@ -132,7 +135,7 @@ class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]  # paramiko is
 
     def open(self, path: str, flags: int, attr: object) -> paramiko.SFTPHandle | int:
         try:
-            descriptor = os.open(self._path(path), flags | os.O_NOFOLLOW, 0o600)
+            descriptor = os.open(self._path(path), flags | _PLAIN, 0o600)
         except OSError as error:
             return _refusal(error)
         mode = "r+b" if flags & os.O_RDWR else "wb" if flags & os.O_WRONLY else "rb"
