@@ -18,6 +18,8 @@ from node.domain.rights import Role
 
 pytestmark = pytest.mark.browser
 
+PASSWORD = "correct horse battery"
+
 
 def marks(clinic, study_id: str) -> list:
     """Findings of a study in the order of the page: left to right."""
@@ -315,6 +317,48 @@ def test_link_a_patient(clinic, reader) -> None:
     expect(page.get_by_role("heading", name="No problems")).to_be_visible()
     (row,) = clinic.rows(sa.select(study.c.match_state).where(study.c.id == stray))
     assert row[0] == "linked"
+
+
+def test_a_match_by_name_and_birth_date_is_confirmed_at_signing(clinic, reader) -> None:
+    clinic.add_patient("Sandbox", "Ada")
+    likely = clinic.add_study(
+        None, match_state="suggested", match_reason="only name and birth date agree"
+    )
+    clinic.analyse(likely, findings=())
+    page = reader.page
+    reader.open(likely)
+    reader.press("Control+Enter")
+    page.get_by_role("button", name="Confirm the patient").click()
+    page.get_by_role("dialog").get_by_role("radio").first.check()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_text("The practice's record")).to_be_visible()
+    page.get_by_role("button", name="Yes, link to Sandbox, Ada").click()
+    expect(page.get_by_text("Patient not confirmed")).to_have_count(0)
+    reader.press("Control+Enter")
+    page.get_by_label("Password of Dr. Mei Lin").fill(PASSWORD)
+    page.get_by_role("button", name="Sign Enter").click()
+    expect(page.get_by_text("Signed, version 1.", exact=True)).to_be_visible()
+
+
+def test_a_pin_signs(clinic, study_id, reader) -> None:
+    page = reader.page
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("New PIN").fill("482915")
+    page.get_by_label("Your password").fill(PASSWORD)
+    page.get_by_role("button", name="Change the PIN").click()
+    expect(page.get_by_text("Your PIN is kept.")).to_be_visible()
+    reader.open(study_id)
+    reader.press("a", "a", "a", "a", "]")
+    reader.settle()
+    expect(page.get_by_text("all decided", exact=True)).to_be_visible()
+    reader.press("Control+Enter")
+    proof = page.get_by_label("PIN or password of Dr. Mei Lin")
+    proof.fill("111112")
+    page.get_by_role("button", name="Sign Enter").click()
+    expect(page.get_by_text("That PIN does not fit.")).to_be_visible()
+    proof.fill("482915")
+    page.get_by_role("button", name="Sign Enter").click()
+    expect(page.get_by_text("Signed, version 1.", exact=True)).to_be_visible()
 
 
 def test_an_unreadable_image_says_so(clinic, study_id, reader) -> None:
