@@ -50,6 +50,8 @@ def running_partners(
         labs = {
             "practice_address": "1 Main St, Springfield NY 12345",
             "telephone": "555-555-0100",
+            "contact": "Pat Office Manager",
+            "infection_control": "Impressions and models disinfected",
             "partners": [{**lab.settings(), "pms_key": _LAB_KEY}],
             "prescribers": [prescriber],
         }

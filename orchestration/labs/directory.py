@@ -76,9 +76,11 @@ class Directory:
         return next((each for each in self.labs.values() if each.section.is_sandbox), None)
 
     def prescriber_of_provider(self, provider_key: str) -> PrescriberSection | None:
-        """The licensed dentist whom the PMS knows under a key."""
-        found = (p for p in self._section.prescribers if p.provider and p.provider == provider_key)
-        return next(found, None)
+        """The licensed dentist whom the PMS knows under a key; an only one needs no key."""
+        known = self._section.prescribers
+        if len(known) == 1 and not known[0].provider:
+            return known[0]
+        return next((p for p in known if p.provider and p.provider == provider_key), None)
 
     def prescriber_of_user(
         self, conn: sa.Connection, location_id: str, user_id: str

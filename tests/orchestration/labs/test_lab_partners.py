@@ -14,7 +14,7 @@ import pytest
 from node.config import read_config
 from node.errors import ConfigError, Rejected, Retryable, Unsupported
 from orchestration.labs.api import ApiLab, ApiSettings
-from orchestration.labs.directory import describe
+from orchestration.labs.directory import Directory, describe
 from orchestration.labs.email import EmailLab, EmailSettings
 from orchestration.labs.package import write_package
 from orchestration.labs.partner import Dispatch, LabPartner, OutcomeUnknown
@@ -331,3 +331,17 @@ def test_two_laboratories_need_two_keys(lab: LabHandle) -> None:
     section = {"partners": [lab.settings(), lab.settings("sftp")]}
     with pytest.raises(ConfigError, match="one key"):
         describe(read_config(environment={}, overrides={"labs": section}))
+
+
+def test_the_only_dentist_prescribes_for_every_provider() -> None:
+    def names(*prescribers: dict[str, str]) -> list[str]:
+        rows = [{"user": "u", "licence_number": "1", **each} for each in prescribers]
+        directory = Directory(
+            read_config(environment={}, overrides={"labs": {"prescribers": rows}})
+        )
+        found = [directory.prescriber_of_provider(key) for key in ("1", "2", "")]
+        return [each.name if each else "" for each in found]
+
+    assert names({"name": "A"}) == ["A", "A", "A"]
+    assert names({"name": "A", "provider": "1"}) == ["A", "", ""]
+    assert names({"name": "A"}, {"name": "B", "provider": "2"}) == ["", "B", ""]
