@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from typing import Literal
 
 import sqlalchemy as sa
@@ -13,11 +13,9 @@ import sqlalchemy as sa
 from node.db.session import read
 from node.db.tables import (
     analysis_run,
-    appointment,
     finding,
     instance,
     operation,
-    operatory,
     patient_identity,
     pms_command,
     review,
@@ -46,6 +44,7 @@ from node.web.shapes import (
     WorkRow,
 )
 from node.web.studies import label, last_seq
+from node.web.visits import Visit, visits_of
 
 Filter = Literal["to_review", "today", "signed_today", "all", "problems"]
 
@@ -58,8 +57,6 @@ _DOUBTFUL = {
     MatchState.SUGGESTED.value: "suggested",
 }
 _URGENCY = ("prompt", "soon", "routine")
-#: Appointments of these states hold nobody in a chair.
-_NOT_COMING = ("broken", "planned", "unscheduled")
 _MATCH_WORDS = {
     MatchState.AMBIGUOUS.value: "It may be one of several patients.",
     MatchState.UNMATCHED.value: "No patient of the practice fits.",
@@ -112,19 +109,6 @@ def _order(row: WorkRow) -> tuple[bool, bool, int, bool, datetime]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Visit:
-    """Today's appointment of a study's patient."""
-
-    start_at: datetime
-    end_at: datetime
-    operatory: str
-
-    def holds(self, now: datetime) -> bool:
-        """Whether the patient is in the chair, by the schedule."""
-        return self.start_at <= now < self.end_at
-
-
-@dataclass(frozen=True, slots=True)
 class _Book:
     """Everything that the rows are made of, read in a few queries."""
 
@@ -137,7 +121,7 @@ class _Book:
     undecided: Mapping[str, list[tuple[str, Stop]]]  # class letter and stop of each
     reviewers: Mapping[str, str]
     headers: Mapping[str, PatientHeader]
-    visits: Mapping[str, _Visit]
+    visits: Mapping[str, Visit]
     urgencies: Mapping[str, Urgency]
     failed_writes: Mapping[str, list[Row]]
     signed_today: frozenset[str]
@@ -161,7 +145,7 @@ class _Book:
             undecided=_undecided(conn, ids) if shows_ai else {},
             reviewers=_reviewers(conn, ids),
             headers=headers,
-            visits=_visits(conn, studies, midnight, now),
+            visits=visits_of(conn, studies, midnight, now),
             urgencies=_urgencies(conn, ids) if shows_ai and _asks_urgency(conn, session) else {},
             failed_writes=_failed_writes(conn, ids),
             signed_today=_signed_since(conn, ids, midnight),
@@ -340,50 +324,6 @@ def _headers(conn: sa.Connection, studies: Sequence[Row], day: date) -> dict[str
         if patient_id in known
     }
     return {study_id: header for study_id, header in headers.items() if header is not None}
-
-
-def _visits(
-    conn: sa.Connection, studies: Sequence[Row], midnight: datetime, now: datetime
-) -> dict[str, _Visit]:
-    """Today's appointment of each study: its own, else one of its patient's, the current first."""
-    certain = [row for row in studies if MatchState(row.match_state).is_certain]
-    people = {row.patient_id for row in certain if row.patient_id}
-    own = {row.appointment_id for row in studies if row.appointment_id}
-    rows = conn.execute(
-        sa.select(appointment, operatory.c.name.label("room"))
-        .outerjoin(
-            operatory,
-            sa.and_(
-                operatory.c.location_id == appointment.c.location_id,
-                operatory.c.pms_key == appointment.c.operatory_key,
-            ),
-        )
-        .where(
-            sa.or_(appointment.c.patient_id.in_(sorted(people)), appointment.c.id.in_(sorted(own))),
-            appointment.c.start_at >= midnight,
-            appointment.c.start_at < midnight + timedelta(days=1),
-            appointment.c.tombstoned_at.is_(None),
-            appointment.c.status.not_in(_NOT_COMING),
-        )
-        .order_by(appointment.c.start_at)
-    ).all()
-    made = {
-        row.id: _Visit(
-            row.start_at, row.start_at + timedelta(minutes=row.duration_min), row.room or ""
-        )
-        for row in rows
-    }
-    by_patient: dict[str, list[_Visit]] = defaultdict(list)
-    for row in rows:
-        by_patient[row.patient_id].append(made[row.id])
-    found: dict[str, _Visit] = {}
-    sure = {row.id for row in certain}
-    for row in studies:
-        theirs = by_patient.get(row.patient_id, []) if row.id in sure else []
-        visits = [made[row.appointment_id]] if row.appointment_id in made else theirs
-        if visits:
-            found[row.id] = next((visit for visit in theirs if visit.holds(now)), visits[0])
-    return found
 
 
 def _asks_urgency(conn: sa.Connection, session: Session) -> bool:
