@@ -28,6 +28,7 @@ router = APIRouter(prefix="/dicomweb")
 #: An intraoral series or a cone beam volume; the other routes take two megabytes.
 MAX_BYTES = 1 << 30
 _HEAD_BYTES = 65_536
+_PREAMBLE = bytes(128) + b"DICM"
 #: PS3.18 Table 10.5.3-2: as in C-STORE.
 _CANNOT_UNDERSTAND = 0xC000
 _OUT_OF_RESOURCES = 0xA700
@@ -126,9 +127,12 @@ class _OtherStudy(Exception):
 
 def _read(part: memoryview, fallback: str, study: str, username: str) -> Incoming:
     """Read what the file says of itself. Raises InvalidInput when it is no DICOM file."""
-    head = io.BytesIO(part[:_HEAD_BYTES])
+    start = bytes(part[:_HEAD_BYTES])
+    # dicomweb-client writes data sets made by a program without the preamble
+    missing = _PREAMBLE if start.startswith(b"\x02\0") else b""
+    head = io.BytesIO(missing + start)
     syntax = read_transfer_syntax(head)
-    data = part[head.tell() :]
+    data = part[head.tell() - len(missing) :]
     header = parse_data_set(data, syntax, fallback)
     if not header.sop_class_uid or not header.sop_instance_uid:
         raise InvalidInput("the object has no UIDs")

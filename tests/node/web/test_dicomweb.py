@@ -131,6 +131,10 @@ def test_what_is_stored_by_http_is_kept_like_a_c_store(practice, viewer):
     assert viewer.store(encoded(ds)).status_code == 200, "the same again is success"
 
 
+def test_a_part_without_its_preamble_is_kept(viewer):
+    assert viewer.store(encoded(film())[128 + 4 :]).status_code == 200
+
+
 def test_one_bad_part_does_not_cost_the_others(viewer):
     ds = film()
     answer = viewer.store(encoded(ds), b"no dicom at all")
