@@ -112,20 +112,40 @@ def begin(engine: sa.Engine, actor: Actor, action: str) -> Iterator[Tx]:
     Retryable
         The database is locked, away or full; nothing was written.
     """
+    with begin_group(engine) as conn, _audited(conn, actor, action) as tx:
+        yield tx
+
+
+@contextmanager
+def begin_group(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Open one write transaction for several independent writes, each in :func:`begin_member`.
+
+    Nothing of any of them is kept before the group is left. Raises Retryable as :func:`begin`.
+    """
     try:
         with engine.connect().execution_options(**_WRITER) as conn, conn.begin():
-            tx = Tx(conn, actor, action, datetime.now(UTC))
-            yield tx
-            audit.append(
-                conn,
-                audit.AuditEntry(
-                    actor.location_id, tx.now, actor.name, action, tx.subject, tx.detail
-                ),
-            )
+            yield conn
     except sa.exc.OperationalError as error:
         raise Retryable(f"the database did not take the write ({type(error.orig).__name__})") from (
             error
         )
+
+
+@contextmanager
+def begin_member(conn: sa.Connection, actor: Actor, action: str) -> Iterator[Tx]:
+    """Open one write of a group: what fails inside undoes this write alone, audit row included."""
+    with conn.begin_nested(), _audited(conn, actor, action) as tx:
+        yield tx
+
+
+@contextmanager
+def _audited(conn: sa.Connection, actor: Actor, action: str) -> Iterator[Tx]:
+    tx = Tx(conn, actor, action, datetime.now(UTC))
+    yield tx
+    audit.append(
+        conn,
+        audit.AuditEntry(actor.location_id, tx.now, actor.name, action, tx.subject, tx.detail),
+    )
 
 
 @contextmanager

@@ -6,9 +6,11 @@ stands first in every key, so that two practices can never share a path.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import logging
+import mmap
 import os
 import re
 import secrets
@@ -39,11 +41,33 @@ class StoredObject:
     size_bytes: int
 
 
+class Part(Protocol):
+    """An object that is being written: there after :meth:`finish`, nowhere after `discard`."""
+
+    size_bytes: int
+    storage_key: str
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append; raise Retryable when the disk is full or away."""
+
+    def map(self) -> mmap.mmap:
+        """Look at what was written so far, without reading it into memory."""
+
+    def finish(self) -> None:
+        """Make the object durable under its name; raise Retryable when that cannot be."""
+
+    def discard(self) -> None:
+        """Leave nothing behind, unless it was finished; may be called twice."""
+
+
 class InstanceStore(Protocol):
     """What the node needs from a place for image bytes; a folder today, object storage later."""
 
     def require_room(self, size_bytes: int) -> None:
         """Raise Retryable when `size_bytes` more would pass the free-space watermark."""
+
+    def begin(self, location_id: str, name: str) -> Part:
+        """Open an object to be written piece by piece; raise Retryable when that cannot be."""
 
     def put(
         self, location_id: str, name: str, write: Callable[[BinaryIO], None], sha256: str = ""
@@ -70,11 +94,10 @@ class InstanceStore(Protocol):
 class _Digesting:
     """A writable file that counts, and unless it is known digests, what passes through it."""
 
-    def __init__(self, file: BinaryIO, sha256: str) -> None:
+    def __init__(self, file: Part, sha256: str) -> None:
         self._file = file
         self._known = sha256
         self._digest = hashlib.sha256()
-        self.size_bytes = 0
 
     @property
     def sha256(self) -> str:
@@ -83,8 +106,53 @@ class _Digesting:
     def write(self, data: bytes | memoryview) -> int:
         if not self._known:
             self._digest.update(data)
-        self.size_bytes += memoryview(data).nbytes
         return self._file.write(data)
+
+
+class _FilePart:
+    """A part in the folder of unfinished files."""
+
+    def __init__(self, path: Path, final: Path, storage_key: str) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._file = os.fdopen(descriptor, "wb")
+        self._path = path
+        self._final = final
+        self._is_finished = False
+        self.storage_key = storage_key
+        self.size_bytes = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        try:
+            count = self._file.write(data)
+        except OSError as error:
+            raise _retryable(error) from None
+        self.size_bytes += count
+        return count
+
+    def map(self) -> mmap.mmap:
+        try:
+            self._file.flush()
+            with self._path.open("rb") as file:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise _retryable(error) from None
+
+    def finish(self) -> None:
+        try:
+            self._file.flush()
+            _flush(self._file.fileno())
+            self._file.close()
+            self._path.rename(self._final)
+            _flush_folder(self._final.parent)
+        except OSError as error:
+            raise _retryable(error) from None
+        self._is_finished = True
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk refuses what is still buffered
+            self._file.close()
+        if not self._is_finished:
+            self._path.unlink(missing_ok=True)
 
 
 class FolderStore:
@@ -109,25 +177,31 @@ class FolderStore:
         if free - size_bytes < self._min_free_bytes:
             raise Retryable("the image store is full", 60.0)
 
-    def put(
-        self, location_id: str, name: str, write: Callable[[BinaryIO], None], sha256: str = ""
-    ) -> StoredObject:
-        """Write a part, flush it to the disk, rename it, flush the folder."""
+    def begin(self, location_id: str, name: str) -> Part:
+        """Open a part; finishing it flushes it, renames it, flushes the folder."""
         storage_key = _key(location_id, name)
         final = self._folder / storage_key
         part = final.parent.parent / _PARTS / f"{final.name}.{secrets.token_hex(4)}.part"
         try:
             self._make_folder(final.parent)
-            stored = self._write_part(part, write, sha256)
-            part.rename(final)
-            _flush_folder(final.parent)
+            return _FilePart(part, final, storage_key)
         except OSError as error:
-            part.unlink(missing_ok=True)
             raise _retryable(error) from None
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        return StoredObject(storage_key, stored.sha256, stored.size_bytes)
+
+    def put(
+        self, location_id: str, name: str, write: Callable[[BinaryIO], None], sha256: str = ""
+    ) -> StoredObject:
+        """Write a part and finish it."""
+        part = self.begin(location_id, name)
+        try:
+            digesting = _Digesting(part, sha256)
+            write(cast(BinaryIO, digesting))
+            part.finish()
+        except OSError as error:
+            raise _retryable(error) from None
+        finally:
+            part.discard()
+        return StoredObject(part.storage_key, digesting.sha256, part.size_bytes)
 
     def open(self, storage_key: str) -> BinaryIO:
         """Open a stored object for reading; raise NotFound when there is none."""
@@ -178,16 +252,6 @@ class FolderStore:
             folder.with_name(shard).mkdir(exist_ok=True, mode=0o700)
         for parent in (folder.parent, self._folder):
             _flush_folder(parent)
-
-    @staticmethod
-    def _write_part(part: Path, write: Callable[[BinaryIO], None], sha256: str) -> _Digesting:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            digesting = _Digesting(file, sha256)
-            write(cast(BinaryIO, digesting))
-            file.flush()
-            _flush(file.fileno())
-        return digesting
 
 
 def _key(location_id: str, name: str) -> str:

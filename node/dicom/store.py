@@ -13,9 +13,10 @@ import io
 import logging
 import traceback
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import BinaryIO, Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from pydicom.uid import UID
@@ -38,6 +39,9 @@ SUCCESS = 0x0000
 #: dropped some; neither is true, both copies are kept whole. B007, "the data set does not match",
 #: is the one that tells the sender to look at what it sent.
 DOES_NOT_MATCH = 0xB007
+
+#: What the audit calls the arrival of an object.
+RECEIVED = "image.received"
 
 _DERIVED = uuid.uuid5(uuid.NAMESPACE_URL, "https://bitewing.invalid/derived-study")
 
@@ -79,6 +83,13 @@ class Incoming:
     def digest(self) -> str:
         """SHA-256 of the data set as sent."""
         return hashlib.sha256(self.data).hexdigest()
+
+
+class Writable(Protocol):
+    """Anything that bytes can be written to."""
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        """Append."""
 
 
 class _Request(Protocol):
@@ -150,43 +161,88 @@ def receive(
     Retryable
         The disk is full or the database is away; nothing is left behind.
     """
-    try:
-        return _receive(db, store, engine, incoming, location_id, fallback_charset)
-    except sa.exc.OperationalError as error:  # reading; `begin` speaks for writing
-        raise Retryable(f"the database is away ({type(error.orig).__name__})") from None
+    place = Place(db, store, engine, location_id, fallback_charset)
 
+    def put(object_id: str) -> StoredObject:
+        store.require_room(incoming.data.nbytes)
+        return store.put(
+            location_id, f"{object_id}.dcm", lambda file: write_part_10(file, incoming), sha256
+        )
 
-def _receive(
-    db: sa.Engine,
-    store: InstanceStore,
-    engine: DurableEngine,
-    incoming: Incoming,
-    location_id: str,
-    fallback_charset: str,
-) -> StoreOutcome:
     sha256 = incoming.digest
-    with read(db) as conn:
-        known = _known(conn, location_id, incoming.sop_instance_uid, sha256)
-    if known is not None and store.holds(known.storage_key):
-        return known.outcome
-    store.require_room(incoming.data.nbytes)
-    header = parse_data_set(incoming.data, incoming.transfer_syntax_uid, fallback_charset)
-    object_id = new_id()
-    stored = store.put(
-        location_id, f"{object_id}.dcm", lambda file: write_part_10(file, incoming), sha256
-    )
-    try:
-        with begin(db, Actor("dicom", location_id), "image.received") as tx:
-            arrival = _Arrival(tx, engine, incoming, header, stored, sha256, object_id)
-            result = arrival.insert() if known is None else arrival.restore(known)
-    except BaseException:
-        _discard_if_unused(db, store, stored.storage_key)
-        raise
-    if (
-        result.kept is Kept.SAME_AGAIN and known is None
-    ):  # another association was faster with the same bytes
-        store.discard(stored.storage_key)
-    return result
+    return place.keep(incoming, sha256, put, new_id())
+
+
+#: Runs a write in a transaction, alone or with others; returns once it is committed.
+Transact = Callable[[Callable[[Tx], StoreOutcome]], StoreOutcome]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the objects of one location are kept."""
+
+    db: sa.Engine
+    store: InstanceStore
+    engine: DurableEngine
+    location_id: str
+    fallback_charset: str
+
+    def keep(
+        self,
+        incoming: Incoming,
+        sha256: str,
+        put: Callable[[str], StoredObject],
+        object_id: str,
+        transact: Transact | None = None,
+    ) -> StoreOutcome:
+        """Keep one object: the file that `put` makes, and its rows; all of it or nothing.
+
+        `put` is not called for bytes that are here already. Raises Retryable as :func:`receive`.
+        """
+        try:
+            return self._keep(incoming, sha256, put, object_id, transact or self.alone)
+        except sa.exc.OperationalError as error:  # reading; `begin` speaks for writing
+            raise Retryable(f"the database is away ({type(error.orig).__name__})") from None
+
+    def alone(self, work: Callable[[Tx], StoreOutcome]) -> StoreOutcome:
+        """Write the rows of one object in a transaction of its own."""
+        with begin(self.db, self.actor, RECEIVED) as tx:
+            return work(tx)
+
+    @property
+    def actor(self) -> Actor:
+        """Who writes what arrives here."""
+        return Actor("dicom", self.location_id)
+
+    def _keep(
+        self,
+        incoming: Incoming,
+        sha256: str,
+        put: Callable[[str], StoredObject],
+        object_id: str,
+        transact: Transact,
+    ) -> StoreOutcome:
+        with read(self.db) as conn:
+            known = _known(conn, self.location_id, incoming.sop_instance_uid, sha256)
+        if known is not None and self.store.holds(known.storage_key):
+            return known.outcome
+        header = parse_data_set(incoming.data, incoming.transfer_syntax_uid, self.fallback_charset)
+        stored = put(object_id)
+
+        def work(tx: Tx) -> StoreOutcome:
+            arrival = _Arrival(tx, self.engine, incoming, header, stored, sha256, object_id)
+            return arrival.insert() if known is None else arrival.restore(known)
+
+        try:
+            result = transact(work)
+        except BaseException:
+            _discard_if_unused(self.db, self.store, stored.storage_key)
+            raise
+        if (
+            result.kept is Kept.SAME_AGAIN and known is None
+        ):  # another association was faster with the same bytes
+            self.store.discard(stored.storage_key)
+        return result
 
 
 def _discard_if_unused(db: sa.Engine, store: InstanceStore, storage_key: str) -> None:
@@ -237,7 +293,7 @@ def _known(
     return _Known(same, beside.storage_key)
 
 
-def write_part_10(file: BinaryIO, incoming: Incoming) -> None:
+def write_part_10(file: Writable, incoming: Incoming) -> None:
     """Write the bytes behind a preamble of zeros and file meta information of our own."""
     # PS3.10 7.1: the preamble is zeros, so that a stored file is never anything but DICOM
     meta = b"".join(
@@ -275,12 +331,6 @@ class _Arrival:
     object_id: str
 
     def insert(self) -> StoreOutcome:
-        known = _known(
-            self.tx.conn, self.tx.location_id, self.incoming.sop_instance_uid, self.sha256
-        )
-        if known is not None:
-            self.tx.record(known.outcome.instance_id, kept=known.outcome.kept.value)
-            return known.outcome
         first = self._first_instance()
         if first is not None:
             return self._keep_beside(*first)
@@ -332,35 +382,56 @@ class _Arrival:
             "sender_ae_title": self.incoming.calling_ae,
             "received_at": self.tx.now,
         }
-        kept = Kept.BESIDE
-        if insert_once(self.tx.conn, instance_duplicate, values):
-            self.tx.append_event(
-                EventKind.DUPLICATE_KEPT,
-                instance_id,
-                f"duplicate:{instance_id}:{self.sha256}",
-                {"study_id": study_id, "duplicate_id": self.object_id},
-            )
-        else:
-            kept = Kept.SAME_AGAIN
-        self.tx.record(instance_id, kept=kept.value, duplicate=self.object_id)
-        return StoreOutcome(kept, DOES_NOT_MATCH, instance_id, study_id)
+        if not insert_once(self.tx.conn, instance_duplicate, values):
+            self.tx.record(instance_id, kept=Kept.SAME_AGAIN.value)
+            return StoreOutcome(Kept.SAME_AGAIN, DOES_NOT_MATCH, instance_id, study_id)
+        self.tx.append_event(
+            EventKind.DUPLICATE_KEPT,
+            instance_id,
+            f"duplicate:{instance_id}:{self.sha256}",
+            {"study_id": study_id, "duplicate_id": self.object_id},
+        )
+        self.tx.record(instance_id, kept=Kept.BESIDE.value, duplicate=self.object_id)
+        return StoreOutcome(Kept.BESIDE, DOES_NOT_MATCH, instance_id, study_id)
 
     def _study(self) -> str:
         """Find or make the study; another patient under the same UID gets a study of its own."""
         uid = self.header.study_instance_uid or _derived_uid(self.incoming.sop_instance_uid)
-        study_id = self._upsert_study(uid)
-        if self._is_another_patient(study_id):
+        first = self._find_or_make_study(uid)
+        if self._is_another_patient(first):
             key = (self._name_key(), self.header.birth_date, self.header.patient_id)
-            study_id = self._upsert_study(_derived_uid("\0".join((uid, *key))))
-        return study_id
+            first = self._find_or_make_study(_derived_uid("\0".join((uid, *key))))
+        return str(first.id)
 
-    def _upsert_study(self, uid: str) -> str:
-        header, tx = self.header, self.tx
-        created = insert_once(
+    def _find_or_make_study(self, uid: str) -> sa.Row[Any, Any, Any, Any]:
+        found = self._find_study(uid)
+        if found is None:
+            self._insert_study(uid)
+            found = self._find_study(uid)
+            assert found is not None
+        return found
+
+    def _find_study(self, uid: str) -> sa.Row[Any, Any, Any, Any] | None:
+        """Find a study with what its first image said of the patient."""
+        return self.tx.conn.execute(
+            sa.select(
+                study.c.id,
+                study_identity.c.patient_name,
+                study_identity.c.birth_date,
+                study_identity.c.patient_id_text,
+            )
+            .join(study_identity, study_identity.c.study_id == study.c.id)
+            .where(study.c.location_id == self.tx.location_id, study.c.study_instance_uid == uid)
+        ).first()
+
+    def _insert_study(self, uid: str) -> None:
+        """Make the study unless it is there already."""
+        header, tx, study_id = self.header, self.tx, new_id()
+        if insert_once(
             tx.conn,
             study,
             {
-                "id": new_id(),
+                "id": study_id,
                 "location_id": tx.location_id,
                 "study_instance_uid": uid,
                 # longer than SH allows: no accession number of ours, and nothing is cut short
@@ -377,15 +448,7 @@ class _Arrival:
                 "received_at": tx.now,
                 "last_image_at": tx.now,
             },
-        )
-        study_id = str(
-            tx.conn.execute(
-                sa.select(study.c.id).where(
-                    study.c.location_id == tx.location_id, study.c.study_instance_uid == uid
-                )
-            ).scalar_one()
-        )
-        if created:
+        ):
             tx.conn.execute(
                 study_identity.insert().values(
                     study_id=study_id,
@@ -397,20 +460,16 @@ class _Arrival:
                     sex=header.sex,
                 )
             )
-        return study_id
 
-    def _is_another_patient(self, study_id: str) -> bool:
+    def _is_another_patient(self, first: sa.Row[Any, Any, Any, Any]) -> bool:
         """Whether the image contradicts the study's first image in name, birth date or ID.
 
         Study UIDs are reused for years by some sensor bridges; images of two people never mix.
         """
-        row = self.tx.conn.execute(
-            sa.select(study_identity).where(study_identity.c.study_id == study_id)
-        ).one()
         pairs = (
-            (dicom_name_key(row.patient_name), self._name_key()),
-            (row.birth_date, self.header.birth_date),
-            (row.patient_id_text.lstrip("0"), self.header.patient_id.lstrip("0")),
+            (dicom_name_key(first.patient_name), self._name_key()),
+            (first.birth_date, self.header.birth_date),
+            (first.patient_id_text.lstrip("0"), self.header.patient_id.lstrip("0")),
         )
         return any(a.strip("^") and b.strip("^") and a != b for a, b in pairs)
 
@@ -445,20 +504,22 @@ class _Arrival:
 
     def _touch(self, study_id: str) -> None:
         """Note the time of the last image; a study that was closed is received again."""
-        closed = [s.value for s in (StudyState.COMPLETE, StudyState.READY, StudyState.SIGNED)]
-        reopened = self.tx.conn.execute(
+        state = self.tx.conn.execute(
             study.update()
-            .where(study.c.id == study_id, study.c.state.in_(closed))
-            .values(
-                state=StudyState.RECEIVING.value,
-                generation=study.c.generation + 1,
-                completed_at=None,
+            .where(study.c.id == study_id)
+            .values(last_image_at=self.tx.now)
+            .returning(study.c.state)
+        ).scalar_one()
+        if state in (StudyState.COMPLETE, StudyState.READY, StudyState.SIGNED):
+            self.tx.conn.execute(
+                study.update()
+                .where(study.c.id == study_id)
+                .values(
+                    state=StudyState.RECEIVING.value,
+                    generation=study.c.generation + 1,
+                    completed_at=None,
+                )
             )
-        )
-        self.tx.conn.execute(
-            study.update().where(study.c.id == study_id).values(last_image_at=self.tx.now)
-        )
-        if reopened.rowcount:
             generation = self.tx.conn.execute(
                 sa.select(study.c.generation).where(study.c.id == study_id)
             ).scalar_one()

@@ -1,0 +1,56 @@
+"""A connection read in large gulps: many PDUs a system call, into one buffer that is used again."""
+
+from __future__ import annotations
+
+import socket
+
+_BUFFER_BYTES = 1 << 20
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+
+
+class HungUp(Exception):
+    """The peer closed the connection, or was silent for too long."""
+
+
+class Gulps:
+    """Reads a blocking socket; what it gives is valid until the next call."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+
+    def exactly(self, count: int) -> memoryview:
+        """Give the next `count` bytes, no more than the buffer holds."""
+        if len(self._buffer) - self._start < count:
+            rest = self._end - self._start
+            self._buffer[:rest] = self._buffer[self._start : self._end]
+            self._start, self._end = 0, rest
+        while self._end - self._start < count:
+            self._read()
+        return self._take(count)
+
+    def at_most(self, count: int) -> memoryview:
+        """Give what is there of the next `count` bytes, at least one; waits for it."""
+        if self._start == self._end:
+            self._read()
+        return self._take(min(count, self._end - self._start))
+
+    def _take(self, count: int) -> memoryview:
+        taken = self._view[self._start : self._start + count]
+        self._start += count
+        return taken
+
+    def _read(self) -> None:
+        if self._start == self._end:
+            self._start = self._end = 0
+        try:
+            count = self._socket.recv_into(self._view[self._end :])
+        except OSError as error:  # timed out, reset, or closed by us
+            raise HungUp from error
+        if count == 0:
+            raise HungUp
+        self._end += count
+        if _QUICKACK is not None:  # not sticky: Linux clears it again by itself
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
