@@ -120,10 +120,10 @@ class ImportFolder:
                 _SENDER,
             )
         elif kind is Kind.PICTURE:
-            incoming = _encoded(wrap_picture(data, _told(path), datetime.now(self.config.zone)))
+            incoming = encoded(wrap_picture(data, _told(path), datetime.now(self.config.zone)))
         elif kind is Kind.SCAN:
             at = datetime.now(self.config.zone)
-            incoming = _encoded(wrap_scan(data, path.suffix.lower(), _told(path), at))
+            incoming = encoded(wrap_scan(data, path.suffix.lower(), _told(path), at))
         else:
             raise InvalidInput("not a DICOM file, a picture (JPEG, PNG, TIFF) or a scan (STL, PLY)")
         return receive(
@@ -225,8 +225,8 @@ def _told(path: Path) -> Sidecar:
         raise Retryable(f"a sidecar cannot be read ({error.strerror})") from None
 
 
-def _encoded(ds: Dataset) -> Incoming:
-    """Write the data set as it would come over the network."""
+def encoded(ds: Dataset) -> Incoming:
+    """Write a data set as it would come over the network, from this node itself."""
     out = DicomBytesIO()
     out.is_little_endian, out.is_implicit_VR = True, False
     meta = ds.file_meta

@@ -1,0 +1,87 @@
+"""The services' rows on both databases: steps, commitments, queries, priors, forwarding."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from node.config import read_config
+from node.db.session import Actor, begin, read
+from node.db.tables import commitment, image_delivery, performed_step, prior_fetch, study
+from node.dicom import archive
+from node.dicom.commitment import Report, ask, request, take_report
+from node.dicom.forwarding import Forwarder
+from node.dicom.importing import encoded
+from node.dicom.instances import FolderStore
+from node.dicom.mpps import Message, change, create
+from node.dicom.priors import PriorFetcher
+from node.dicom.query import Keys, Query, vr_of
+from node.dicom.store import receive
+
+PEER = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
+CONFIG = read_config(None, {}, {"dicom": {"peers": [PEER | {"archive": True, "priors": True}]}})
+
+
+def keys(**texts: str) -> Keys:
+    tags = {int(name[1:], 16): text for name, text in texts.items()}
+    return Keys(texts=tags, vrs={tag: vr_of(tag) for tag in tags})
+
+
+def message(status: str) -> Message:
+    told = keys(t00400252=status, t00100010="Doe^Jane", t00100020="17", t00100030="19800102")
+    return Message("1.2.3", b"", "1.2.840.10008.1.2", "SENSOR", told)
+
+
+def test_steps(database, practice, tmp_path: Path):
+    practice.patient()
+    store = FolderStore(tmp_path)
+    assert create(database, store, message("IN PROGRESS"), CONFIG).status == 0
+    assert create(database, store, message("IN PROGRESS"), CONFIG).status == 0x0111
+    assert change(database, store, message("COMPLETED"), CONFIG).status == 0
+    with read(database) as conn:
+        (row,) = conn.execute(sa.select(performed_step)).all()
+    assert (row.state, row.match_state, len(row.messages)) == ("completed", "matched", 2)
+
+
+def test_stored_studies_are_queried_forwarded_and_vouched_for(
+    database, enqueuer, film, tmp_path: Path
+):
+    store = FolderStore(tmp_path)
+    ds = film()
+    receive(database, store, enqueuer, encoded(ds), location_id="main")
+    with read(database) as conn:
+        place = archive.Archive(conn, store, "main", "BITEWING")
+        for level in archive.Level:
+            (found,) = place.find(Query(keys(t00100010="doe*", t00080020="20260101-")), level)
+            assert found.text(archive.STUDY_UID) == ds.StudyInstanceUID
+    with begin(database, Actor("test", "main"), "test") as tx:
+        tx.conn.execute(study.update().values(state="ready"))
+    forwarder = Forwarder(database, store, CONFIG)
+    assert (forwarder.route(), forwarder.route()) == (1, 0)
+    with begin(database, Actor("test", "main"), "test") as tx:
+        tx.conn.execute(image_delivery.update().values(state="asked"))
+        ask(tx, "pacs", "1.2.9", [(str(ds.SOPClassUID), str(ds.SOPInstanceUID))])
+    held = Report("1.2.9", ((str(ds.SOPClassUID), str(ds.SOPInstanceUID)),))
+    assert take_report(database, CONFIG, held)
+    assert not take_report(database, CONFIG, Report("1.2.10", ()))
+    with read(database) as conn:
+        assert conn.execute(sa.select(image_delivery.c.state)).scalar_one() == "committed"
+
+
+def test_requests_and_plans(database, practice, enqueuer, tmp_path: Path):
+    item = keys(t00081150="1.2.840.10008.5.1.4.1.1.7", t00081155="1.2.3")
+    asked = Keys(texts={0x00081195: "1.2.9"}, sequences={0x00081199: (item,)}, vrs={})
+    for _ in range(2):
+        request(database, CONFIG, "SENSOR", asked)
+    now = datetime.now(UTC)
+    practice.appointment(practice.patient(), now + timedelta(hours=5))
+    fetcher = PriorFetcher(database, FolderStore(tmp_path), enqueuer, CONFIG)
+    assert (fetcher.plan(now), fetcher.plan(now)) == (1, 0)
+    with read(database) as conn:
+        counts = [
+            conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+            for table in (commitment, prior_fetch)
+        ]
+    assert counts == [1, 1]
