@@ -6,7 +6,6 @@ same delivery again is 202 too and has no effect.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -48,31 +47,6 @@ class Source(Protocol):
             It is signed and cannot be understood.
         """
         ...
-
-
-def sign(secret: bytes, timestamp: str, body: bytes) -> str:
-    """Sign a body with its moment: HMAC-SHA-256 over ``timestamp.body`` in hex."""
-    return hmac.new(secret, timestamp.encode() + b"." + body, sha256).hexdigest()
-
-
-def verify(
-    secret: bytes, timestamp: str, signature: str, body: bytes, now: datetime, window_s: float = 300
-) -> None:
-    """Check a signature and that it is fresh; `timestamp` is in seconds of Unix time.
-
-    Raises
-    ------
-    Forbidden
-        The signature is wrong, or its moment is not within `window_s` of `now`.
-    """
-    if not hmac.compare_digest(sign(secret, timestamp, body).encode(), signature.encode()):
-        raise Forbidden("the signature is wrong")
-    try:
-        age = abs(now.timestamp() - float(timestamp))
-    except ValueError:
-        raise Forbidden("the signature has no moment") from None
-    if not age <= window_s:
-        raise Forbidden("the signature is too old")
 
 
 def make_router(runner: Runner, sources: Mapping[str, Source]) -> APIRouter:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
-from hashlib import sha256
+from datetime import UTC, datetime
 from typing import cast
 
 import httpx2
@@ -28,6 +27,7 @@ from node.errors import Rejected, Retryable
 from orchestration.access import Chart
 from orchestration.case import Case
 from orchestration.labs.source import LAB_CASE
+from orchestration.signatures import sign
 from orchestration.webhook_messages import (
     CaseStanding,
     Findings,
@@ -35,7 +35,6 @@ from orchestration.webhook_messages import (
     ImagingStudyAnalyzed,
     WorkflowState,
 )
-from orchestration.webhooks import sign
 from orchestration.workflow import Draft, Happened, Json, Module, Outcome, Start, Workflow, done
 
 NAME = "notify_subscribers"
@@ -209,13 +208,10 @@ def _workflow_of(chart: Chart, case_id: str) -> str | None:
 def _post(subscriber: WebhookSection, case: Case, message: Json) -> Json:
     """Post once; the delivery id is the same however often, so the receiver can drop repeats."""
     body = json.dumps(message, separators=(",", ":")).encode()
-    moment = str(int(datetime.now(tz=case.now.tzinfo).timestamp()))
-    delivery_id = sha256(f"{case.id}".encode()).hexdigest()[:32]
     headers = {
         "content-type": "application/json",
-        "x-bitewing-delivery": delivery_id,
-        "x-bitewing-timestamp": moment,
-        "x-bitewing-signature": sign(subscriber.secret.get_secret_value().encode(), moment, body),
+        "x-delivery": case.id,
+        "x-signature": sign(subscriber.secret.get_secret_value(), body, datetime.now(UTC)),
     }
     try:
         answer = httpx2.post(
