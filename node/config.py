@@ -119,6 +119,7 @@ class DicomSection(_Section):
     ae_title: str = Field("BITEWING", min_length=1, max_length=16)
     require_called_aet: bool = False
     max_associations: int = Field(32, ge=1)
+    fast_store: bool = True
     study_quiet_s: float = Field(30.0, gt=0)
     step_wait_s: float = Field(900.0, gt=0)
     min_free_mb: int = Field(64, ge=0)

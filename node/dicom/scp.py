@@ -40,10 +40,12 @@ from node.dicom.commitment import COMMITMENT_CLASS, on_n_action, on_n_event_repo
 from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instances import InstanceStore
 from node.dicom.mpps import on_n_create, on_n_set
+from node.dicom.reception import Receiver
 from node.dicom.retrieve import on_c_get, on_c_move, on_study_find
-from node.dicom.store import on_c_store
+from node.dicom.store import Place, on_c_store
+from node.dicom.streaming import IS_SUPPORTED, Admit, StorageReceiver, Terms
 from node.dicom.tls import server_context
-from node.dicom.transport import Admit, AssociationListener
+from node.dicom.transport import AssociationListener
 from node.dicom.worklist import on_c_find
 from node.engine import DurableEngine
 from node.errors import ConfigError
@@ -172,6 +174,8 @@ class DicomListener:
             running.server.shutdown()
             for assoc in open_associations:
                 assoc.abort()
+            if running.server.fast is not None:
+                running.server.fast.stop()
             running.thread.join(timeout=5)
         self._plain = self._tls = None
 
@@ -191,11 +195,29 @@ class DicomListener:
             ) from None
         server.admit, server.tls = admit, tls
         server.max_associations = self._config.dicom.max_associations
+        if self._plain is not None:  # its storage associations count here too
+            server.fast = self._plain.server.fast
+        elif tls is None and self._config.dicom.fast_store and IS_SUPPORTED:
+            server.fast = self._fast_path(server, entity, admit)
         entity._servers.append(server)
         name = "dicom-listener" if tls is None else "dicom-tls-listener"
         thread = threading.Thread(target=server.serve_forever, name=name, daemon=True)
         thread.start()
         return _Running(server, thread)
+
+    def _fast_path(self, server: AssociationListener, entity: AE, admit: Admit) -> StorageReceiver:
+        terms = Terms(
+            entity.ae_title,
+            entity.require_called_aet,
+            entity.maximum_pdu_size,
+            entity.acse_timeout,
+            _NETWORK_TIMEOUT_S,
+            frozenset(storage_classes()),
+        )
+        location_id = self._config.node.location_id
+        fallback = self._config.dicom.fallback_charset
+        place = Place(self._db, self._store, self._engine, location_id, fallback)
+        return StorageReceiver(terms, Receiver(place), admit, server.has_room)
 
     def find_open(self, ae_title: str) -> Association | None:
         """Find an association in which `ae_title` may be sent a commitment report."""

@@ -85,7 +85,7 @@ class StorageReceiver:
     """Serves storage associations; knows which are open, to count them and to end them."""
 
     def __init__(
-        self, terms: Terms, receiver: Receiver, admit: Admit, has_room: Callable[[int], bool]
+        self, terms: Terms, receiver: Receiver, admit: Admit, has_room: Callable[[], bool]
     ) -> None:
         self.terms = terms
         self.receiver = receiver
@@ -163,7 +163,7 @@ class StorageReceiver:
             _end(sock, _reject_pdu(1, 1, 3))
             return
         with self._changed:
-            is_free = self._has_room(self._established)
+            is_free = self._has_room()
             self._established += is_free
         if not is_free:  # transient, by the presentation layer, local limit exceeded
             _end(sock, _reject_pdu(2, 3, 2))

@@ -14,9 +14,7 @@ import queue
 import select
 import socket
 import ssl
-import struct
 import threading
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,8 +24,10 @@ from pynetdicom.association import MODE_ACCEPTOR, Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dul import DULServiceProvider
-from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
+
+from node.dicom import messages
+from node.dicom.streaming import Admit, StorageReceiver
 
 _LOG = logging.getLogger(__name__)
 
@@ -36,8 +36,6 @@ _MAX_PDU_BYTES = 4 << 20
 #: C-FIND answers that more will follow (PS3.4 K.4.1.1.4), and how much of them goes in one send.
 _PENDING = (0xFF00, 0xFF01)
 _HELD_BYTES = 16_384
-#: Where a peer sets no limit of its own.
-_PDU_BYTES = 131_072
 #: The longest sleep; timers (ARTIM, network timeout) are looked at this often.
 _TICK_S = 0.5
 #: A peer that stops in the middle of a PDU, or stops reading our answers, is hung up on after this.
@@ -46,7 +44,6 @@ _STALL_S = 60.0
 _HANDSHAKE_S = 10.0
 #: Connections beyond the associations that are allowed: enough for refusals, bounded in a flood.
 _SPARE = 64
-Admit = Callable[[str, str], list[PresentationContext] | None]
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -208,9 +205,12 @@ class _Dimse(DIMSEServiceProvider):  # type: ignore[misc]  # untyped
             super().send_msg(primitive, context_id)
             return
         identifier = primitive.Identifier.getvalue() if primitive.Identifier else b""
-        size = self.maximum_pdu_size or _PDU_BYTES
+        size = self.maximum_pdu_size or 0
         command = _find_response(primitive, bool(identifier))
-        pdus = [*_pdus(command, 1, context_id, size), *_pdus(identifier, 0, context_id, size)]
+        pdus = [
+            *messages.cut(command, True, context_id, size),
+            *messages.cut(identifier, False, context_id, size),
+        ]
         self._held += b"".join(pdus)
         if primitive.Status in _PENDING and len(self._held) < _HELD_BYTES:
             return  # the answer that ends the list comes at once and sends it all
@@ -224,28 +224,16 @@ class _Dimse(DIMSEServiceProvider):  # type: ignore[misc]  # untyped
 
 
 def _find_response(primitive: Any, has_identifier: bool) -> bytes:
-    """Encode the command set of a C-FIND-RSP (PS3.7 9.3.2.2; always implicit little endian)."""
-    uid = str(primitive.AffectedSOPClassUID).encode("ascii")
-    uid += b"\0" * (len(uid) % 2)
-    elements = struct.pack("<HHL", 0, 0x0002, len(uid)) + uid
-    for number, value in (
-        (0x0100, 0x8020),
-        (0x0120, primitive.MessageIDBeingRespondedTo),
-        (0x0800, 0x0001 if has_identifier else 0x0101),
-        (0x0900, primitive.Status),
-    ):
-        elements += struct.pack("<HHLH", 0, number, 2, value)
-    return struct.pack("<HHLL", 0, 0, 4, len(elements)) + elements
-
-
-def _pdus(data: bytes, command: int, context_id: int, size: int) -> Iterator[bytes]:
-    """Cut `data` into P-DATA-TF PDUs of at most `size` bytes (PS3.8 9.3.5, E.2)."""
-    room = max(size - 6, 1)
-    for at in range(0, len(data), room):
-        part = data[at : at + room]
-        control = command | (2 if at + room >= len(data) else 0)
-        head = struct.pack(">BBLLBB", 4, 0, len(part) + 6, len(part) + 2, context_id, control)
-        yield head + part
+    """Encode the command set of a C-FIND-RSP (PS3.7 9.3.2.2)."""
+    return messages.write_command(
+        {
+            messages.CLASS_UID: str(primitive.AffectedSOPClassUID),
+            messages.FIELD: messages.C_FIND_RQ | messages.RESPONSE,
+            messages.RESPONDED_TO: primitive.MessageIDBeingRespondedTo,
+            messages.DATA_SET_TYPE: 0x0001 if has_identifier else messages.NO_DATA_SET,
+            messages.STATUS: primitive.Status,
+        }
+    )
 
 
 class _Checkpoint(threading.Event):
@@ -287,7 +275,7 @@ class _Acse(ACSE):  # type: ignore[misc]  # untyped
             self._refuse(0x01, 0x01, 0x03)
         # transient, by the presentation layer, local limit exceeded; pynetdicom would count those
         # that never said who they are, and a flood of them would keep everybody out
-        elif self._established() >= server.max_associations:
+        elif not server.has_room():
             self._refuse(0x02, 0x03, 0x02)
         else:
             self.acceptor.supported_contexts = contexts
@@ -297,10 +285,6 @@ class _Acse(ACSE):  # type: ignore[misc]  # untyped
         self.send_reject(result, source, reason)
         evt.trigger(self.assoc, evt.EVT_REJECTED, {})
         self.assoc.kill()
-
-    def _established(self) -> int:
-        others = self.assoc.ae.active_associations
-        return sum(assoc.is_acceptor and assoc.is_established for assoc in others)
 
 
 class _Association(Association):  # type: ignore[misc]  # untyped
@@ -359,6 +343,11 @@ class _Handler(RequestHandler):  # type: ignore[misc]  # untyped
                 self.server.hung_up(self.client_address[0])
                 self.request.close()
                 return
+        elif self.server.fast is not None and self.server.fast.serve(
+            self.request, self.client_address[0]
+        ):
+            self.server.hung_up(self.client_address[0])
+            return
         try:
             super().handle()
         except Exception:  # the peer hung up already, before there was an association
@@ -396,6 +385,8 @@ class AssociationListener(ThreadedAssociationServer):  # type: ignore[misc]  # u
         self.tls: ssl.SSLContext | None = None
         #: How many associations may be established at one time; set before the first connection.
         self.max_associations = 10
+        #: Serves plain storage associations without this module; set before the first connection.
+        self.fast: StorageReceiver | None = None
         self._connections: dict[str, int] = {}
         self._guard = threading.Lock()
         #: What an AE title at an address may use, None when it is not admitted. pynetdicom copies
@@ -415,6 +406,14 @@ class AssociationListener(ThreadedAssociationServer):  # type: ignore[misc]  # u
             if is_free:
                 self._connections[address] = self._connections.get(address, 0) + 1
         return is_free
+
+    def has_room(self) -> bool:
+        """Whether one more association may be established, counting those of both paths."""
+        others = self.ae.active_associations
+        count = sum(assoc.is_acceptor and assoc.is_established for assoc in others)
+        if self.fast is not None:
+            count += self.fast.established
+        return bool(count < self.max_associations)
 
     def hung_up(self, address: str) -> None:
         """Count a connection of this address as over."""
