@@ -15,6 +15,7 @@ from node.db.tables import audit
 GENESIS = "0" * 64
 #: Serialises appends on PostgreSQL; SQLite has one writer anyway.
 _POSTGRES_LOCK = 4_242_001
+_LAST = sa.select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +42,21 @@ def append(conn: sa.Connection, entry: AuditEntry) -> None:
     """Append `entry` to the chain inside the caller's transaction."""
     if conn.dialect.name == "postgresql":
         conn.execute(sa.select(sa.func.pg_advisory_xact_lock(_POSTGRES_LOCK)))
-    last = conn.execute(
-        sa.select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
-    ).first()
+    last = conn.execute(_LAST).first()
     seq, previous = (last.seq + 1, last.hash) if last else (1, GENESIS)
     conn.execute(
-        audit.insert().values(
-            seq=seq,
-            location_id=entry.location_id,
-            at=entry.at,
-            actor=entry.actor,
-            action=entry.action,
-            subject=entry.subject,
-            detail=dict(entry.detail),
-            previous_hash=previous,
-            hash=_digest(seq, entry, previous),
-        )
+        audit.insert(),
+        {
+            "seq": seq,
+            "location_id": entry.location_id,
+            "at": entry.at,
+            "actor": entry.actor,
+            "action": entry.action,
+            "subject": entry.subject,
+            "detail": dict(entry.detail),
+            "previous_hash": previous,
+            "hash": _digest(seq, entry, previous),
+        },
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -157,9 +158,17 @@ def read(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 def insert_once(conn: sa.Connection, table: sa.Table, values: Mapping[str, object]) -> bool:
     """Insert a row unless one of its unique keys is taken; return whether it was inserted."""
-    dialect = postgresql if conn.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
-    return conn.execute(statement.returning(*table.primary_key)).first() is not None
+    statement = _insert_once(table, conn.dialect.name)
+    return conn.execute(statement, dict(values)).first() is not None
+
+
+@functools.cache
+def _insert_once(table: sa.Table, dialect_name: str) -> sa.Executable:
+    """Build the statement once: on the way of every image, building cost more than running."""
+    dialect = postgresql if dialect_name == "postgresql" else sqlite
+    statement = dialect.insert(table).on_conflict_do_nothing()
+    built: sa.Executable = statement.returning(*table.primary_key)
+    return built
 
 
 def upsert(

@@ -42,6 +42,11 @@ class Committer:
         self._guard = threading.Lock()
         self._waiting: list[_Waiting] = []
 
+    @property
+    def pending(self) -> int:
+        """How many writes wait for the next transaction."""
+        return len(self._waiting)
+
     def run(self, work: Work) -> StoreOutcome:
         """Run `work` in a transaction; return its result once that is committed.
 

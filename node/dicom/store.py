@@ -46,6 +46,34 @@ RECEIVED = "image.received"
 _DERIVED = uuid.uuid5(uuid.NAMESPACE_URL, "https://bitewing.invalid/derived-study")
 
 
+#: Built once: on the way of every image, building them cost more than running them.
+_FIRST = sa.select(
+    instance.c.id, instance.c.study_id, instance.c.sha256, instance.c.storage_key
+).where(
+    instance.c.location_id == sa.bindparam("location"),
+    instance.c.sop_instance_uid == sa.bindparam("uid"),
+)
+_STUDY = (
+    sa.select(
+        study.c.id,
+        study_identity.c.patient_name,
+        study_identity.c.birth_date,
+        study_identity.c.patient_id_text,
+    )
+    .join(study_identity, study_identity.c.study_id == study.c.id)
+    .where(
+        study.c.location_id == sa.bindparam("location"),
+        study.c.study_instance_uid == sa.bindparam("uid"),
+    )
+)
+_TOUCH = (
+    study.update()
+    .where(study.c.id == sa.bindparam("study"))
+    .values(last_image_at=sa.bindparam("now"))
+    .returning(study.c.state)
+)
+
+
 class Kept(Enum):
     """What became of one C-STORE."""
 
@@ -269,14 +297,7 @@ class _Known:
 def _known(
     conn: sa.Connection, location_id: str, sop_instance_uid: str, sha256: str
 ) -> _Known | None:
-    first = conn.execute(
-        sa.select(
-            instance.c.id, instance.c.study_id, instance.c.sha256, instance.c.storage_key
-        ).where(
-            instance.c.location_id == location_id,
-            instance.c.sop_instance_uid == sop_instance_uid,
-        )
-    ).first()
+    first = conn.execute(_FIRST, {"location": location_id, "uid": sop_instance_uid}).first()
     if first is None:
         return None
     if first.sha256 == sha256:
@@ -361,10 +382,7 @@ class _Arrival:
 
     def _first_instance(self) -> tuple[str, str, str] | None:
         row = self.tx.conn.execute(
-            sa.select(instance.c.id, instance.c.study_id, instance.c.sha256).where(
-                instance.c.location_id == self.tx.location_id,
-                instance.c.sop_instance_uid == self.incoming.sop_instance_uid,
-            )
+            _FIRST, {"location": self.tx.location_id, "uid": self.incoming.sop_instance_uid}
         ).first()
         return None if row is None else (row.id, row.study_id, row.sha256)
 
@@ -413,16 +431,7 @@ class _Arrival:
 
     def _find_study(self, uid: str) -> sa.Row[Any, Any, Any, Any] | None:
         """Find a study with what its first image said of the patient."""
-        return self.tx.conn.execute(
-            sa.select(
-                study.c.id,
-                study_identity.c.patient_name,
-                study_identity.c.birth_date,
-                study_identity.c.patient_id_text,
-            )
-            .join(study_identity, study_identity.c.study_id == study.c.id)
-            .where(study.c.location_id == self.tx.location_id, study.c.study_instance_uid == uid)
-        ).first()
+        return self.tx.conn.execute(_STUDY, {"location": self.tx.location_id, "uid": uid}).first()
 
     def _insert_study(self, uid: str) -> None:
         """Make the study unless it is there already."""
@@ -504,12 +513,7 @@ class _Arrival:
 
     def _touch(self, study_id: str) -> None:
         """Note the time of the last image; a study that was closed is received again."""
-        state = self.tx.conn.execute(
-            study.update()
-            .where(study.c.id == study_id)
-            .values(last_image_at=self.tx.now)
-            .returning(study.c.state)
-        ).scalar_one()
+        state = self.tx.conn.execute(_TOUCH, {"study": study_id, "now": self.tx.now}).scalar_one()
         if state in (StudyState.COMPLETE, StudyState.READY, StudyState.SIGNED):
             self.tx.conn.execute(
                 study.update()
