@@ -300,7 +300,7 @@ class _Association:
             if length < 6:
                 raise _Broken(_INVALID)
             size, context_id, control = struct.unpack(">LBB", self._gulps.exactly(6))
-            if size < 2 or size + 4 > length or control > 3 or context_id not in self._accepted:
+            if size < 2 or size + 4 > length or context_id not in self._accepted:
                 raise _Broken(_INVALID)
             length -= size + 4
             is_last = bool(control & 2)
