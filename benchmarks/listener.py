@@ -32,13 +32,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--items", type=int, default=0)
+    parser.add_argument("--plain", action="store_true")
     arguments = parser.parse_args()
     config = read_config(
         None,
         {},
         {
             "node": {"data_dir": str(arguments.folder)},
-            "dicom": {"host": "127.0.0.1", "port": 0, "min_free_mb": 0},
+            "dicom": {
+                "host": "127.0.0.1",
+                "port": 0,
+                "min_free_mb": 0,
+                "fast_store": not arguments.plain,
+            },
         },
     )
     db = open_database(config.database_url)

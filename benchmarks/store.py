@@ -1,12 +1,14 @@
 """C-STORE throughput and CPU per image, beside DCMTK storescp and Orthanc on the same files.
 
-What is measured: images per second from starting DCMTK's storescu until it has released, and the
-server's CPU time per image (user and system, its children included). On what: 3 MB intraoral
-films, explicit little endian, over 1 and 4 associations on loopback, every peer with
-``TCP_NODELAY=1``. Durable means: on the disk (fdatasync) and indexed before Success. The best of
-two runs, each with an empty store.
+What is measured: images per second from starting DCMTK's storescu until it has released, the
+server's CPU time per image (user and system, its children included) and the most memory that the
+listening process took in all its runs. On what: 3 MB intraoral films, explicit little endian, over
+1, 4 and 8 associations on loopback, every peer with ``TCP_NODELAY=1``. Durable means: on the disk
+(fdatasync) and indexed before Success. "In memory" puts everything on a file system in memory,
+where flushing costs nothing: what a server costs without its disk. The best of two runs, each with
+an empty store.
 
-Run: ``python -m benchmarks.store`` (about two minutes).
+Run: ``python -m benchmarks.store`` (about four minutes).
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from benchmarks.worklist import await_port, free_port
 
 IMAGES = 40
+ASSOCIATIONS = (1, 4, 8)
+MEMORY = Path("/dev/shm")
 NODELAY = {**os.environ, "TCP_NODELAY": "1"}
 
 
@@ -42,9 +46,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def bitewing(folder: Path) -> Iterator[Server]:
+def bitewing(folder: Path, *options: str) -> Iterator[Server]:
     """Run the node's listener with its database."""
-    command = [sys.executable, "-m", "benchmarks.listener", str(folder)]
+    command = [sys.executable, "-m", "benchmarks.listener", str(folder), *options]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
@@ -52,6 +56,13 @@ def bitewing(folder: Path) -> Iterator[Server]:
         yield Server(int(process.stdout.readline()), process.pid)
         assert process.stdin is not None
         process.stdin.close()
+
+
+@contextlib.contextmanager
+def bitewing_plain(folder: Path) -> Iterator[Server]:
+    """Run the node's listener with ``fast_store = false``."""
+    with bitewing(folder, "--plain") as server:
+        yield server
 
 
 @contextlib.contextmanager
@@ -148,44 +159,70 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(fields[at]) for at in (11, 12, 13, 14)) / os.sysconf("SC_CLK_TCK")
 
 
+def peak_mb(pid: int) -> float:
+    """Read the most memory that a process took, in 10^6 bytes (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One run: images a second, CPU milliseconds an image, peak memory."""
+
+    rate: float
+    cpu_ms: float
+    peak_mb: float
+
+
 def measure(
     server: Callable[[Path], contextlib.AbstractContextManager[Server]],
     films: list[Path],
     associations: int,
-) -> tuple[float, float]:
-    """Return images a second and CPU milliseconds an image, the best of two runs."""
+    disk: Path | None,
+) -> Measured:
+    """Measure the best of two runs."""
     results = []
     for _ in range(2):
-        with tempfile.TemporaryDirectory() as folder, server(Path(folder) / "data") as running:
+        with (
+            tempfile.TemporaryDirectory(dir=disk) as folder,
+            server(Path(folder) / "data") as running,
+        ):
             await_port(running.port)
             before = cpu_seconds(running.pid)
             seconds = send(running.port, films, associations)
             cpu = cpu_seconds(running.pid) - before
-            results.append((len(films) / seconds, cpu / len(films) * 1000))
-    return max(results)
+            results.append(
+                Measured(len(films) / seconds, cpu / len(films) * 1000, peak_mb(running.pid))
+            )
+    return max(results, key=lambda it: it.rate)
 
 
 def main() -> None:
     """Print a table in Markdown."""
+    node, others = sys.executable, ("/usr/sbin/Orthanc", "/usr/bin/storescp")
     servers = {
-        "bitewing (durable, indexed)": (bitewing, sys.executable),
-        "Orthanc (durable, indexed)": (orthanc, "/usr/sbin/Orthanc"),
-        "Orthanc, no fdatasync, no MD5": (orthanc_without_flushing, "/usr/sbin/Orthanc"),
-        "DCMTK storescp -B (files only)": (storescp, "/usr/bin/storescp"),
+        "bitewing (durable, indexed)": (bitewing, node, None),
+        "bitewing, `fast_store = false`": (bitewing_plain, node, None),
+        "Orthanc (durable, indexed)": (orthanc, others[0], None),
+        "Orthanc, no fdatasync, no MD5": (orthanc_without_flushing, others[0], None),
+        "DCMTK storescp -B (files only)": (storescp, others[1], None),
+        "bitewing, in memory": (bitewing, node, MEMORY),
+        "Orthanc, no fdatasync, no MD5, in memory": (orthanc_without_flushing, others[0], MEMORY),
+        "DCMTK storescp -B, in memory": (storescp, others[1], MEMORY),
     }
-    print("| server | 1 association: images/s, CPU ms/image | 4 associations |")
-    print("|---|--:|--:|")
+    heads = [f"{count} association{'s' * (count > 1)}" for count in ASSOCIATIONS]
+    print(f"| server: images/s, CPU ms/image | {' | '.join(heads)} | peak MB |")
+    print("|---|" + "--:|" * (len(ASSOCIATIONS) + 1))
     with tempfile.TemporaryDirectory() as folder:
         films = make_films(Path(folder))
-        for name, (server, program) in servers.items():
+        for name, (server, program, disk) in servers.items():
             if not Path(program).exists():
-                print(f"| {name} | not installed | |")
+                print(f"| {name} | not installed |" + " |" * len(ASSOCIATIONS))
                 continue
-            cells = [
-                f"{rate:.0f}, {cpu:.1f}"
-                for rate, cpu in (measure(server, films, count) for count in (1, 4))
-            ]
-            print(f"| {name} | {cells[0]} | {cells[1]} |", flush=True)
+            runs = [measure(server, films, count, disk) for count in ASSOCIATIONS]
+            cells = [f"{run.rate:.0f}, {run.cpu_ms:.1f}" for run in runs]
+            peak = max(run.peak_mb for run in runs)
+            print(f"| {name} | {' | '.join(cells)} | {peak:.0f} |", flush=True)
 
 
 if __name__ == "__main__":
