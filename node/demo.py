@@ -53,6 +53,7 @@ _USERS = (
 _STAFF_MAIL = {name: f"{name}@sandbox-dental.example" for name, *_ in _USERS}
 _WORKFLOWS = ("preauthorisation", "eligibility", "lab_case", "recall", "recall_interval")
 ZONE = "America/New_York"
+_CROWN, _CROWN_FEE = "D2740", "1450.00"
 _SYNC_WAIT_S = 60.0
 _ANALYSIS_WAIT_S = 240.0
 #: The one earlier study of a patient of the cast, the same at every start.
@@ -86,6 +87,7 @@ def run_demo(data_dir: Path, *, dicom_port: int, http_port: int, open_browser: b
         node.start()
         try:
             _fill(node, console, stop)
+            _plan_crowns(sandbox, config)
             _invite(node, sandbox, partners, console, open_browser and not stop.is_set())
             stop.wait()
             console.print("Stopping …")
@@ -149,6 +151,33 @@ def _ensure_users(config: Config) -> None:
                 )
     finally:
         db.dispose()
+
+
+def _plan_crowns(sandbox: SandboxHandle, config: Config) -> None:
+    """Chart two crowns as the practice would: one planned and costly, one prepared today.
+
+    The next look at the records finds them: the first starts a pre-authorisation, the second a
+    lab case. Done once per practice.
+    """
+    rows = sandbox.rows("procedurelogs")
+    codes = {row["ProcCode"]: row["CodeNum"] for row in sandbox.rows("procedurecodes")}
+    if any(row["CodeNum"] == codes[_CROWN] and row["ProcFee"] == _CROWN_FEE for row in rows):
+        return
+    subscriptions = {row["InsSubNum"] for row in sandbox.rows("inssubs") if row["PlanNum"] == 1}
+    insured = [p["PatNum"] for p in sandbox.rows("patplans") if p["InsSubNum"] in subscriptions]
+    today = datetime.now(config.zone).date().isoformat()
+    for patient_key, status, tooth in zip(insured, ("TP", "C"), ("30", "14"), strict=False):
+        sandbox.add(
+            "procedurelogs",
+            PatNum=patient_key,
+            ProcStatus=status,
+            CodeNum=codes[_CROWN],
+            ToothNum=tooth,
+            ProvNum=1,
+            ProcDate=today,
+            DateTP=today,
+            ProcFee=_CROWN_FEE,
+        )
 
 
 def _free_port() -> int:

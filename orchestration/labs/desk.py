@@ -99,8 +99,8 @@ class LabDesk:
     def offer(self, case: Case) -> Draft:
         """Give what a person is asked to complete or sign."""
         draft: dict[str, object] = {
-            "rx": case.data["rx"],
             "check": case.data["check"],
+            "rx": case.data["rx"],
             "lab": self.entry(case).section.name,
             "statement": STATEMENT,
             "files_refused": case.data.get("files_refused", []),

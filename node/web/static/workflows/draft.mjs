@@ -10,11 +10,11 @@ export function words(name) {
 	return plain.charAt(0).toUpperCase() + plain.slice(1);
 }
 
-/** A draft; with `change(path, value)` its texts, numbers and choices can be edited. */
+/** A draft; with `change(path, value)` its texts, numbers and choices can be edited, and gaps filled. */
 export function Draft({ value, change, path = [] }) {
 	if (Array.isArray(value) && value.every((each) => typeof each !== "object")) {
 		return change
-			? html`<${Field} value=${value.join("\n")} label=${path.at(-1)} isLong
+			? html`<${Field} value=${value.join("\n")} label=${path.at(-1) ?? "text"} isLong
 					onChange=${(text) => change(path, text.split("\n").filter(Boolean))} />`
 			: html`<span>${value.join(", ") || "none"}</span>`;
 	}
@@ -27,7 +27,10 @@ export function Draft({ value, change, path = [] }) {
 	if (path.at(-1) === "page" && String(value).startsWith("/api/")) {
 		return html`<a href=${value} target="_blank" rel="noopener">Open the page beside this</a>`;
 	}
-	if (!change || value === null) return html`<span>${shown(value)}</span>`;
+	if (!change) return html`<span>${shown(value)}</span>`;
+	if (value === null) {
+		return html`<${Field} value="" label=${path.at(-1)} onChange=${(text) => change(path, text)} />`;
+	}
 	if (typeof value === "boolean") {
 		return html`<input type="checkbox" checked=${value} aria-label=${words(path.at(-1))}
 			onChange=${(event) => change(path, event.target.checked)} />`;
