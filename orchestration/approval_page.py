@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from urllib.parse import parse_qsl
 from xml.etree.ElementTree import Element, SubElement
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Response
-from fastapi import Form as Field
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from node.db.session import Actor, begin, read
 from node.db.tables import approval, user_account
 from node.domain.rights import RIGHTS, Right, Role
-from node.errors import BitewingError, Forbidden, outcome
+from node.errors import BitewingError, Forbidden, InvalidInput, outcome
 from orchestration import approvals
 from orchestration.messengers.links import Link, LinkKey, Purpose, was_used
 from orchestration.plain_page import Form, page
@@ -21,6 +21,7 @@ from orchestration.runner import Runner
 from orchestration.workflow import Json
 
 PATH = "/approve"
+_MAX_FORM = 16_384
 _LATER = ["This did not work just now. Please try again later."]
 
 
@@ -39,13 +40,11 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
         return page(practice, [title], form=_decision(draft))
 
     @router.post(f"{PATH}/{{token}}", include_in_schema=False)
-    def decide(
-        token: str,
-        verdict: Annotated[str, Field(max_length=16)] = "",
-        reason: Annotated[str, Field(max_length=2000)] = "",
-    ) -> Response:
+    async def decide(token: str, request: Request) -> Response:
         try:
-            _decide(runner, key, token, verdict, reason)
+            said = await _fields(request)
+            verdict, reason = said.get("verdict", ""), said.get("reason", "")
+            await run_in_threadpool(_decide, runner, key, token, verdict, reason)
         except BitewingError as error:
             status = outcome(error).http_status
             words = _LATER if status == 503 else [_sentence(error)]
@@ -53,6 +52,19 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
         return page(practice, ["Thank you. Your decision is recorded."])
 
     return router
+
+
+async def _fields(request: Request) -> dict[str, str]:
+    """Read the form as browsers send it, URL-encoded. Raises InvalidInput when it is none."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > _MAX_FORM:
+            raise InvalidInput("this is too long")
+    try:
+        return dict(parse_qsl(body.decode("ascii", "replace"), max_num_fields=10))
+    except ValueError:
+        raise InvalidInput("this is no decision") from None
 
 
 def _decide(runner: Runner, key: LinkKey, token: str, verdict: str, reason: str) -> None:

@@ -114,6 +114,8 @@ def test_a_link_shows_the_draft_and_decides_once(team: Team) -> None:
         assert "Invented, Ada" in shown.text
         assert "<b>Crown</b>" not in shown.text
     assert team.door.post(link, data={"verdict": "refused", "reason": ""}).status_code == 422
+    assert team.door.post(link, content=b"a=1&" * 20).status_code == 422
+    assert team.door.post(link, content=b"a" * 20_000).status_code == 422
     assert team.door.post(link, data={"verdict": "approved"}).status_code == 200
     team.work.settle()
     assert team.work.state(case_id) is CaseState.DONE
