@@ -9,6 +9,7 @@ socket. Negotiation and its PDUs are pynetdicom's own either way.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import socket
 import struct
@@ -43,6 +44,8 @@ _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 #: A longer association request is left to pynetdicom; it may not fit the socket's own buffer.
 _MAX_REQUEST_BYTES = 65_536
 _MAX_COMMAND_BYTES = 16_384
+#: How many different association requests are remembered: a practice has a few senders.
+_MOST_REQUESTS = 16
 #: How long a peer may take to close a connection that is over (ARTIM, PS3.8 9.1.5).
 _LINGER_S = 2.0
 _ASSOCIATE_RQ, _ASSOCIATE_RJ, _DATA, _RELEASE_RQ, _ABORT = 0x01, 0x03, 0x04, 0x05, 0x07
@@ -95,6 +98,7 @@ class StorageReceiver:
         self._open: set[socket.socket] = set()
         self._established = 0
         self._is_stopping = False
+        self._agreed: dict[bytes, _Agreed] = {}
 
     @property
     def established(self) -> int:
@@ -146,16 +150,16 @@ class StorageReceiver:
             return None
         kind, _, length = struct.unpack(">BBL", head)
         if kind != _ASSOCIATE_RQ or length > _MAX_REQUEST_BYTES:
-            return _Request(length + 6)
+            return _Request(head)
         data = sock.recv(length + 6, socket.MSG_PEEK | socket.MSG_WAITALL)
         if len(data) < length + 6:
             return None
-        return _Request.read(data, self.terms.storage_classes)
+        return _read_request(data, self.terms.storage_classes)
 
     def _associate(self, sock: socket.socket, address: str, request: _Request) -> None:
         _set_timeout(sock, self.terms.silence_s)
         gulps = Gulps(sock)
-        gulps.exactly(request.size_bytes)
+        gulps.exactly(len(request.data))
         primitive = request.primitive
         assert primitive is not None
         contexts = self._admit(primitive.calling_ae_title, address)
@@ -169,7 +173,7 @@ class StorageReceiver:
             _end(sock, _reject_pdu(2, 3, 2))
             return
         try:
-            self._converse(sock, gulps, primitive, contexts)
+            self._converse(sock, gulps, request, primitive, contexts)
         finally:
             with self._changed:
                 self._established -= 1
@@ -178,6 +182,7 @@ class StorageReceiver:
         self,
         sock: socket.socket,
         gulps: Gulps,
+        request: _Request,
         primitive: A_ASSOCIATE,
         contexts: list[PresentationContext],
     ) -> None:
@@ -186,23 +191,13 @@ class StorageReceiver:
         if terms.require_called_aet and called != terms.ae_title.strip():
             _end(sock, _reject_pdu(1, 1, 7))
             return
-        results, _ = negotiate_as_acceptor(
-            primitive.presentation_context_definition_list, contexts, {}
-        )
-        sock.sendall(_accept_pdu(primitive, results, terms.max_pdu_bytes))
-        accepted = {
-            int(context.context_id): (
-                str(context.abstract_syntax),
-                str(context.transfer_syntax[0]),
-            )
-            for context in results
-            if context.result == 0 and context.as_scp
-        }
+        agreed = self._negotiate(request, primitive, contexts)
+        sock.sendall(agreed.answer)
         association = _Association(
             sock,
             gulps,
             self.receiver,
-            accepted,
+            agreed.accepted,
             primitive.calling_ae_title.strip()[:16],
             primitive.maximum_length_received or 0,
         )
@@ -213,12 +208,48 @@ class StorageReceiver:
         finally:
             association.discard()
 
+    def _negotiate(
+        self, request: _Request, primitive: A_ASSOCIATE, contexts: list[PresentationContext]
+    ) -> _Agreed:
+        """Agree on presentation contexts; the same request again costs nothing.
+
+        DCMTK proposes 120 of them, at 25 ms of CPU, and many senders associate for each image.
+        """
+        known = self._agreed.get(request.data)
+        if known is not None and known.offered is contexts:
+            return known
+        results, _ = negotiate_as_acceptor(
+            primitive.presentation_context_definition_list, contexts, {}
+        )
+        accepted = {
+            int(context.context_id): (
+                str(context.abstract_syntax),
+                str(context.transfer_syntax[0]),
+            )
+            for context in results
+            if context.result == 0 and context.as_scp
+        }
+        answer = _accept_pdu(primitive, results, self.terms.max_pdu_bytes)
+        if len(self._agreed) >= _MOST_REQUESTS:
+            self._agreed.clear()
+        agreed = self._agreed[request.data] = _Agreed(contexts, answer, accepted)
+        return agreed
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    """What was agreed on for one request: the offer, the answer, the contexts by their ids."""
+
+    offered: list[PresentationContext]
+    answer: bytes
+    accepted: dict[int, tuple[str, str]]
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """An association request: its length, and what it says where this path serves it."""
+    """An association request as it came, and what it says where this path serves it."""
 
-    size_bytes: int
+    data: bytes
     primitive: A_ASSOCIATE | None = None
 
     @property
@@ -226,30 +257,31 @@ class _Request:
         """Whether it asks for nothing but storage and verification."""
         return self.primitive is not None
 
-    @classmethod
-    def read(cls, data: bytes, storage_classes: frozenset[str]) -> _Request:
-        """Read a request; one that is damaged or asks for more is not plain."""
-        try:
-            pdu = A_ASSOCIATE_RQ()
-            pdu.decode(data)
-            primitive = pdu.to_primitive()
-            is_plain = (
-                pdu.protocol_version == 1
-                and primitive.application_context_name == _APPLICATION_CONTEXT
-                and bool(primitive.presentation_context_definition_list)
-                and all(isinstance(item, _PLAIN_ITEMS) for item in primitive.user_information)
-                and all(
-                    context.transfer_syntax
-                    and (
-                        context.abstract_syntax in storage_classes
-                        or context.abstract_syntax == Verification
-                    )
-                    for context in primitive.presentation_context_definition_list
+
+@functools.lru_cache(maxsize=_MOST_REQUESTS)
+def _read_request(data: bytes, storage_classes: frozenset[str]) -> _Request:
+    """Read a request; one that is damaged or asks for more is not plain."""
+    try:
+        pdu = A_ASSOCIATE_RQ()
+        pdu.decode(data)
+        primitive = pdu.to_primitive()
+        is_plain = (
+            pdu.protocol_version == 1
+            and primitive.application_context_name == _APPLICATION_CONTEXT
+            and bool(primitive.presentation_context_definition_list)
+            and all(isinstance(item, _PLAIN_ITEMS) for item in primitive.user_information)
+            and all(
+                context.transfer_syntax
+                and (
+                    context.abstract_syntax in storage_classes
+                    or context.abstract_syntax == Verification
                 )
+                for context in primitive.presentation_context_definition_list
             )
-        except Exception:  # noqa: BLE001 - pynetdicom decides what to answer to a damaged one
-            is_plain = False
-        return cls(len(data), primitive if is_plain else None)
+        )
+    except Exception:  # noqa: BLE001 - pynetdicom decides what to answer to a damaged one
+        is_plain = False
+    return _Request(data, primitive if is_plain else None)
 
 
 class _Association:
