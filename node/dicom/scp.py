@@ -184,7 +184,7 @@ class DicomListener:
         try:
             server = entity.make_server(
                 (host, port),
-                contexts=contexts_of(Service),
+                contexts=contexts_of(()),  # each peer gets its own at admission
                 evt_handlers=self._handlers(),
                 server_class=AssociationListener,
             )
@@ -214,6 +214,7 @@ class DicomListener:
             _NETWORK_TIMEOUT_S,
             frozenset(storage_classes()),
         )
+        admit(entity.ae_title, "127.0.0.1")  # builds what everybody may use before anybody waits
         location_id = self._config.node.location_id
         fallback = self._config.dicom.fallback_charset
         place = Place(self._db, self._store, self._engine, location_id, fallback)
@@ -271,15 +272,17 @@ def _find(
 
 def _admission(access: Access) -> Admit:
     """Give each peer the presentation contexts of what it may ask for."""
+    building = threading.Lock()
     by_services: dict[frozenset[Service], list[PresentationContext]] = {}
 
     def admit(ae_title: str, address: str) -> list[PresentationContext] | None:
         services = access.services(ae_title, address)
         if not services:
             return None
-        if services not in by_services:
-            by_services[services] = contexts_of(services)
-        return by_services[services]
+        with building:  # it takes a while; those that come at once wait for one
+            if services not in by_services:
+                by_services[services] = contexts_of(services)
+            return by_services[services]
 
     return admit
 
