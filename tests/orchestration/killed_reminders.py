@@ -12,10 +12,8 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from node.db.session import begin, open_database, read
-from node.db.tables import approval, pms_command, workflow_case
-from node.domain.rights import Right
-from node.errors import Conflict
-from orchestration import approvals, cases
+from node.db.tables import pms_command, workflow_case
+from orchestration import cases
 from orchestration.cases import CaseState
 from orchestration.messengers.office import link_key
 from orchestration.workflow import Start
@@ -48,32 +46,12 @@ def work(folder: Path) -> None:
     def has_ended() -> bool:
         clock.now += timedelta(hours=3)
         clock.runner.wake_due()
-        decide(clock, case_id)
+        clock.approve_if_asked(case_id)
         return clock.state(case_id) is CaseState.DONE
 
     until(has_ended, 120)
     until(lambda: not _unwritten(db), 120)
     engine.close(wait_s=1)
-
-
-def decide(clock: Clockwork, case_id: str) -> None:
-    """Approve what the case asks, if it asks."""
-    with read(clock.db) as conn:
-        waiting = conn.execute(
-            sa.select(approval.c.id).where(
-                approval.c.case_id == case_id, approval.c.state == "waiting"
-            )
-        ).scalar()
-    if waiting is None:
-        return
-    try:
-        with begin(clock.db, ACTOR, "test") as tx:
-            approvals.decide(
-                tx, clock.engine, clock.runner.workflows, waiting, by="user-1",
-                rights=frozenset(Right), verdict="approved",
-            )  # fmt: skip
-    except Conflict:
-        return
 
 
 def case_of(db: sa.Engine) -> sa.Row:  # type: ignore[type-arg]
