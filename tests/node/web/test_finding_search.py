@@ -42,7 +42,8 @@ def test_signed_findings_are_found_and_rejected_ones_never(practice, two):
     assert [row["study_id"] for row in answer["rows"]] == studies[::-1]
     row = answer["rows"][0]
     assert row["patient"]["family_name"]
-    assert found(browser, tooth=row["tooth"], kind=row["kind"])["rows"] == answer["rows"]
+    alike = [r for r in answer["rows"] if (r["tooth"], r["kind"]) == (row["tooth"], row["kind"])]
+    assert found(browser, tooth=row["tooth"], kind=row["kind"])["rows"] == alike
     assert found(browser, tooth="38")["rows"] == []
     assert found(browser, signed_by="DENTIST OF")["rows"] == answer["rows"]
     assert found(browser, signed_by="100%_")["rows"] == []
