@@ -120,7 +120,9 @@ def test_whole_films_move_together_until_they_are_let_go(study_id, reader, serio
     page = reader.page
     reader.press("p")
     page.get_by_role("button", name="Whole films, linked").click()
-    before, now = page.get_by_role("img", name=re.compile("^Film of")).all()
+    films = page.get_by_role("img", name=re.compile("^Film of"))
+    expect(films).to_have_count(2)
+    before, now = films.all()
     painted = """(canvas) => new Set(canvas.getContext("2d").getImageData(
       0, 0, canvas.width, canvas.height).data).size > 20"""
     page.wait_for_function(
