@@ -93,6 +93,12 @@ def test_a_scan_a_lock_and_rubbish_are_doubted() -> None:
         assert not read_eob(content).is_sure
 
 
+@pytest.mark.parametrize("other", [b"/SCII85Decode", b"/FlateDecodf", b"/Crypt"])
+def test_a_page_packed_in_an_unknown_way_is_doubted(other: bytes) -> None:
+    packed = page(*GOOD).replace(b"/ASCII85Decode", other).replace(b"/FlateDecode", other)
+    assert read_eob(packed).doubts == ("the PDF cannot be read",)
+
+
 @given(st.data())
 def test_a_damaged_page_is_doubted_or_read_never_a_bug(data: st.DataObject) -> None:
     whole = page(*GOOD)
