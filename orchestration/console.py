@@ -185,7 +185,11 @@ class _Console:
         columns = workflow_case.c
         query = _with_patient(
             sa.select(workflow_case, patient_identity.c.family_name, patient_identity.c.given_name)
-        ).where(columns.location_id == self._location, columns.stage != "")
+        ).where(
+            columns.location_id == self._location,
+            # rows of the engine alone, such as a study's analysis, have no timeline
+            sa.exists().where(case_entry.c.case_id == columns.id),
+        )
         if workflow:
             query = query.where(columns.workflow == workflow)
         if state == "open":

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import sqlalchemy as sa
 
@@ -17,13 +16,17 @@ from node.errors import BitewingError, Retryable, place_of
 from orchestration import cases
 from orchestration.cases import Row
 from orchestration.runner import Runner
-from orchestration.workflow import Happened, Hook, Signal, Start, Workflow
+from orchestration.workflow import Happened, Hook, Signal, Start, Sweep, Workflow
 
 log = logging.getLogger("bitewing")
 
 _BATCH = 500
 #: A sequence number may commit after a later one (PostgreSQL): what is young is looked at again.
 _SETTLED = timedelta(seconds=30)
+
+
+#: How long a sweep that failed is left alone.
+_REST = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -34,7 +37,8 @@ class Hooks:
     """
 
     runner: Runner
-    _seen: deque[int] = field(default_factory=lambda: deque(maxlen=10_000))
+    _seen: set[int] = field(default_factory=set)
+    _rests: dict[str, datetime] = field(default_factory=dict)
 
     def run_once(self) -> int:
         """Handle events that have not been handled; returns how many cases were started or woken.
@@ -63,18 +67,30 @@ class Hooks:
         return sum(effects or 0 for effects in handled.values())
 
     def run_daily(self) -> int:
-        """Run every sweep whose time has come today and that has not run; returns its effects."""
-        effects = 0
-        for workflow in self._active():
-            for name, (at, sweep) in workflow.sweeps.items():
-                chart = self.runner.chart(workflow)
-                day = chart.today
-                begins = datetime.combine(day, at, chart.zone)
-                resource = f"sweep:{workflow.name}:{name}"
-                if chart.now < begins or self._last_run(resource) >= begins:
-                    continue
-                effects += self._apply(workflow, sweep(chart, day))
-                self._keep_run(resource, chart.now)
+        """Run every sweep whose time has come today and that has not run; returns its effects.
+
+        One that fails is logged, holds up no other and is tried again after a rest.
+        """
+        return sum(
+            self._run_sweep(workflow, f"sweep:{workflow.name}:{name}", at, sweep)
+            for workflow in self._active()
+            for name, (at, sweep) in workflow.sweeps.items()
+        )
+
+    def _run_sweep(self, workflow: Workflow, resource: str, at: time, sweep: Sweep) -> int:
+        chart = self.runner.chart(workflow)
+        begins = datetime.combine(chart.today, at, chart.zone)
+        is_resting = chart.now < self._rests.get(resource, begins)
+        if chart.now < begins or is_resting or self._last_run(resource) >= begins:
+            return 0
+        try:
+            effects = self._apply(workflow, sweep(chart, chart.today))
+        except Exception as error:  # noqa: BLE001 - an edge: other sweeps must go on
+            words = error if isinstance(error, BitewingError) else f"({_mistake(error)})"
+            log.error("%s failed: %s", resource, words)
+            self._rests[resource] = chart.now + _REST
+            return 0
+        self._keep_run(resource, chart.now)
         return effects
 
     @property
@@ -101,7 +117,7 @@ class Hooks:
             )
         except Retryable:
             return None
-        self._seen.append(row.seq)
+        self._seen.add(row.seq)
         return effects
 
     def _tell(self, workflow: Workflow, hook: Hook, happened: Happened) -> int:
@@ -112,8 +128,7 @@ class Hooks:
         except BitewingError as error:
             log.warning("%s on %s: %s", workflow.name, happened.kind.value, error)
         except Exception as error:  # noqa: BLE001 - an edge: other events must go on
-            place = f"{type(error).__name__} at {place_of(error)}"
-            log.error("%s on %s failed (%s)", workflow.name, happened.kind.value, place)
+            log.error("%s on %s failed (%s)", workflow.name, happened.kind.value, _mistake(error))
         return 0
 
     def _apply(self, workflow: Workflow, effects: Iterable[Start | Signal]) -> int:
@@ -165,6 +180,7 @@ class Hooks:
     def _advance(self, cursor: int, seq: int) -> None:
         if seq <= cursor:
             return
+        self._seen = {each for each in self._seen if each > seq}
         with begin(self.runner.db, self.runner.actor, "hooks.advanced") as tx:
             values: dict[str, object] = {"location_id": self._location, "seq": seq}
             upsert(tx.conn, hook_cursor, ("location_id",), values)
@@ -186,3 +202,7 @@ class Hooks:
             }  # fmt: skip
             upsert(tx.conn, sync_state, ("location_id", "resource"), values)
             tx.record(resource)
+
+
+def _mistake(error: Exception) -> str:
+    return f"{type(error).__name__} at {place_of(error)}"

@@ -16,7 +16,7 @@ from node.db.tables import approval, executor_beat, workflow_case
 from node.dicom.instances import InstanceStore
 from node.domain.rights import Role
 from node.engine import DurableEngine
-from node.errors import BitewingError, Retryable, place_of
+from node.errors import BitewingError, InvalidInput, Rejected, Retryable, place_of
 from orchestration import approvals, cases
 from orchestration.access import Chart
 from orchestration.case import Case
@@ -79,13 +79,16 @@ class Runner:
 
     def run_leg(self, case_id: str, leg: int) -> str:
         """Run stages until the case waits or ends; an older leg does nothing. Safe to repeat."""
-        for _ in range(_MOST_STAGES):
+        for done in range(_MOST_STAGES + 1):
             row = self._begin_stage(case_id, leg)
             if row is None:
                 return "stale"
-            if not self._run_stage(row):
-                return "left"
-        raise RuntimeError("a case goes round in circles")
+            if done == _MOST_STAGES:
+                self._park(row, "our mistake: it goes round in circles")
+            elif self._run_stage(row):
+                continue
+            break
+        return "left"
 
     # --- one stage ---
 
@@ -115,19 +118,28 @@ class Runner:
         workflow = self.workflows.get(row.workflow)
         mode = self.config.workflows.mode(row.workflow)
         if workflow is None or mode is None:
-            return self._commit(row, None, Park("this workflow is switched off or not installed"))
+            return self._park(row, "this workflow is switched off or not installed")
         case = self._case(row, workflow, mode)
         try:
-            result = self._outcome(row, workflow, case)
+            return self._commit(row, case, self._outcome(row, workflow, case))
         except Retryable as error:
             return self._put_off(row, error)
+        except sa.exc.OperationalError:  # met while reading; `begin` speaks for writing
+            return self._put_off(row, Retryable("the database was away"))
         except BitewingError as error:
-            return self._commit(row, case, Park(str(error)))
+            return self._park(row, str(error))
         except Exception as error:  # noqa: BLE001 - an edge: one case must not stop the others
-            mistake = f"{type(error).__name__} at {place_of(error)}"
-            log.error("workflow %s failed in %s (%s)", row.workflow, row.stage, mistake)
-            return self._commit(row, case, Park(f"our mistake: {mistake}"))
-        return self._commit(row, case, result)
+            return self._park(row, self._mistake(row, error))
+
+    def _park(self, row: Row, reason: str) -> bool:
+        """Leave the case to a person; nothing that its stage wanted to write is kept."""
+        return self._commit(row, None, Park(reason))
+
+    def _mistake(self, row: Row, error: Exception) -> str:
+        """Log a failure of ours and name it without what it was about."""
+        mistake = f"{type(error).__name__} at {place_of(error)}"
+        log.error("workflow %s failed in %s (%s)", row.workflow, row.stage, mistake)
+        return f"our mistake: {mistake}"
 
     def _outcome(self, row: Row, workflow: Workflow, case: Case) -> Outcome:
         if row.stage == cases.UNDO:
@@ -202,7 +214,10 @@ class Runner:
                 self._end(tx, row, word)
             case Park(reason):
                 cases.add_entry(tx, row.id, "parked", row.stage, reason=reason)
-                cases.update(tx, row.id, state=CaseState.PARKED.value, error=reason[:255])
+                cases.update(
+                    tx, row.id, state=CaseState.PARKED.value, error=reason[:255], attempts=0,
+                    wake_at=None,
+                )  # fmt: skip
         return False
 
     def _wait(self, tx: Tx, row: Row, result: Wait) -> None:
@@ -295,18 +310,36 @@ class Runner:
         title = self.workflows[row.workflow].title
         text = f"Bitewing: {title} {words}. Case {row.id[:8]}. {ref}"
         chart = self.chart(self.workflows[row.workflow], row.patient_id)
-        command = CreateTask(chart.pms_key(), text, ref)
-        outbox.queue(
-            tx, self.engine, self.store, key=key, command=command, patient_id=row.patient_id
-        )
+        try:
+            command = CreateTask(chart.pms_key(), text, ref)
+            outbox.queue(
+                tx, self.engine, self.store, key=key, command=command, patient_id=row.patient_id
+            )
+        except (InvalidInput, Rejected) as error:  # the console shows it all the same
+            cases.add_entry(tx, row.id, "not_told", row.stage, reason=str(error))
 
     # --- timers, and what was lost ---
 
     def wake_due(self) -> int:
-        """Start a leg for every idle case whose moment has come; returns how many."""
+        """Start a leg for every idle case whose moment has come; returns how many.
+
+        A case that cannot be woken is parked: it must not hold up the others.
+        """
         with read(self.db) as conn:
             waiting = cases.due(conn, self.actor.location_id, self.clock())
-        return sum(self._wake(case_id) for case_id in waiting)
+        return sum(self._wake_or_park(case_id) for case_id in waiting)
+
+    def _wake_or_park(self, case_id: str) -> bool:
+        try:
+            return self._wake(case_id)
+        except Retryable:
+            raise  # the database is away: for all of them
+        except Exception as error:  # noqa: BLE001 - an edge: one case must not stop the others
+            with read(self.db) as conn:
+                row = conn.execute(
+                    sa.select(workflow_case).where(workflow_case.c.id == case_id)
+                ).one()
+            return self._park(row, self._mistake(row, error))
 
     def _wake(self, case_id: str) -> bool:
         with begin(self.db, self.actor, "case.woken") as tx:

@@ -17,6 +17,7 @@ from orchestration.messengers.message import address_digest
 from orchestration.messengers.office import public
 from orchestration.plain_page import button, page
 from orchestration.runner import Runner
+from pms_writeback.merging import current_patient
 
 PATH = "/messages/stop"
 _LIFE = timedelta(days=400)
@@ -76,7 +77,7 @@ def stop_messages(runner: Runner, link: Link) -> None:
             scope="all",
             choice="stop",
             source="link",
-            patient_id=link.subject,
+            patient_id=current_patient(tx.conn, tx.location_id, link.subject),
             digest=link.holder,
         )
         for case_id in cases_written_to(tx.conn, tx.location_id, link.holder):

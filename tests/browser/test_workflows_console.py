@@ -29,11 +29,12 @@ TEXT = "Crown on tooth 30: less than half of the sound structure is left. " * 3
 
 def narratives() -> Workflow:
     flow = Workflow(name="narratives", title="Pre-authorisation")
+    stopped_once: list[str] = []
 
     @flow.stage
     def draft(case: Case) -> Outcome:
-        if case.key == "stopped" and "mended" not in case.data:
-            case.data["mended"] = True
+        if case.key == "stopped" and not stopped_once:
+            stopped_once.append(case.id)
             raise Rejected("the payer's list does not know this plan")
         return ask(
             "narrative", title="Send a pre-authorisation",
@@ -115,6 +116,13 @@ def test_a_draft_is_read_edited_with_its_reason_and_goes_on(office, work, open_r
     assert work.state(case_id) is CaseState.DONE
     sent = work.case(case_id).data["sent"]
     assert (sent["narrative"], sent["fee"]) == ("Crown on tooth 30.", 1450.0)
+
+
+def test_a_case_that_waits_for_a_decision_is_listed(office, work, open_reader) -> None:
+    _start(work, office, "a", "Ada")
+    page = _enter(open_reader(office), "pat")
+    page.get_by_role("tab", name="Cases").click()
+    expect(page.get_by_role("button", name="Pre-authorisation")).to_be_visible()
 
 
 def test_drafts_that_were_read_are_approved_together(office, work, open_reader) -> None:

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from node.db import switches
-from node.db.session import begin
+from node.db.session import begin, new_id, read
+from node.db.tables import approval, pms_command
 from node.domain.events import EventKind
 from node.domain.rights import Right, Role
 from node.engine import DurableEngine
@@ -35,6 +36,7 @@ from orchestration.workflow import (
     park,
     wait,
 )
+from pms_writeback.pms import CreateTask
 from pms_writeback.records import RecordKind
 from tests.orchestration.clockwork import ACTOR, Clockwork
 
@@ -448,6 +450,126 @@ def test_parking_keeps_the_reason(
     case_id = work.start(flow, "a")
     work.settle()
     assert work.case(case_id).error == "the shade is missing"
+
+
+def _with_patient(
+    database: sa.Engine, engine: DurableEngine, folder: Path, flow: Workflow
+) -> tuple[Clockwork, str]:
+    """Open a practice without a PMS, with one patient."""
+    work = Clockwork(database, engine, folder, flow)
+    return work, work.add_patient("1")
+
+
+def test_a_write_that_the_outbox_refuses_parks_the_case_and_writes_nothing(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    flow = Workflow(name="writing", title="Writing", writes=frozenset({CreateTask}))
+
+    @flow.stage
+    def write(case: Case) -> Outcome:
+        case.queue("task", CreateTask("of another patient", "Look.", case.ref("task")))
+        return done("written")
+
+    work, patient_id = _with_patient(sqlite_database, engine, tmp_path, flow)
+    case_id = work.start(flow, "a", patient_id)
+    work.settle()
+    assert work.state(case_id) is CaseState.PARKED
+    assert "another patient" in work.case(case_id).error
+    assert _commands(work) == 0
+
+
+def test_a_stage_that_fails_after_it_queued_a_write_writes_nothing(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    flow = Workflow(name="writing", title="Writing", writes=frozenset({CreateTask}))
+
+    @flow.stage
+    def write(case: Case) -> Outcome:
+        case.queue("task", CreateTask("1", f"Look. {case.ref('task')}", case.ref("task")))
+        raise Rejected("the shade is missing")
+
+    work, patient_id = _with_patient(sqlite_database, engine, tmp_path, flow)
+    case_id = work.start(flow, "a", patient_id)
+    work.settle()
+    assert work.case(case_id).error == "the shade is missing"
+    assert _commands(work) == 0
+
+
+def test_a_case_that_goes_round_in_circles_is_parked(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    flow = Workflow(name="circle", title="Circle")
+
+    @flow.stage
+    def again(case: Case) -> Outcome:
+        return go(again)
+
+    work = Clockwork(sqlite_database, engine, tmp_path, flow)
+    case_id = work.start(flow, "a")
+    work.settle()
+    assert work.state(case_id) is CaseState.PARKED
+
+
+def test_a_case_that_cannot_be_woken_is_parked_and_holds_up_no_other(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    flow = Workflow(name="clocked", title="Clocked")
+
+    @flow.stage
+    def begin_waiting(case: Case) -> Outcome:
+        return wait(end, until=case.clock() + timedelta(hours=1))
+
+    @flow.stage
+    def end(case: Case) -> Outcome:
+        return done("ok")
+
+    work = Clockwork(sqlite_database, engine, tmp_path, flow)
+    bad, good = work.start(flow, "bad"), work.start(flow, "good")
+    work.settle()
+    with begin(work.db, ACTOR, "test") as tx:  # as no release leaves it: a state nobody knows
+        cases.update(tx, bad, state=CaseState.ASKING.value, stage="", waits={})
+        tx.conn.execute(
+            approval.insert().values(
+                id=new_id(), location_id="main", case_id=bad, kind="x", title="x",
+                right=Right.PREAUTHS_APPROVE.value, draft={}, state="waiting",
+                escalate_to="nobody", created_at=tx.now,
+            )
+        )  # fmt: skip
+    work.pass_time(hours=2)
+    assert (work.state(bad), work.state(good)) == (CaseState.PARKED, CaseState.DONE)
+
+
+def test_a_sweep_that_fails_holds_up_no_other(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    broken, whole = Workflow(name="broken", title="Broken"), Workflow(name="whole", title="Whole")
+    tries: list[date] = []
+
+    @broken.daily("06:00")
+    def fail(chart: Chart, day: date) -> list[Start]:
+        tries.append(day)
+        raise KeyError("Invented^Ada")
+
+    @whole.daily("06:00")
+    def sweep(chart: Chart, day: date) -> list[Start]:
+        return [Start(day.isoformat())]
+
+    @whole.stage
+    def end(case: Case) -> Outcome:
+        return done("ok")
+
+    work = Clockwork(sqlite_database, engine, tmp_path, broken, whole)
+    for _ in range(3):
+        work.pass_time(minutes=1)
+    assert work.state(work.find(whole, "2026-03-02")) is CaseState.DONE
+    assert len(tries) == 1  # and again only after a rest
+    work.pass_time(minutes=30)
+    assert len(tries) == 2
+
+
+def _commands(work: Clockwork) -> int:
+    with read(work.db) as conn:
+        return int(conn.execute(sa.select(sa.func.count()).select_from(pms_command)).scalar_one())
 
 
 def _sign(work: Clockwork, study_id: str) -> None:

@@ -25,6 +25,7 @@ from orchestration.recall import policy
 from orchestration.recall.routes import make_router
 from orchestration.recall.trials import lift_of
 from orchestration.signatures import sign
+from pms_writeback.merging import PatientMove, move_patient
 from tests.orchestration.clockwork import ACTOR, until
 from tests.orchestration.recall_world import ADA, BEN, NUMBERS, World, recall_world
 
@@ -136,6 +137,18 @@ def _stop_link(world: World, key: int) -> str:
 
     config = world.work.config
     return stop_link(config, link_key(config), world.patient_id(key), "ada@example.org", world.now)
+
+
+def test_a_link_of_a_patient_who_was_merged_since_counts_for_the_one_that_remains(
+    world: World,
+) -> None:
+    world.pull()
+    link = _stop_link(world, BEN)
+    moved = PatientMove(str(BEN), str(ADA))
+    move_patient(world.work.db, ACTOR, moved, "test")
+    assert httpx2.post(link, trust_env=False).status_code == 200
+    (choice,) = world.rows(contact_choice)
+    assert choice.patient_id == world.patient_id(ADA)
 
 
 def test_a_link_that_is_not_ours_stops_nobody(world: World) -> None:
