@@ -8,6 +8,7 @@ manual of every key is ``docs/bitewing.example.toml``.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 import re
 import tomllib
@@ -20,8 +21,10 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from node.domain.destinations import Network, Reach
 from node.errors import ConfigError
 
+Party = Literal["pms", "payers", "labs", "messengers", "gateway", "webhooks", "oidc", "kms"]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 #: Keys whose values in the environment are lists with commas.
@@ -377,6 +380,34 @@ class GatewaySection(_Section):
     tokens_a_day: int = Field(200_000, ge=100)
 
 
+class OutgoingSection(_Section):
+    """``[outgoing]``: inside which private networks an outside party may stand, by its adapter.
+
+    ``private_networks = {labs = ["192.168.7.0/24"]}``; without an entry only public addresses,
+    this machine where an address names it, and for ``[pms]`` hosts named near.
+    """
+
+    private_networks: dict[Party, tuple[str, ...]] = Field(default_factory=dict)
+
+    @field_validator("private_networks")
+    @classmethod
+    def _are_networks(cls, value: dict[Party, tuple[str, ...]]) -> dict[Party, tuple[str, ...]]:
+        for party, networks in value.items():
+            for each in networks:
+                try:
+                    ipaddress.ip_network(each)
+                except ValueError:
+                    raise ValueError(f"{party}: {each!r} is no address or network") from None
+        return value
+
+    def reach(self, party: Party, *, takes_near: bool = False) -> Reach:
+        """Say at which addresses a party may be reached; see :class:`Reach`."""
+        named: tuple[Network, ...] = tuple(
+            ipaddress.ip_network(each) for each in self.private_networks.get(party, ())
+        )
+        return Reach(party, named, takes_near)
+
+
 class LabSection(_Section):
     """``[[labs.partners]]``: one laboratory and how it is reached."""
 
@@ -463,6 +494,7 @@ class Config(_Section):
     recall: RecallSection = RecallSection()
     payers: PayersSection = PayersSection()
     gateway: GatewaySection = GatewaySection()
+    outgoing: OutgoingSection = OutgoingSection()
     labs: LabsSection = LabsSection()
     analysis: AnalysisSection = AnalysisSection()
     workflows: WorkflowsSection = WorkflowsSection()

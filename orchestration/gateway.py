@@ -19,8 +19,9 @@ import sqlalchemy as sa
 from node.config import GatewaySection
 from node.db.session import Actor, begin, read
 from node.db.tables import audit
-from node.domain.destinations import check_destination
+from node.domain.destinations import PUBLIC_ONLY, Reach, check_destination
 from node.errors import BitewingError, ConfigError, InvalidInput, Rejected, Retryable, Unsupported
+from node.outgoing import open_client
 
 _ASKED, _ANSWERED = "gateway.asked", "gateway.answered"
 _MAX_ANSWER_BYTES = 1_000_000
@@ -70,7 +71,13 @@ class Answer:
 class Gateway:
     """Asks one service; safe to use from several threads."""
 
-    def __init__(self, settings: GatewaySection, db: sa.Engine, actor: Actor) -> None:
+    def __init__(
+        self,
+        settings: GatewaySection,
+        db: sa.Engine,
+        actor: Actor,
+        reach: Reach = PUBLIC_ONLY,
+    ) -> None:
         self._settings = settings
         self._db = db
         self._actor = actor
@@ -80,11 +87,10 @@ class Gateway:
             if not settings.model:
                 raise ConfigError("gateway.base_url needs gateway.model")
             key = settings.api_key.get_secret_value()
-            self._client = httpx2.Client(
+            self._client = open_client(
+                reach,
                 headers={"authorization": f"Bearer {key}"} if key else {},
                 timeout=httpx2.Timeout(settings.timeout_s, connect=10.0),
-                follow_redirects=False,
-                trust_env=False,
             )
 
     @property

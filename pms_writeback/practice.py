@@ -55,6 +55,7 @@ def _open_dental(config: Config) -> Pms:
             burst=section.burst,
             page_size=section.page_size,
             ways=ways,
+            reach=config.outgoing.reach("pms", takes_near=True),
         ),
         folder=sftp_folder(config),
     )
@@ -101,5 +102,6 @@ def _curve(config: Config) -> Pms:
         subdomain=section.subdomain,
         location=section.partner_location,
         time_zone=config.node.time_zone,
+        reach=config.outgoing.reach("pms"),
     )
     return Curve(replace(settings, base_url=section.base_url) if section.base_url else settings)

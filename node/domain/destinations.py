@@ -1,12 +1,73 @@
-"""Where the program may send to: hosts an operator named, encrypted unless they are near."""
+"""Where the program may send to: hosts an operator named, encrypted unless they are near.
+
+:func:`check_destination` judges an address as it is configured, :class:`Reach` the number that its
+host stands for at the moment of connecting (:mod:`node.outgoing`).
+"""
 
 from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from node.errors import ConfigError
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+#: Where clouds hand out their machines' keys and that is not link-local anyway.
+_METADATA = frozenset(
+    ipaddress.ip_address(each) for each in ("fd00:ec2::254", "100.100.100.200", "168.63.129.16")
+)
+#: IPv6 that carries an IPv4 address in its last 32 bits (RFC 6052).
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """At which addresses one outside party may be reached; public ones are always allowed.
+
+    ``party`` is the name of its adapter in the configuration. ``networks`` are the private ones an
+    operator named for it. With ``takes_near`` the party may stand in the office, so a private
+    address is right where the host is :func:`near <is_near>` by its name (and only there).
+    """
+
+    party: str
+    networks: tuple[Network, ...] = ()
+    takes_near: bool = False
+
+    def allows(self, host: str, number: str) -> bool:
+        """Tell whether `host`, as configured, may be connected to at the address `number`.
+
+        Link-local, multicast, unspecified and metadata addresses never; this machine only where
+        the host says so itself; other private ones where an operator named them.
+        """
+        address = _innermost(ipaddress.ip_address(number))
+        if address.is_link_local or address.is_multicast or address.is_unspecified:
+            return False
+        if address in _METADATA:
+            return False
+        if address.is_loopback:
+            return is_this_machine(host)
+        if any(address in network for network in self.networks):
+            return True
+        if is_near(host):  # such a name, often without TLS, must not lead out of the office
+            return self.takes_near and address.is_private
+        return address.is_global
+
+
+#: A party for which no private network was named.
+PUBLIC_ONLY = Reach("the outside party")
+
+
+def _innermost(address: Address) -> Address:
+    """Take the IPv4 address out of an IPv6 one that only wraps it."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 def is_near(host: str) -> bool:

@@ -13,8 +13,9 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 
-from node.domain.destinations import check_destination
+from node.domain.destinations import PUBLIC_ONLY, Reach, check_destination
 from node.errors import ConfigError, InvalidInput, Rejected, Retryable
+from node.outgoing import open_client
 from orchestration.labs.callbacks import update_of
 from orchestration.labs.invoices import read_invoices
 from orchestration.labs.partner import Dispatch, Invoice, LabUpdate, OutcomeUnknown, Receipt
@@ -31,6 +32,7 @@ class ApiSettings:
     url: str
     key: str = field(repr=False)
     timeout_s: float = 60.0
+    reach: Reach = PUBLIC_ONLY
 
     def __post_init__(self) -> None:
         if not self.key:
@@ -45,12 +47,11 @@ class ApiLab:
     can_report = True
 
     def __init__(self, settings: ApiSettings) -> None:
-        self._client = httpx2.Client(
+        self._client = open_client(
+            settings.reach,
             base_url=settings.url.rstrip("/"),
             headers={"Authorization": f"Bearer {settings.key}", "Accept": "application/json"},
             timeout=httpx2.Timeout(settings.timeout_s, connect=10.0),
-            follow_redirects=False,
-            trust_env=False,
         )
 
     def close(self) -> None:

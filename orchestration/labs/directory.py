@@ -110,7 +110,9 @@ class Directory:
     def _way(self, section: LabSection) -> LabPartner:
         match section.transport:
             case "api":
-                return ApiLab(ApiSettings(section.url, section.api_key.get_secret_value()))
+                key = section.api_key.get_secret_value()
+                reach = self._config.outgoing.reach("labs")
+                return ApiLab(ApiSettings(section.url, key, reach=reach))
             case "sftp":
                 return SftpLab(
                     SftpSettings(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from node.domain.destinations import check_destination
+from node.domain.destinations import PUBLIC_ONLY, Reach, check_destination
 from node.errors import Unsupported
 from orchestration.messengers.message import Channel, Message, Receipt
 from orchestration.messengers.wire import Service
@@ -22,6 +22,7 @@ class ChatSettings:
     url: str = field(repr=False)
     hosts: Collection[str] = ()
     timeout_s: float = 20.0
+    reach: Reach = PUBLIC_ONLY
 
     def __post_init__(self) -> None:
         check_destination(self.url, "messengers.chat_url", self.hosts)
@@ -34,7 +35,7 @@ class ChatMessenger:
 
     def __init__(self, settings: ChatSettings) -> None:
         self._url = settings.url
-        self._service = Service("chat", {}, settings.timeout_s)
+        self._service = Service("chat", {}, settings.timeout_s, settings.reach)
 
     def close(self) -> None:
         """Close the pooled connections."""

@@ -50,11 +50,16 @@ def open_messenger(config: Config, channel: Channel) -> Messenger:
                     sender=section.sms_from,
                     callback_url=public(config, SMS_PATH),
                     hosts=section.allowed_hosts,
+                    reach=config.outgoing.reach("messengers"),
                 )
             )
         case Channel.CHAT:
             return ChatMessenger(
-                ChatSettings(section.chat_url.get_secret_value(), section.allowed_hosts)
+                ChatSettings(
+                    section.chat_url.get_secret_value(),
+                    section.allowed_hosts,
+                    reach=config.outgoing.reach("messengers"),
+                )
             )
         case Channel.TASK:
             raise ConfigError("a task is queued with its case, not sent")

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from node.domain.destinations import check_destination
+from node.domain.destinations import PUBLIC_ONLY, Reach, check_destination
 from node.errors import ConfigError, InvalidInput
 from orchestration.messengers.message import (
     Channel,
@@ -48,6 +48,7 @@ class SmsSettings:
     callback_url: str = ""
     hosts: Collection[str] = ()
     timeout_s: float = 20.0
+    reach: Reach = PUBLIC_ONLY
 
     def __post_init__(self) -> None:
         check_destination(self.url, "messengers.sms_url", self.hosts)
@@ -84,7 +85,7 @@ class SmsMessenger:
     def __init__(self, settings: SmsSettings) -> None:
         self._settings = settings
         headers = {"Authorization": f"Bearer {settings.key}"}
-        self._service = Service("text message service", headers, settings.timeout_s)
+        self._service = Service("text message service", headers, settings.timeout_s, settings.reach)
         self._url = settings.url.rstrip("/") + "/messages"
 
     def close(self) -> None:

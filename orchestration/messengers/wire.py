@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import httpx2
 
+from node.domain.destinations import Reach
 from node.errors import BitewingError, ConfigError, Rejected, Retryable
+from node.outgoing import open_client
 from orchestration.messengers.message import OutcomeUnknown
 
 _MAX_ANSWER = 65_536
@@ -14,14 +16,14 @@ _NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
 class Service:
-    """One service at one address; redirects and proxies of the environment are not followed."""
+    """One service; redirects and proxies of the environment are not followed."""
 
-    def __init__(self, name: str, headers: Mapping[str, str], timeout_s: float) -> None:
+    def __init__(
+        self, name: str, headers: Mapping[str, str], timeout_s: float, reach: Reach
+    ) -> None:
         self._name = name
-        self._client = httpx2.Client(
-            headers=dict(headers),
-            timeout=httpx2.Timeout(timeout_s, connect=10.0),
-            follow_redirects=False,
+        self._client = open_client(
+            reach, headers=headers, timeout=httpx2.Timeout(timeout_s, connect=10.0)
         )
 
     def close(self) -> None:

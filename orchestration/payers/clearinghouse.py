@@ -14,8 +14,9 @@ from urllib.parse import quote
 
 import httpx2
 
-from node.domain.destinations import check_destination
+from node.domain.destinations import PUBLIC_ONLY, Reach, check_destination
 from node.errors import BitewingError, ConfigError, Conflict, InvalidInput, Rejected, Retryable
+from node.outgoing import open_client
 from pms_writeback.pms import OutcomeUnknown
 
 __all__ = ["Clearinghouse", "ClearinghouseSettings", "OutcomeUnknown", "PayerMail", "Photo"]
@@ -33,6 +34,7 @@ class ClearinghouseSettings:
     api_key: str = field(repr=False)
     hosts: Collection[str] = ()
     timeout_s: float = 30.0
+    reach: Reach = PUBLIC_ONLY
 
     def __post_init__(self) -> None:
         check_destination(self.url, "payers.url", self.hosts)
@@ -70,11 +72,10 @@ class Clearinghouse:
 
     def __init__(self, settings: ClearinghouseSettings) -> None:
         self._base = settings.url.rstrip("/")
-        self._client = httpx2.Client(
+        self._client = open_client(
+            settings.reach,
             headers={"authorization": f"Bearer {settings.api_key}"},
             timeout=httpx2.Timeout(settings.timeout_s, connect=10.0),
-            follow_redirects=False,
-            trust_env=False,
         )
 
     def close(self) -> None:

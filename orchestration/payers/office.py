@@ -50,13 +50,17 @@ class PayerOffice:
         if not section.url:
             raise ConfigError("no clearinghouse is configured (payers.url)")
         key = section.api_key.get_secret_value()
-        return Clearinghouse(ClearinghouseSettings(section.url, key, section.allowed_hosts))
+        reach = self.config.outgoing.reach("payers")
+        return Clearinghouse(
+            ClearinghouseSettings(section.url, key, section.allowed_hosts, reach=reach)
+        )
 
     @cached_property
     def gateway(self) -> Gateway:
         """The language model, or a closed door."""
         actor = Actor("gateway", self.config.node.location_id)
-        return Gateway(self.config.gateway, self._db, actor)
+        reach = self.config.outgoing.reach("gateway")
+        return Gateway(self.config.gateway, self._db, actor, reach)
 
     def practice(self) -> Practice:
         """Give the billing practice; raises ConfigError naming what is missing."""

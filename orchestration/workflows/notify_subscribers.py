@@ -20,10 +20,12 @@ import sqlalchemy as sa
 from node.config import Config, WebhookSection
 from node.db.session import read
 from node.db.tables import case_entry, workflow_case
+from node.domain.destinations import Reach
 from node.domain.events import EventKind
 from node.domain.findings import FindingKind
 from node.domain.review import SignedFinding, SignedReview
 from node.errors import Rejected, Retryable
+from node.outgoing import open_client
 from orchestration.access import Chart
 from orchestration.case import Case
 from orchestration.labs.source import LAB_CASE
@@ -49,6 +51,7 @@ _SOUND = frozenset(
 def make(config: Config) -> Workflow:
     """Make the workflow for the configured subscribers."""
     subscribers = {each.name: each for each in config.workflows.webhooks}
+    reach = config.outgoing.reach("webhooks")
     partners = frozenset(f"webhook:{name}" for name in subscribers)
     flow = Workflow(
         name=NAME,
@@ -80,7 +83,7 @@ def make(config: Config) -> Workflow:
         compose = _COMPOSERS[str(case.data["event"])]
         message = case.once("message", compose, case.chart, subscriber, case.data)
         partner = f"webhook:{subscriber.name}"
-        case.outside(partner, "post", lambda: _post(subscriber, case, message))
+        case.outside(partner, "post", lambda: _post(subscriber, case, message, reach))
         return done("told")
 
     return flow
@@ -205,7 +208,7 @@ def _workflow_of(chart: Chart, case_id: str) -> str | None:
         return conn.execute(query).scalar()
 
 
-def _post(subscriber: WebhookSection, case: Case, message: Json) -> Json:
+def _post(subscriber: WebhookSection, case: Case, message: Json, reach: Reach) -> Json:
     """Post once; the delivery id is the same however often, so the receiver can drop repeats."""
     body = json.dumps(message, separators=(",", ":")).encode()
     headers = {
@@ -214,10 +217,8 @@ def _post(subscriber: WebhookSection, case: Case, message: Json) -> Json:
         "x-signature": sign(subscriber.secret.get_secret_value(), body, datetime.now(UTC)),
     }
     try:
-        answer = httpx2.post(
-            subscriber.url, content=body, headers=headers, timeout=_TIMEOUT_S,
-            follow_redirects=False,
-        )  # fmt: skip
+        with open_client(reach, timeout=httpx2.Timeout(_TIMEOUT_S)) as client:
+            answer = client.post(subscriber.url, content=body, headers=headers)
     except httpx2.RequestError as error:
         raise Retryable(f"the subscriber does not answer ({type(error).__name__})") from None
     if answer.status_code in (408, 425, 429) or answer.status_code >= 500:

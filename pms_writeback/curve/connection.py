@@ -10,7 +10,9 @@ from typing import cast
 
 import httpx2
 
+from node.domain.destinations import PUBLIC_ONLY, Reach
 from node.errors import BitewingError, ConfigError, NotFound, Rejected, Retryable
+from node.outgoing import open_client
 from pms_writeback.pms import OfficeAway, OutcomeUnknown
 from pms_writeback.wording import without_names
 
@@ -35,6 +37,7 @@ class NexHealthSettings:
     base_url: str = "https://nexhealth.info"
     document_type: str = "Forms & Letters"
     timeout_s: float = 60.0
+    reach: Reach = PUBLIC_ONLY
 
     def __post_init__(self) -> None:
         if not (self.api_key and self.subdomain and self.location):
@@ -53,10 +56,12 @@ class Connection:
         self._settings = settings
         self._lock = threading.Lock()
         self._token: tuple[float, str] | None = None
-        self._client = httpx2.Client(
+        self._client = open_client(
+            settings.reach,
             base_url=settings.base_url.rstrip("/"),
             headers={"Nex-Api-Version": API_VERSION, "Accept": "application/json"},
             timeout=httpx2.Timeout(settings.timeout_s, connect=5.0),
+            uses_proxy=True,
         )
 
     def close(self) -> None:

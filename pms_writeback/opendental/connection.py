@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import httpx2
 
+from node.domain.destinations import Reach
 from node.errors import (
     BitewingError,
     ConfigError,
@@ -20,7 +21,7 @@ from node.errors import (
     Unsupported,
 )
 from pms_writeback.opendental.rows import Fields, Oddities
-from pms_writeback.opendental.ways import NOT_SENT, Way, Ways, retry_after
+from pms_writeback.opendental.ways import NOT_SENT, OFFICE, Way, Ways, retry_after
 from pms_writeback.pms import OfficeAway, OutcomeUnknown
 from pms_writeback.wording import without_names
 
@@ -59,6 +60,7 @@ class OpenDentalSettings:
     update_check_s: float = 30.0
     allow_plain_http: bool = False
     ways: tuple[Way, ...] = ()
+    reach: Reach = OFFICE
 
     def __post_init__(self) -> None:
         if not self.developer_key or not self.customer_key:
@@ -92,7 +94,7 @@ class Connection:
             "Accept": "application/json",
         }
         timeout = httpx2.Timeout(settings.read_timeout_s, connect=settings.connect_timeout_s)
-        self._ways = Ways(settings.all_ways, headers, timeout)
+        self._ways = Ways(settings.all_ways, headers, timeout, reach=settings.reach)
 
     def close(self) -> None:
         """Close the pooled connections."""

@@ -14,10 +14,13 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from node.domain.destinations import is_near
+from node.domain.destinations import Reach, is_near
 from node.errors import ConfigError
+from node.outgoing import open_client
 from pms_writeback.pace import TokenBucket
 
+#: The API may run on the office's own server.
+OFFICE = Reach("pms", takes_near=True)
 #: A way that did not answer is left alone for so long while another one does.
 _REST_S = 60.0
 
@@ -69,17 +72,19 @@ def usual_way(mode: Mode, url: str = "") -> Way:
 class _Line:
     """One way with its pooled connections and its pace."""
 
-    def __init__(self, way: Way, headers: Mapping[str, str], timeout: httpx2.Timeout) -> None:
+    def __init__(
+        self, way: Way, headers: Mapping[str, str], timeout: httpx2.Timeout, reach: Reach
+    ) -> None:
         self.way = way
         self.pace = TokenBucket(way.min_interval_s, way.burst)
         self.rests_until = float("-inf")
-        self.client = httpx2.Client(
+        self.client = open_client(
+            reach,
             base_url=way.url.rstrip("/"),
             headers=headers,
             timeout=timeout,
-            follow_redirects=False,
             # A proxy is for the vendor's cloud, never for the office's own network.
-            trust_env=not is_near(urlsplit(way.url).hostname or ""),
+            uses_proxy=not is_near(urlsplit(way.url).hostname or ""),
         )
 
 
@@ -92,10 +97,11 @@ class Ways:
         headers: Mapping[str, str],
         timeout: httpx2.Timeout,
         clock: Callable[[], float] = time.monotonic,
+        reach: Reach = OFFICE,
     ) -> None:
         if not ways:
             raise ConfigError("no way into the office is configured")
-        self._lines = [_Line(way, headers, timeout) for way in ways]
+        self._lines = [_Line(way, headers, timeout, reach) for way in ways]
         self._clock = clock
 
     def close(self) -> None:

@@ -1,0 +1,104 @@
+"""The one door for HTTP to outside parties: connects only to addresses that were looked at.
+
+The host's name is resolved here, every number it stands for is judged by the party's
+:class:`~node.domain.destinations.Reach`, and the connection is made to that very number: a name
+that changes its meaning between the look and the connection gains nothing. TLS still proves the
+name. Redirects are not followed. Whoever configures a proxy of the environment trusts it to judge.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import httpcore2
+import httpx2
+
+from node.domain.destinations import Reach
+from node.errors import ConfigError
+
+#: Gives the numbers of a host and port.
+Resolve = Callable[[str, int], Sequence[str]]
+
+_Option = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+
+
+def resolve_host(host: str, port: int) -> Sequence[str]:
+    """Ask the system for a host's numbers, IPv4 and IPv6; raises OSError when it has none."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def open_client(
+    reach: Reach,
+    *,
+    timeout: httpx2.Timeout,
+    base_url: str = "",
+    headers: Mapping[str, str] | None = None,
+    uses_proxy: bool = False,
+    resolve: Resolve = resolve_host,
+) -> httpx2.Client:
+    """Make a client for one party; close it when done.
+
+    ``uses_proxy`` lets the environment name a proxy and further authorities. A request to an
+    address that the party may not have raises ConfigError; nothing was sent then.
+    """
+    return httpx2.Client(
+        base_url=base_url,
+        headers=dict(headers or {}),
+        timeout=timeout,
+        follow_redirects=False,
+        trust_env=uses_proxy,
+        transport=_Transport(_Guard(reach, resolve), uses_proxy),
+    )
+
+
+class _Guard(httpcore2.NetworkBackend):
+    """Resolves, judges, and connects to what was judged."""
+
+    def __init__(self, reach: Reach, resolve: Resolve) -> None:
+        self._reach = reach
+        self._resolve = resolve
+        self._plain = httpcore2.SyncBackend()
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[_Option] | None = None,
+    ) -> httpcore2.NetworkStream:
+        try:
+            numbers = self._resolve(host, port)
+        except OSError as error:
+            raise httpcore2.ConnectError("the host's name is not known") from error
+        allowed = [number for number in numbers if self._reach.allows(host, number)]
+        if not allowed:
+            raise ConfigError(
+                f"the host of {self._reach.party} leads to an address inside this network or"
+                f" machine; if that is meant, name it in [outgoing] private_networks"
+            )
+        lost: httpcore2.ConnectError | httpcore2.ConnectTimeout | None = None
+        for number in allowed:
+            try:
+                return self._plain.connect_tcp(number, port, timeout, local_address, socket_options)
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                lost = error
+        raise lost or httpcore2.ConnectError("no address answered")
+
+
+class _Transport(httpx2.HTTPTransport):
+    """httpx's own transport over a pool that connects through the guard."""
+
+    def __init__(self, guard: _Guard, trust_env: bool) -> None:
+        super().__init__(trust_env=trust_env)
+        if not isinstance(self._pool, httpcore2.ConnectionPool):  # else we would guard nothing
+            raise TypeError("this release of httpx2 keeps its connections elsewhere")
+        self._pool = httpcore2.ConnectionPool(
+            ssl_context=httpx2.create_ssl_context(trust_env=trust_env),
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=5.0,
+            network_backend=guard,
+        )
