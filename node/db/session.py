@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from node.db import audit
+from node.db.audit_rows import AuditEntry
 from node.db.tables import event
 from node.domain.events import EventKind
 from node.errors import Retryable
@@ -145,7 +146,7 @@ def _audited(conn: sa.Connection, actor: Actor, action: str) -> Iterator[Tx]:
     yield tx
     audit.append(
         conn,
-        audit.AuditEntry(actor.location_id, tx.now, actor.name, action, tx.subject, tx.detail),
+        AuditEntry(actor.location_id, tx.now, actor.name, action, tx.subject, tx.detail),
     )
 
 

@@ -1094,3 +1094,22 @@ audit = sa.Table(
     sa.Column("previous_hash", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
 )
+    sa.Index("ix_audit_at", "at"),
+    sa.Index("ix_audit_subject", "subject"),
+)
+
+audit_checkpoint = sa.Table(  # where a part of the audit was closed; its rows are in a file
+    "audit_checkpoint",
+    metadata,
+    sa.Column(
+        "last_seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _location(),
+    sa.Column("first_seq", sa.BigInteger, nullable=False),
+    sa.Column("last_hash", sa.String(64), nullable=False),
+    sa.Column("file", sa.String(128), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),  # of the file
+    _at("at"),
