@@ -40,7 +40,6 @@ class Channel(StrEnum):
     EMAIL = "email"
     SMS = "sms"
     CHAT = "chat"
-    TASK = "task"
 
 
 class RecipientRefused(Rejected):

@@ -7,7 +7,6 @@ from typing import assert_never
 
 from node.config import Config
 from node.engine import read_engine_key
-from node.errors import ConfigError
 from orchestration.messengers.chat import ChatMessenger, ChatSettings
 from orchestration.messengers.links import LinkKey
 from orchestration.messengers.message import Channel, Messenger
@@ -61,8 +60,6 @@ def open_messenger(config: Config, channel: Channel) -> Messenger:
                     reach=config.outgoing.reach("messengers"),
                 )
             )
-        case Channel.TASK:
-            raise ConfigError("a task is queued with its case, not sent")
         case _:
             assert_never(channel)
 

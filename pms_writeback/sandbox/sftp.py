@@ -1,7 +1,7 @@
 """A real SFTP server over one folder, on loopback, with its own faults.
 
-Offices' systems fetch uploads from such a server and put downloads there. Paths are jailed in the
-folder. ``faults`` break what a test wants broken.
+Offices' systems fetch uploads from such a server and put downloads there; laboratories take
+packages from one. Paths are jailed in the folder. ``faults`` break what a test wants broken.
 """
 
 from __future__ import annotations
@@ -27,18 +27,28 @@ class SftpFaults:
     """What is broken now: set a field, and set it back.
 
     ``is_full`` refuses every byte written; ``cut_after`` drops the line once so many bytes of a
-    file have come, ``cuts`` times; ``refuses_login`` takes no password.
+    file have come, ``cuts`` times; ``refuses_login`` takes no password; ``is_away`` hangs up on
+    everybody.
     """
 
     is_full: bool = False
     cut_after: int = 0
     cuts: int = 0
     refuses_login: bool = False
+    is_away: Callable[[], bool] = lambda: False
 
 
-@dataclass(frozen=True, slots=True)
+def _nothing() -> None:
+    """Do nothing when files change."""
+
+
+@dataclass(slots=True)
 class SftpSite:
-    """A running server: where it listens, its public key, its folder and its faults."""
+    """A running server: where it listens, its public key, its folder and its faults.
+
+    It takes its password, and ``client_key`` when there is one; ``on_change`` is called when a file
+    has been put or moved.
+    """
 
     host: str
     port: int
@@ -47,15 +57,25 @@ class SftpSite:
     user: str
     password: str = field(repr=False)
     faults: SftpFaults = field(default_factory=SftpFaults)
+    client_key: paramiko.PKey | None = None
+    on_change: Callable[[], object] = _nothing
 
 
 @contextmanager
 def sftp_serving(
-    folder: Path, *, user: str = USER, password: str = PASSWORD, port: int = 0
+    folder: Path,
+    *,
+    user: str = USER,
+    password: str = PASSWORD,
+    port: int = 0,
+    key_file: Path | None = None,
 ) -> Iterator[SftpSite]:
-    """Serve `folder` while the block runs, under a key made for this run."""
+    """Serve `folder` while the block runs, under the key kept in `key_file` or one for this run.
+
+    Raises ConfigError when the port is taken.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    key = paramiko.ECDSAKey.generate()
+    key = _host_key(key_file)
     try:
         listener = socket.create_server(("127.0.0.1", port))
     except OSError as error:
@@ -82,6 +102,15 @@ def sftp_serving(
         listener.close()
 
 
+def _host_key(kept: Path | None) -> paramiko.PKey:
+    """Read the host key, making it when there is none."""
+    if kept is None:
+        return paramiko.ECDSAKey.generate()
+    if not kept.exists():
+        paramiko.ECDSAKey.generate().write_private_key_file(str(kept))
+    return paramiko.ECDSAKey.from_private_key_file(str(kept))
+
+
 class _Server:
     def __init__(self, handle: SftpSite, key: paramiko.PKey, stopping: threading.Event) -> None:
         self._handle = handle
@@ -97,6 +126,9 @@ class _Server:
                 continue
             except OSError:
                 return
+            if self._handle.faults.is_away():
+                line.close()
+                continue
             transport = paramiko.Transport(line)
             transport.add_server_key(self._key)
             transport.set_subsystem_handler(
@@ -112,18 +144,23 @@ class _Server:
 
 
 class _Door(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has no types
-    """Who may come in, and for what: SFTP with one password."""
+    """Who may come in, and for what: SFTP with one password or key."""
 
     def __init__(self, handle: SftpSite) -> None:
         self._handle = handle
 
     def get_allowed_auths(self, username: str) -> str:
-        return "password"
+        return "publickey,password"
 
     def check_auth_password(self, username: str, password: str) -> int:
+        return self._verdict(username, password == self._handle.password)
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return self._verdict(username, key == self._handle.client_key)
+
+    def _verdict(self, username: str, is_right: bool) -> int:
         handle = self._handle
-        is_right = (username, password) == (handle.user, handle.password)
-        if is_right and not handle.faults.refuses_login:
+        if is_right and username == handle.user and not handle.faults.refuses_login:
             return int(paramiko.AUTH_SUCCESSFUL)
         return int(paramiko.AUTH_FAILED)
 
@@ -139,7 +176,7 @@ class _Files(SFTPServerInterface):  # type: ignore[misc]  # paramiko has no type
     def __init__(self, server: _Door, handle: SftpSite, transport: paramiko.Transport) -> None:
         super().__init__(server)
         self._root = handle.folder.resolve()
-        self._faults = handle.faults
+        self._handle = handle
         self._transport = transport
 
     def _inside(self, path: str) -> Path:
@@ -183,7 +220,7 @@ class _Files(SFTPServerInterface):  # type: ignore[misc]  # paramiko has no type
             descriptor = os.open(self._inside(path), flags | getattr(os, "O_BINARY", 0), 0o600)
         except OSError as error:
             return int(paramiko.SFTPServer.convert_errno(error.errno))
-        opened = _OpenFile(flags, self._faults, self._transport)
+        opened = _OpenFile(flags, self._handle.faults, self._transport)
         file = os.fdopen(descriptor, "r+b" if flags & os.O_RDWR else "wb" if writes else "rb")
         opened.readfile = opened.writefile = file
         return opened
@@ -192,10 +229,17 @@ class _Files(SFTPServerInterface):  # type: ignore[misc]  # paramiko has no type
         return self._done(lambda: self._entry(path).unlink())
 
     def rename(self, oldpath: str, newpath: str) -> int:
-        return self._done(lambda: self._inside(oldpath).rename(self._inside(newpath)))
+        if self._inside(newpath).exists():  # draft-ietf-secsh-filexfer-02, 6.5: it is an error
+            return int(paramiko.SFTP_FAILURE)
+        return self.posix_rename(oldpath, newpath)
 
     def posix_rename(self, oldpath: str, newpath: str) -> int:
-        return self._done(lambda: self._inside(oldpath).replace(self._inside(newpath)))
+        done = self._done(lambda: self._inside(oldpath).replace(self._inside(newpath)))
+        self._handle.on_change()
+        return done
+
+    def session_ended(self) -> None:
+        self._handle.on_change()
 
     def mkdir(self, path: str, attr: SFTPAttributes) -> int:
         return self._done(lambda: self._inside(path).mkdir())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,8 +13,9 @@ from pathlib import Path
 from node.errors import ConfigError
 from orchestration.labs.sandbox.bench import Bench, Fault, FaultKind
 from orchestration.labs.sandbox.caller import Caller
-from orchestration.labs.sandbox.drop import Drop, SftpServer
+from orchestration.labs.sandbox.drop import Drop
 from orchestration.labs.sandbox.web import WebServer
+from pms_writeback.sandbox.sftp import SftpSite, sftp_serving
 
 DEFAULT_PORT = 8026
 DEFAULT_SFTP_PORT = 2226
@@ -33,7 +34,7 @@ class LabHandle:
     bench: Bench = field(repr=False)
     caller: Caller = field(repr=False)
     drop: Drop = field(repr=False)
-    sftp: SftpServer = field(repr=False)
+    sftp: SftpSite = field(repr=False)
 
     def fault(self, kind: FaultKind, *, count: int = 1, seconds: float = 0.0) -> None:
         """Arm a fault; see `FaultKind`."""
@@ -53,7 +54,7 @@ class LabHandle:
     @property
     def host_key(self) -> str:
         """The SFTP host key as ``known_hosts`` writes it, to be pinned."""
-        return f"{self.sftp.host_key.get_name()} {self.sftp.host_key.get_base64()}"
+        return self.sftp.host_key
 
     def settings(self, transport: str = "api") -> dict[str, object]:
         """Give the ``[[labs]]`` entry that leads a node here."""
@@ -92,37 +93,51 @@ def running_lab(
     """
     bench = Bench(folder, clock)
     key, secret, password = _kept_keys(folder / "keys")
+    drop = Drop(bench, folder / "drop")
+    with (
+        _web(bench, key, port) as url,
+        sftp_serving(
+            drop.folder, user=USER, password=password, port=sftp_port,
+            key_file=folder / "host_key",
+        ) as sftp,
+    ):  # fmt: skip
+        sftp.faults.is_away = lambda: bench.is_down
+        sftp.on_change = drop.run_once
+        caller = Caller(bench, secret, callback_url)
+        lab = LabHandle(url, key, secret, password, bench, caller, drop, sftp)
+        with _working(lab) if is_working else nullcontext():
+            yield lab
+
+
+@contextmanager
+def _web(bench: Bench, key: str, port: int) -> Iterator[str]:
+    """Serve the laboratory's API and page while the block runs; gives its address."""
     try:
         web = WebServer(bench, key, port)
     except OSError as error:
         raise ConfigError(
             f"the laboratory's port {port} cannot be opened ({error.strerror})"
         ) from None
-    drop = Drop(bench, folder / "drop")
-    try:
-        sftp = SftpServer(drop, USER, password, sftp_port)
-    except ConfigError:
-        web.server_close()
-        raise
     thread = threading.Thread(target=web.serve_forever, args=(0.1,), daemon=True)
     thread.start()
-    url = f"http://127.0.0.1:{web.server_address[1]}"
-    caller = Caller(bench, secret, callback_url)
-    lab = LabHandle(url, key, secret, password, bench, caller, drop, sftp)
-    stopping = threading.Event()
-    worker = threading.Thread(target=_work, args=(lab, stopping), daemon=True)
-    if is_working:
-        worker.start()
     try:
-        yield lab
+        yield f"http://127.0.0.1:{web.server_address[1]}"
     finally:
-        stopping.set()
         web.shutdown()
         web.server_close()
-        sftp.close()
         thread.join(timeout=5)
-        if is_working:
-            worker.join(timeout=5)
+
+
+@contextmanager
+def _working(lab: LabHandle) -> Iterator[None]:
+    stopping = threading.Event()
+    worker = threading.Thread(target=_work, args=(lab, stopping), daemon=True)
+    worker.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        worker.join(timeout=5)
 
 
 def _work(lab: LabHandle, stopping: threading.Event) -> None:
