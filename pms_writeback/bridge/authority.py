@@ -7,23 +7,33 @@ one location it may speak for. The key stays in the data folder and is part of i
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from node.errors import ConfigError, InvalidInput
-from pms_writeback.bridge.vault import write_private
+from node.certificates import (
+    AUTHORITY_USAGE,
+    alternative_names,
+    build,
+    common_name,
+    key_pem,
+    load_request,
+    new_key,
+    pem_of,
+    serial_of,
+    sign,
+)
+from node.errors import ConfigError
+from node.private_file import write_private
 
 AUTHORITY_YEARS = 10
 SERVER_DAYS = 365
 SERVER_RENEW_DAYS = 60
-_BACKDATE = timedelta(minutes=10)  # a clinic's clock may be behind ours
 _ORGANISATION = "Bitewing bridge"
 
 
@@ -55,10 +65,6 @@ class Authority:
         return self.folder / "server.pem", self.folder / "server.key"
 
     @property
-    def _key_identifier(self) -> x509.AuthorityKeyIdentifier:
-        return x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
-
-    @property
     def sha256(self) -> bytes:
         """The digest by which a bridge knows this authority."""
         der = self.certificate.public_bytes(serialization.Encoding.DER)
@@ -69,24 +75,12 @@ class Authority:
 
         Raises InvalidInput when the request cannot be read or does not prove its key.
         """
-        try:
-            request = x509.load_pem_x509_csr(request_pem)
-        except ValueError:
-            raise InvalidInput("the certificate request cannot be read") from None
-        key = request.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not request.is_signature_valid:
-            raise InvalidInput("the certificate request does not prove an elliptic-curve key")
+        key = load_request(request_pem)
         expires_at = now + timedelta(days=days)
-        subject = _name(location_id)
-        built = (
-            _builder(subject, key, now, expires_at)
-            .issuer_name(self.certificate.subject)
-            .add_extension(self._key_identifier, critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
-            .sign(self.key, hashes.SHA256())
-        )
-        pem = built.public_bytes(serialization.Encoding.PEM)
-        return Issued(pem, serial_of(built), expires_at)
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+        builder = build(common_name(_ORGANISATION, location_id), key, now, expires_at)
+        built = self._sign(builder.add_extension(usage, critical=True))
+        return Issued(pem_of(built), serial_of(built), expires_at)
 
     def keep_server_certificate(self, public_name: str, now: datetime) -> bool:
         """Make the listener's certificate unless a good one is there; tells whether it was made."""
@@ -97,18 +91,19 @@ class Authority:
             left = present.not_valid_after_utc - now
             if left > timedelta(days=SERVER_RENEW_DAYS) and _names_of(present) == list(names):
                 return False
-        key = ec.generate_private_key(ec.SECP256R1())
-        built = (
-            _builder(_name("node"), key.public_key(), now, now + timedelta(days=SERVER_DAYS))
-            .issuer_name(self.certificate.subject)
-            .add_extension(self._key_identifier, critical=False)
-            .add_extension(names, critical=False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=True)
-            .sign(self.key, hashes.SHA256())
+        key = new_key()
+        subject = common_name(_ORGANISATION, "node")
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        builder = build(subject, key.public_key(), now, now + timedelta(days=SERVER_DAYS))
+        built = self._sign(
+            builder.add_extension(names, critical=False).add_extension(usage, critical=True)
         )
-        write_private(key_path, _key_pem(key))
-        write_private(certificate_path, built.public_bytes(serialization.Encoding.PEM))
+        write_private(key_path, key_pem(key))
+        write_private(certificate_path, pem_of(built))
         return True
+
+    def _sign(self, builder: x509.CertificateBuilder) -> x509.Certificate:
+        return sign(builder, self.certificate.subject, self.key)
 
 
 def open_authority(folder: Path, now: datetime) -> Authority:
@@ -139,87 +134,19 @@ def location_of(certificate: x509.Certificate) -> str:
     return str(found[0].value) if found else ""
 
 
-def serial_of(certificate: x509.Certificate) -> str:
-    """Give a certificate's serial number as hex."""
-    return f"{certificate.serial_number:x}"
-
-
 def _make(key_path: Path, certificate_path: Path, now: datetime) -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = _name("authority")
+    key = new_key()
+    name = common_name(_ORGANISATION, "authority")
     expires_at = now + timedelta(days=365 * AUTHORITY_YEARS)
-    built = (
-        _builder(name, key.public_key(), now, expires_at, is_authority=True)
-        .issuer_name(name)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=False,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                key_cert_sign=True,
-                crl_sign=True,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    write_private(key_path, _key_pem(key))
-    write_private(certificate_path, built.public_bytes(serialization.Encoding.PEM))
-
-
-def _builder(
-    subject: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    now: datetime,
-    expires_at: datetime,
-    is_authority: bool = False,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATE)
-        .not_valid_after(expires_at)
-        .add_extension(
-            x509.BasicConstraints(is_authority, 0 if is_authority else None), critical=True
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, _ORGANISATION),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
+    builder = build(name, key.public_key(), now, expires_at, is_authority=True)
+    built = sign(builder.add_extension(AUTHORITY_USAGE, critical=True), name, key)
+    write_private(key_path, key_pem(key))
+    write_private(certificate_path, pem_of(built))
 
 
 def _server_names(public_name: str) -> x509.SubjectAlternativeName:
-    texts = dict.fromkeys(["localhost", "127.0.0.1", *([public_name] if public_name else [])])
-    return x509.SubjectAlternativeName([_general_name(each) for each in texts])
-
-
-def _general_name(words: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(words))
-    except ValueError:
-        return x509.DNSName(words)
+    return alternative_names(["localhost", "127.0.0.1", *([public_name] if public_name else [])])
 
 
 def _names_of(certificate: x509.Certificate) -> list[x509.GeneralName]:
     return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )

@@ -122,10 +122,10 @@ def offer(
     data_dir: DataDir = None,
 ) -> None:
     """On the node: offer a signed package to the bridge."""
+    from node.private_file import write_private
     from pms_writeback.bridge import registry
     from pms_writeback.bridge.listener import bridge_folder
     from pms_writeback.bridge.updates import Package
-    from pms_writeback.bridge.vault import write_private
 
     settings = read_settings(config, data_dir)
     package = None
@@ -230,8 +230,8 @@ def install_update(folder: Folder = DEFAULT_FOLDER) -> None:
 @cli.command("new-key")
 def new_key(path: Annotated[Path, typer.Argument(help="Where the private key goes.")]) -> None:
     """For releases: make an Ed25519 key and print the `update_key` that bridges trust."""
+    from node.private_file import write_private
     from pms_writeback.bridge.updates import new_signing_key
-    from pms_writeback.bridge.vault import write_private
 
     if path.exists():
         raise ConfigError(f"{path} is there already")

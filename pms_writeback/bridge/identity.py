@@ -15,13 +15,13 @@ from pathlib import Path
 import httpx2
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from node.certificates import key_pem, load_key, new_key, read_certificate
 from node.errors import BitewingError, ConfigError, Rejected, Retryable
+from node.private_file import write_private
 from pms_writeback.bridge.protocol import Json, as_object, text
 from pms_writeback.bridge.token import EnrolmentToken
-from pms_writeback.bridge.vault import write_private
 
 _KEY, _CERTIFICATE, _AUTHORITY = "bridge.key", "bridge.pem", "authority.pem"
 _NEXT_KEY = "bridge.key.next"
@@ -79,7 +79,7 @@ class Identity:
         """Make the next key, or take up the one of an interrupted renewal; give its request."""
         path = self.folder / _NEXT_KEY
         if not path.exists():
-            write_private(path, _new_key())
+            write_private(path, key_pem(new_key()))
         return _request(path.read_bytes())
 
     def complete_renewal(self, certificate: bytes) -> None:
@@ -121,7 +121,7 @@ def enrol(folder: Path, node_url: str, token_text: str) -> Identity:
     token = EnrolmentToken.parse(token_text)
     base = node_url.rstrip("/")
     authority = _fetch_authority(base, token)
-    key = _new_key()
+    key = key_pem(new_key())
     context = _context()
     context.load_verify_locations(cadata=authority.decode("ascii"))
     body = {"token": token.secret, "request": _request(key).decode("ascii")}
@@ -133,14 +133,6 @@ def enrol(folder: Path, node_url: str, token_text: str) -> Identity:
     write_private(folder / _CERTIFICATE, certificate)
     write_private(folder / _KEY, key)
     return identity
-
-
-def read_certificate(path: Path) -> x509.Certificate:
-    """Read a PEM certificate; raises ConfigError."""
-    try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError):
-        raise ConfigError(f"{path} is not a certificate") from None
 
 
 def _context() -> ssl.SSLContext:
@@ -191,33 +183,18 @@ def away(error: httpx2.RequestError) -> BitewingError:
     return Retryable(f"the node does not answer ({type(error).__name__})", retry_after_s=5.0)
 
 
-def _new_key() -> bytes:
-    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-
-
-def _load_key(pem: bytes) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(pem, None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ConfigError("the bridge's key is not one that it made")
-    return key
-
-
-def _request(key_pem: bytes) -> bytes:
+def _request(key: bytes) -> bytes:
     # The node writes the subject; what is asked for here is only the key.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "bridge")])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    request = builder.sign(_load_key(key_pem), hashes.SHA256())
+    request = builder.sign(load_key(key, _KEY), hashes.SHA256())
     return request.public_bytes(serialization.Encoding.PEM)
 
 
-def _check_match(certificate: bytes, key_pem: bytes) -> None:
+def _check_match(certificate: bytes, key: bytes) -> None:
     try:
         public = x509.load_pem_x509_certificate(certificate).public_key()
     except ValueError:
         raise Rejected("the node sent a certificate that cannot be read") from None
-    if public != _load_key(key_pem).public_key():
+    if public != load_key(key, _KEY).public_key():
         raise Rejected("the node sent a certificate for another key")

@@ -29,6 +29,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from node.certificates import serial_of
 from node.config import Config
 from node.db.session import read
 from node.errors import (
@@ -42,7 +43,7 @@ from node.errors import (
     place_of,
 )
 from pms_writeback.bridge import registry
-from pms_writeback.bridge.authority import Authority, location_of, open_authority, serial_of
+from pms_writeback.bridge.authority import Authority, location_of, open_authority
 from pms_writeback.bridge.desk import Desk, Guest
 from pms_writeback.bridge.protocol import (
     MAX_BODY_BYTES,

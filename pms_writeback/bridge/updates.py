@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from node.errors import ConfigError, InvalidInput, Rejected
+from node.private_file import write_private
 from pms_writeback.bridge.protocol import Json, as_object, number, text
-from pms_writeback.bridge.vault import write_private
 
 PRODUCT = "bitewing"
 MAX_PACKAGE_BYTES = 200_000_000

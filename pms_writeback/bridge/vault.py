@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from node.errors import ConfigError
+from node.private_file import write_private
 
 _NONCE_BYTES = 12
 
@@ -49,19 +50,6 @@ class Vault:
                 " folder's database away and start afresh"
             ) from None
         return cast(Mapping[str, object], json.loads(plain))
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only this account may read, whole or not at all, over an older one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def lock_folder(folder: Path) -> Callable[[], None]:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import httpx2
 import pytest
 
+from node.certificates import serial_of
 from node.db.session import read
 from node.errors import ConfigError, InvalidInput, NotFound, Rejected, Retryable
 from pms_writeback.bridge import identity, registry
-from pms_writeback.bridge.authority import location_of, open_authority, serial_of
+from pms_writeback.bridge.authority import location_of, open_authority
 from pms_writeback.bridge.identity import Identity
 from pms_writeback.bridge.link import Link
 from pms_writeback.bridge.token import EnrolmentToken
