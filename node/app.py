@@ -71,6 +71,7 @@ from orchestration.workflows import (
     open_workflows,
     publish_results,
     retract_study,
+    send_results,
 )
 from pms_writeback import outbox
 from pms_writeback.bridge.listener import BridgeListener
@@ -312,6 +313,7 @@ class Node:
 
         def resume() -> None:
             outbox.resume(db, engine, actor)
+            send_results.resume(db, engine, actor)
 
         status.threads["flag sweep"] = self._every(_FLAG_EVERY_S, "flag-sweep", flag)
         self._every(_HEAL_EVERY_S, "outbox-sweep", resume)

@@ -13,8 +13,17 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from node.config import Config
+from node.db import switches
 from node.db.session import read
-from node.db.tables import dicom_delivery, event, instance, pms_command, study, workflow_case
+from node.db.tables import (
+    dicom_delivery,
+    event,
+    image_delivery,
+    instance,
+    pms_command,
+    study,
+    workflow_case,
+)
 from node.domain import jobs
 from node.domain.events import EventKind
 from pms_writeback.record_state import record_errors
@@ -114,9 +123,24 @@ class Status:
                     workflow_case.c.state == "failed",
                 )
             ).scalar_one()
+            waiting = self._held_back(conn)
         words = [f"deliveries refused by {', '.join(names)}"] if names else []
         words += [f"results of {failed} studies could not be composed"] if failed else []
-        return Probe(not words, "; ".join(words) or "nothing refused", is_ours=False)
+        is_ok = not words
+        return Probe(is_ok, "; ".join([*words, *waiting]) or "nothing refused", is_ours=False)
+
+    def _held_back(self, conn: sa.Connection) -> list[str]:
+        """Say how much waits because a person paused everything outbound."""
+        location_id = self.config.node.location_id
+        if not switches.is_paused(conn, location_id, [switches.OUTBOUND]):
+            return []
+        count = 0
+        for table, states in ((dicom_delivery, ("held", "queued")), (image_delivery, ("queued",))):
+            query = sa.select(sa.func.count()).where(
+                table.c.location_id == location_id, table.c.state.in_(states)
+            )
+            count += conn.execute(query).scalar_one()
+        return [f"everything outbound is paused: {count} objects for peers wait"]
 
 
 class TableCollector(Collector):

@@ -29,6 +29,7 @@ from orchestration.cases import OPEN, CaseState, Row
 from orchestration.figures import figures
 from orchestration.orchestra import Orchestra
 from orchestration.workflow import Draft
+from orchestration.workflows import send_results
 from pms_writeback.waking import wake
 
 _PAGE = 100
@@ -306,6 +307,7 @@ class _Console:
             switches.turn(tx, body.scope, body.is_paused, body.reason)
         if body.scope == switches.OUTBOUND and not body.is_paused:
             wake(self._db, self._runner.engine, person.actor)
+            send_results.resume(self._db, self._runner.engine, person.actor)
         return self.overview()
 
     def _asking(self) -> sa.Select:  # type: ignore[type-arg]

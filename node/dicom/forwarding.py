@@ -18,6 +18,7 @@ from pydicom.multival import MultiValue
 from pydicom.uid import generate_uid
 
 from node.config import Config, PeerSection
+from node.db import switches
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import finding, image_delivery, instance, study
 from node.dicom import commitment
@@ -47,8 +48,14 @@ class Forwarder:
             _rule_of(peer)
 
     def run_due(self, now: datetime) -> int:
-        """Queue what became ready, send what is due, ask for promises; returns images sent."""
+        """Queue what became ready, send what is due, ask for promises; returns images sent.
+
+        While everything outbound is paused images are queued and nothing else.
+        """
         self.route()
+        with read(self.db) as conn:
+            if switches.is_paused(conn, self.config.node.location_id, [switches.OUTBOUND]):
+                return 0
         sent = sum(self._send_to(peer, now) for peer in self.config.dicom.peers)
         self._ask()
         return sent

@@ -12,7 +12,7 @@ CHART_FINDINGS = "chart_findings"
 DELIVER_COMMAND = "deliver_command"
 #: ``(study_id, version)`` — compose SR and annotated copy, send to peers; version 0 = preliminary.
 PUBLISH_RESULTS = "publish_results"
-#: ``(delivery_id)`` — send one result object to one peer.
+#: ``(delivery_id, attempt)`` — try to send one result to one peer; a later attempt replaces it.
 SEND_RESULT = "send_result"
 #: ``(retraction_id)`` — what was signed is taken back in chart, archive and cases.
 RETRACT_STUDY = "retract_study"
@@ -48,9 +48,9 @@ def publish_key(study_id: str, version: int, generation: int) -> str:
     return f"publish:{study_id}:{version}:{generation}"
 
 
-def send_key(delivery_id: str) -> str:
-    """Key of one delivery to one peer."""
-    return f"send:{delivery_id}"
+def send_key(delivery_id: str, attempt: int = 0) -> str:
+    """Key of one try to send one result to one peer."""
+    return f"send:{delivery_id}:{attempt}" if attempt else f"send:{delivery_id}"
 
 
 def retract_key(retraction_id: str) -> str:

@@ -9,7 +9,7 @@ signature; before it nothing but the report marked PRELIMINARY leaves, and only 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +23,10 @@ from pydicom.uid import (
 )
 
 from node import __version__
-from node.config import Config, Mode, PeerSection
+from node.config import Config, PeerSection
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import (
     analysis_run,
-    dicom_delivery,
     dicom_result,
     finding,
     instance,
@@ -47,16 +46,13 @@ from node.dicom.results import (
     compose_signed_sr,
 )
 from node.domain import jobs
-from node.domain.events import EventKind
 from node.domain.findings import DecisionState, ModelVersion
 from node.domain.review import SignedReview, finding_from_json, model_from_json
 from node.domain.study import InstanceState, MatchState, StudyState
-from node.engine import RESULTS, DurableEngine
+from node.engine import DurableEngine
 from node.errors import InvalidInput, Rejected
-
-#: Sends one stored file to one peer; raises Retryable or Rejected.
-Send = Callable[[Path, PeerSection], None]
-
+from orchestration.workflows import send_results
+from orchestration.workflows.send_results import Send, may_be_early
 
 _KINDS: dict[str, str] = {
     ComprehensiveSRStorage: "SR",
@@ -85,7 +81,6 @@ class Publisher:
     store: InstanceStore
     config: Config
     composer: Composer
-    send: Send
 
     @property
     def _actor(self) -> Actor:
@@ -93,7 +88,7 @@ class Publisher:
 
     def publish(self, study_id: str, version: int, generation: int) -> int:
         """Compose, keep and queue the results; returns how many objects. Safe to repeat."""
-        peers = [p for p in self.config.dicom.peers if version or self._may_be_early(p)]
+        peers = [p for p in self.config.dicom.peers if version or may_be_early(self.config, p)]
         if not peers and not version:
             return 0
         images = self._images(study_id)
@@ -134,53 +129,6 @@ class Publisher:
                 },
             )
             tx.record(f"study:{study_id}", version=version, error=error)
-
-    def deliver(self, delivery_id: str) -> str:
-        """Send one object to one peer; returns the state it ended in."""
-        with read(self.db) as conn:
-            row = conn.execute(
-                sa.select(
-                    dicom_delivery,
-                    dicom_result.c.storage_key,
-                    dicom_result.c.study_id,
-                    dicom_result.c.review_version,
-                    study.c.state.label("study_state"),
-                    study.c.match_state,
-                )
-                .join(dicom_result, dicom_result.c.id == dicom_delivery.c.result_id)
-                .join(study, study.c.id == dicom_result.c.study_id)
-                .where(dicom_delivery.c.id == delivery_id)
-            ).one()
-        if row.state in ("done", "withdrawn"):
-            return str(row.state)
-        peer = next((p for p in self.config.dicom.peers if p.name == row.peer), None)
-        try:
-            if peer is None:
-                raise Rejected("this peer is no longer configured")
-            state, match = StudyState(row.study_state), MatchState(row.match_state)
-            if row.review_version == 0 and (reason := self._withdrawal(state, match, peer)):
-                self._close(delivery_id, row.study_id, "withdrawn", reason)
-                return "withdrawn"
-            self.send(self.store.path(row.storage_key), peer)
-        except (Rejected, InvalidInput) as error:
-            self._close(delivery_id, row.study_id, "failed", str(error))
-            return "failed"
-        self._close(delivery_id, row.study_id, "done", "")
-        return "done"
-
-    def _may_be_early(self, peer: PeerSection) -> bool:
-        """Whether a peer may have what nobody signed: it asked, and the mode shows suggestions."""
-        return peer.preliminary and self.config.node.mode is Mode.ASSIST
-
-    def _withdrawal(self, state: StudyState, match: MatchState, peer: PeerSection) -> str:
-        """Say why a preliminary report may not leave any more; empty when it still may."""
-        if not self._may_be_early(peer):
-            return "this peer takes no preliminary reports any more"
-        if not match.is_certain:
-            return "it is no longer certain whose study this is"
-        if state is StudyState.SIGNED:
-            return "the study was signed first; the signed report takes its place"
-        return ""
 
     def _signed(
         self, study_id: str, version: int, images: Sequence[_Image]
@@ -337,7 +285,7 @@ class Publisher:
         result_id = _derive(str(ds.SOPInstanceUID))
         if self._is_kept(tx, result_id):  # what was composed first stands, also after an upgrade
             for peer in peers:
-                self._queue(tx, result_id, peer)
+                send_results.queue(tx, self.engine, result_id, peer.name)
             return
         content = encode(ds)
         stored = self.store.put(
@@ -361,49 +309,11 @@ class Publisher:
             },
         )
         for peer in peers:
-            self._queue(tx, result_id, peer)
+            send_results.queue(tx, self.engine, result_id, peer.name)
 
     def _is_kept(self, tx: Tx, result_id: str) -> bool:
         query = sa.select(dicom_result.c.id).where(dicom_result.c.id == result_id)
         return tx.conn.execute(query).first() is not None
-
-    def _queue(self, tx: Tx, result_id: str, peer: PeerSection) -> None:
-        delivery_id = _derive(result_id, peer.name)
-        is_new = insert_once(
-            tx.conn,
-            dicom_delivery,
-            {
-                "id": delivery_id,
-                "location_id": tx.location_id,
-                "result_id": result_id,
-                "peer": peer.name,
-                "state": "queued",
-                "updated_at": tx.now,
-            },
-        )
-        if is_new:
-            key = jobs.send_key(delivery_id)
-            self.engine.enqueue(tx.conn, RESULTS, jobs.SEND_RESULT, key, delivery_id)
-
-    def _close(self, delivery_id: str, study_id: str, state: str, error: str) -> None:
-        with begin(self.db, self._actor, f"result.{state}") as tx:
-            tx.conn.execute(
-                dicom_delivery.update()
-                .where(dicom_delivery.c.id == delivery_id)
-                .values(
-                    state=state,
-                    error=error[:255],
-                    attempts=dicom_delivery.c.attempts + 1,
-                    updated_at=tx.now,
-                )
-            )
-            tx.append_event(
-                EventKind.RESULT_SENT,
-                delivery_id,
-                f"result:{delivery_id}:{state}",
-                {"study_id": study_id, "state": state},
-            )
-            tx.record(f"delivery:{delivery_id}", state=state)
 
 
 def register(
@@ -422,15 +332,12 @@ def register(
         config.zone,
         config.dicom.fallback_charset,
     )
-    publisher = Publisher(db, engine, store, config, composer, send)
+    publisher = Publisher(db, engine, store, config, composer)
+    send_results.register(engine, db, store, config, send)
 
     @engine.workflow(jobs.PUBLISH_RESULTS)
     def publish_results(study_id: str, version: int, generation: int) -> int:
         return engine.step_until_done("publish", publisher.publish, study_id, version, generation)
-
-    @engine.workflow(jobs.SEND_RESULT)
-    def send_result(delivery_id: str) -> str:
-        return engine.step_until_done("send", publisher.deliver, delivery_id)
 
     return publisher
 
@@ -451,8 +358,8 @@ def _algorithms(images: Sequence[_Image], models: Sequence[ModelVersion]) -> Alg
     return Algorithms.ALL_RAN if ran == len(images) else Algorithms.SOME_RAN
 
 
-def _derive(*parts: str) -> str:
-    return hashlib.sha256("/".join(parts).encode()).hexdigest()[:32]
+def _derive(uid: str) -> str:
+    return hashlib.sha256(uid.encode()).hexdigest()[:32]
 
 
 def _name(model: ModelVersion) -> str:

@@ -29,15 +29,17 @@ from node.db.tables import (
     user_account,
     workflow_case,
 )
-from node.dicom.derived import Composer, derived_uid, encode
+from node.dicom.derived import Composer, encode
 from node.dicom.instances import InstanceStore
 from node.dicom.rejection import Rejected, Title, compose_rejection
 from node.domain import jobs
 from node.domain.events import EventKind
-from node.engine import RESULTS, DurableEngine
+from node.engine import DurableEngine
 from node.errors import InvalidInput
 from orchestration import cases
 from orchestration.cases import OPEN, CaseState
+from orchestration.workflows import send_results
+from orchestration.workflows.send_results import WAITING
 from pms_writeback import outbox
 from pms_writeback.command_rows import OPEN as OPEN_COMMANDS
 from pms_writeback.command_rows import CommandState
@@ -210,7 +212,7 @@ class Retracting:
             )
             .order_by(dicom_result.c.created_at, dicom_result.c.id)
         ).all()
-        queued = [each.delivery_id for each in sent if each.delivery_state == "queued"]
+        queued = [each.delivery_id for each in sent if each.delivery_state in WAITING]
         if queued:
             tx.conn.execute(
                 dicom_delivery.update()
@@ -221,11 +223,11 @@ class Retracting:
             )
             yield f"{_count(len(queued), 'object', 'objects')} for the archive withdrawn unsent."
         # A queued one may be on the wire at this moment: it is listed too.
-        peers = sorted({each.peer for each in sent if each.delivery_state in ("done", "queued")})
+        peers = sorted({each.peer for each in sent if each.delivery_state in ("done", *WAITING)})
         if not peers:
             return
         listed = {
-            each.id: each for each in sent if each.delivery_state in ("done", "queued")
+            each.id: each for each in sent if each.delivery_state in ("done", *WAITING)
         }.values()
         try:
             note_id = self._note(tx, row, list(listed))
@@ -233,22 +235,7 @@ class Retracting:
             yield f"No rejection note could be made: {error}."
             return
         for peer in peers:
-            delivery_id = derived_uid(note_id, peer).rpartition(".")[2][:32]
-            is_new = insert_once(
-                tx.conn,
-                dicom_delivery,
-                {
-                    "id": delivery_id,
-                    "location_id": tx.location_id,
-                    "result_id": note_id,
-                    "peer": peer,
-                    "state": "queued",
-                    "updated_at": tx.now,
-                },
-            )
-            if is_new:
-                key = jobs.send_key(delivery_id)
-                self.engine.enqueue(tx.conn, RESULTS, jobs.SEND_RESULT, key, delivery_id)
+            send_results.queue(tx, self.engine, note_id, peer)
         objects = _count(len(listed), "object", "objects")
         yield f"Rejection note for {objects} on its way to {', '.join(peers)}."
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from node.analysis.findings import store_analysis
 from node.config import Mode, PeerSection
+from node.db import switches
 from node.db.session import begin, read
 from node.db.tables import dicom_delivery, dicom_result
 from node.dicom.derived import derived_uid
@@ -26,8 +27,9 @@ from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
 from node.errors import Retryable
 from node.status import Status
-from orchestration.workflows import publish_results
+from orchestration.workflows import publish_results, send_results
 from orchestration.workflows.publish_results import Publisher
+from orchestration.workflows.send_results import ResultSender
 from pms_writeback.sandbox.server import running
 from tests.orchestration.practice import ACTOR, MODEL, Practice, until
 
@@ -85,6 +87,14 @@ def practice(
 
 
 def _register(practice: Practice, *peers: PeerSection) -> Publisher:
+    return _open(practice, *peers)[0]
+
+
+def _sender(practice: Practice, *peers: PeerSection) -> ResultSender:
+    return _open(practice, *peers)[1]
+
+
+def _open(practice: Practice, *peers: PeerSection) -> tuple[Publisher, ResultSender]:
     dicom = practice.config.dicom.model_copy(update={"peers": peers})
     config = practice.config.model_copy(update={"dicom": dicom})
 
@@ -95,7 +105,9 @@ def _register(practice: Practice, *peers: PeerSection) -> Publisher:
             raise Retryable(str(error), retry_after_s=0.2) from None
 
     uid = derived_uid("test")
-    return publish_results.register(practice.engine, practice.db, practice.store, config, uid, send)
+    engine, db, store = practice.engine, practice.db, practice.store
+    publisher = publish_results.register(engine, db, store, config, uid, send)
+    return publisher, ResultSender(db, engine, store, config, send)
 
 
 def _peer(port: int, name: str = "pacs", preliminary: bool = False) -> PeerSection:
@@ -204,7 +216,7 @@ def test_a_peer_that_was_removed_is_told_apart(practice: Practice) -> None:
     publisher = _register(practice, _peer(_free_port()))
     practice.sign(practice.mark(FindingKind.CARIES, "36", None))
     publisher.publish(practice.study_id, 1, 0)
-    without = _register(practice)
+    without = _sender(practice)
     with read(practice.db) as conn:
         ids = list(conn.execute(sa.select(dicom_delivery.c.id)).scalars())
     assert {without.deliver(delivery_id) for delivery_id in ids} == {"failed"}
@@ -259,34 +271,33 @@ def test_silent_mode_sends_nothing_before_the_signature(practice: Practice) -> N
     _register(practice, peer).publish(practice.study_id, 0, 0)
     silent = practice.config.node.model_copy(update={"mode": Mode.SILENT})
     practice.config = practice.config.model_copy(update={"node": silent})
-    publisher = _register(practice, peer)
+    publisher, sender = _open(practice, peer)
     assert publisher.publish(practice.study_id, 0, 0) == 0
-    assert publisher.deliver(_only_delivery(practice)) == "withdrawn", "queued before the switch"
+    assert sender.deliver(_only_delivery(practice)) == "withdrawn", "queued before the switch"
 
 
 def test_a_peer_that_opted_out_gets_nothing_queued_before(practice: Practice) -> None:
     _suggest(practice)
     port = _free_port()
     _register(practice, _peer(port, preliminary=True)).publish(practice.study_id, 0, 0)
-    publisher = _register(practice, _peer(port))
-    assert publisher.deliver(_only_delivery(practice)) == "withdrawn"
+    assert _sender(practice, _peer(port)).deliver(_only_delivery(practice)) == "withdrawn"
 
 
 def test_a_late_preliminary_report_gives_way_to_the_signed_one(practice: Practice) -> None:
     _suggest(practice)
-    publisher = _register(practice, _peer(_free_port(), preliminary=True))
+    publisher, sender = _open(practice, _peer(_free_port(), preliminary=True))
     publisher.publish(practice.study_id, 0, 0)
     practice.set_study(state=StudyState.SIGNED.value, review_version=1)
-    assert publisher.deliver(_only_delivery(practice)) == "withdrawn"
+    assert sender.deliver(_only_delivery(practice)) == "withdrawn"
     assert publisher.publish(practice.study_id, 0, 0) == 0
 
 
 def test_a_preliminary_report_of_a_study_now_in_doubt_stays(practice: Practice) -> None:
     _suggest(practice)
-    publisher = _register(practice, _peer(_free_port(), preliminary=True))
+    publisher, sender = _open(practice, _peer(_free_port(), preliminary=True))
     publisher.publish(practice.study_id, 0, 0)
     practice.set_study(match_state=MatchState.AMBIGUOUS.value)
-    assert publisher.deliver(_only_delivery(practice)) == "withdrawn"
+    assert sender.deliver(_only_delivery(practice)) == "withdrawn"
 
 
 def test_a_report_without_models_says_that_none_ran(practice: Practice) -> None:
@@ -317,3 +328,36 @@ def test_results_that_cannot_be_composed_are_told(practice: Practice) -> None:
     peers = Status(practice.db, config).probes()["peers"]
     assert not peers.is_ok
     assert "1 studies could not be composed" in peers.words
+
+
+def test_what_is_paused_is_held_and_shown_then_sent(practice: Practice, tmp_path: Path) -> None:
+    port = _free_port()
+    with archive(tmp_path / "pacs", port) as pacs:
+        publisher = _register(practice, _peer(port))
+        with begin(practice.db, ACTOR, "test") as tx:
+            switches.turn(tx, switches.OUTBOUND, True)
+        practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+        _publish(practice, 1)
+        until(lambda: _deliveries(practice) == ["held", "held"])
+        probe = Status(practice.db, publisher.config).probes()["peers"]
+        assert probe.is_ok
+        assert "paused: 2 objects for peers wait" in probe.words
+        assert send_results.resume(practice.db, practice.engine, ACTOR) == 0, "still paused"
+        assert pacs.objects() == []
+        with begin(practice.db, ACTOR, "test") as tx:
+            switches.turn(tx, switches.OUTBOUND, False)
+        assert send_results.resume(practice.db, practice.engine, ACTOR) == 2
+        until(lambda: _deliveries(practice) == ["done", "done"], 90)
+        assert len(pacs.objects()) == 2
+
+
+def test_a_peer_that_is_away_holds_up_nobody_else(practice: Practice, tmp_path: Path) -> None:
+    port = _free_port()
+    gone = [_peer(_free_port(), f"gone-{number}") for number in range(5)]
+    with archive(tmp_path / "pacs", port) as pacs:
+        _register(practice, *gone, _peer(port))
+        practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+        _publish(practice, 1)
+        until(lambda: sorted(_deliveries(practice))[:2] == ["done", "done"], 90)
+        assert len(pacs.objects()) == 2
+    assert set(_deliveries(practice)) == {"done", "queued"}

@@ -8,6 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from node.config import read_config
+from node.db import switches
 from node.db.session import Actor, begin, read
 from node.db.tables import commitment, image_delivery, performed_step, prior_fetch, study
 from node.dicom import archive
@@ -60,6 +61,12 @@ def test_stored_studies_are_queried_forwarded_and_vouched_for(
         tx.conn.execute(study.update().values(state="ready"))
     forwarder = Forwarder(database, store, CONFIG)
     assert (forwarder.route(), forwarder.route()) == (1, 0)
+    with begin(database, Actor("test", "main"), "test") as tx:
+        switches.turn(tx, switches.OUTBOUND, True)
+    assert forwarder.run_due(datetime.now(UTC)) == 0
+    with read(database) as conn:
+        waiting = conn.execute(sa.select(image_delivery.c.state, image_delivery.c.attempts)).all()
+    assert [tuple(row) for row in waiting] == [("queued", 0)], "held, not tried"
     with begin(database, Actor("test", "main"), "test") as tx:
         tx.conn.execute(image_delivery.update().values(state="asked"))
         ask(tx, "pacs", "1.2.9", [(str(ds.SOPClassUID), str(ds.SOPInstanceUID))])
