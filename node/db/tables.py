@@ -75,6 +75,14 @@ user_account = sa.Table(
     sa.Column("failed_attempts", sa.Integer, nullable=False, server_default="0"),
     _at("locked_until", nullable=True),
     sa.Column("is_active", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("lockouts", sa.Integer, nullable=False, server_default="0"),  # since a password
+    sa.Column("must_change_password", sa.Boolean, nullable=False, server_default=sa.false()),
+    # The shared secret of the authenticator, sealed (node.web.second_factor); empty: none.
+    sa.Column("totp_secret", sa.String(255), nullable=False, server_default=""),
+    _at("totp_at", nullable=True),  # when the person proved that theirs works
+    sa.Column("totp_step", sa.BigInteger, nullable=False, server_default="0"),  # last one taken
+    sa.Column("pms_user_key", sa.String(64), nullable=False, server_default=""),  # who it is there
+    sa.Column("provider_key", sa.String(64), nullable=False, server_default=""),
     sa.UniqueConstraint("location_id", "username"),
 )
 
@@ -89,6 +97,75 @@ web_session = sa.Table(
     _at("last_seen_at"),
     _at("proved_at"),  # last time the password was entered; signing wants a fresh one
     _at("ended_at", nullable=True),
+    sa.Column("method", sa.String(16), nullable=False, server_default="password"),  # how it began
+    sa.Column("address", sa.String(64), nullable=False, server_default=""),
+    sa.Column("agent", sa.String(128), nullable=False, server_default=""),  # the browser's words
+)
+
+recovery_code = sa.Table(  # instead of a code of the authenticator, once each
+    "recovery_code",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    _location(),
+    _ref("user_id", "user_account"),
+    _at("created_at"),
+    _at("used_at", nullable=True),
+)
+
+#: Who a person is at the practice's sign-in service (OpenID Connect).
+external_login = sa.Table(
+    "external_login",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("issuer", sa.String(255), primary_key=True),
+    sa.Column("subject", sa.String(255), primary_key=True),
+    _ref("user_id", "user_account"),
+    _at("created_at"),
+)
+
+sign_in_flow = sa.Table(  # on the way to the sign-in service and back, once
+    "sign_in_flow",
+    metadata,
+    sa.Column("state_digest", sa.String(64), primary_key=True),
+    _location(),
+    sa.Column("browser_digest", sa.String(64), nullable=False),
+    sa.Column("nonce", sa.String(64), nullable=False),
+    sa.Column("verifier", sa.String(128), nullable=False),
+    sa.Column("next_path", sa.String(255), nullable=False),
+    _at("created_at"),
+    _at("used_at", nullable=True),
+)
+
+api_token = sa.Table(  # of programs; only the digest of the secret is kept
+    "api_token",
+    metadata,
+    _id(),
+    _location(),
+    _ref("user_id", "user_account"),
+    sa.Column("name", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False, unique=True),
+    sa.Column("rights", sa.JSON, nullable=False),  # of the account's own, no more
+    sa.Column("created_by", sa.String(32), nullable=False),
+    _at("created_at"),
+    _at("expires_at"),
+    _at("last_used_at", nullable=True),
+    _at("revoked_at", nullable=True),
+)
+
+#: A study opened in an emergency by somebody who else may not see it.
+emergency_access = sa.Table(
+    "emergency_access",
+    metadata,
+    _id(),
+    _location(),
+    _ref("user_id", "user_account"),
+    sa.Column("study_id", sa.String(32), nullable=False),
+    sa.Column("reason", sa.String(500), nullable=False),
+    _at("at"),
+    _at("expires_at"),
+    sa.Column("reviewed_by", sa.String(32), nullable=True),
+    _at("reviewed_at", nullable=True),
+    sa.Index("ix_emergency_access_user", "location_id", "user_id", "study_id"),
 )
 
 #: What each person chose for their own screen (node.web.preferences).
