@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from pathlib import Path
 
 from node.errors import BitewingError
@@ -25,11 +26,16 @@ class Drop:
     def __init__(self, bench: Bench, folder: Path) -> None:
         self.bench = bench
         self.folder = folder
+        self._alone = threading.Lock()
         for name in FOLDERS:
             (folder / name).mkdir(parents=True, exist_ok=True)
 
     def run_once(self) -> int:
         """Take packages in, lay words and invoices out; returns how many packages were taken."""
+        with self._alone:  # the bench and the SFTP server's threads
+            return self._run()
+
+    def _run(self) -> int:
         taken = sum(self._take(path) for path in sorted((self.folder / "incoming").glob("*.zip")))
         for job in self.bench.jobs.values():
             for update in self.bench.updates(job.case_number):
