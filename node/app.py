@@ -17,6 +17,7 @@ from typing import IO
 
 import sqlalchemy as sa
 import uvicorn
+from fastapi import FastAPI
 
 from node.analysis.arrivals import Patience
 from node.analysis.completion import (
@@ -55,7 +56,7 @@ from node.engine import (
 from node.errors import BitewingError, ConfigError, place_of
 from node.status import Probe, Status, metrics
 from node.web.app import create_web, end_streams
-from node.web.auth import require
+from node.web.auth import demand_declarations, require
 from orchestration import approval_page, console, webhooks
 from orchestration.labs import fetching
 from orchestration.messengers import stop_page
@@ -420,16 +421,7 @@ class Node:
         app = create_web(
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
-        app.include_router(console.make_router(orchestra, require))
-        app.include_router(recall_routes.make_router(orchestra.runner, require))
-        app.include_router(webhooks.make_router(orchestra.runner, open_sources(self.config, db)))
-        location_id = self.config.node.location_id
-        app.include_router(payer_page.make_router(db, location_id, require))
-        app.include_router(approval_page.make_router(orchestra.runner, link_key(self.config)))
-        app.include_router(stop_page.make_router(orchestra.runner, link_key(self.config)))
-        app.include_router(fetching.make_router(orchestra.runner, link_key(self.config)))
-        if self.config.pms.kind == "open_dental":
-            app.include_router(make_events_router(self.config, db))
+        include_routers(app, self.config, db, orchestra)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -471,6 +463,24 @@ class Node:
         thread.start()
         self._closers.append(lambda: thread.join(timeout=5))
         return thread
+
+
+def include_routers(app: FastAPI, config: Config, db: sa.Engine, orchestra: Orchestra) -> None:
+    """Give the web application the routes of every other part.
+
+    Raises TypeError when a route does not say who may use it.
+    """
+    app.include_router(console.make_router(orchestra, require))
+    app.include_router(recall_routes.make_router(orchestra.runner, require))
+    app.include_router(webhooks.make_router(orchestra.runner, open_sources(config, db)))
+    location_id = config.node.location_id
+    app.include_router(payer_page.make_router(db, location_id, require))
+    app.include_router(approval_page.make_router(orchestra.runner, link_key(config)))
+    app.include_router(stop_page.make_router(orchestra.runner, link_key(config)))
+    app.include_router(fetching.make_router(orchestra.runner, link_key(config)))
+    if config.pms.kind == "open_dental":
+        app.include_router(make_events_router(config, db))
+    demand_declarations(app)
 
 
 def parse_parts(only: str) -> frozenset[Part]:

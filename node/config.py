@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from datetime import time
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from node.domain.destinations import Network, Reach
+from node.domain.rights import Role
 from node.errors import ConfigError
 
 Party = Literal["pms", "payers", "labs", "messengers", "gateway", "webhooks", "oidc", "kms"]
@@ -36,6 +37,8 @@ _LISTS = (
     "send_weekdays",
     "hygienists",
     "clinics",
+    "second_factor_roles",
+    "scopes",
 )
 
 
@@ -156,8 +159,40 @@ class WebSection(_Section):
     idle_lock_min: int = Field(5, ge=2, le=15)
     session_hours: int = Field(12, ge=1, le=24)
     secure_cookies: bool = False
+    second_factor_roles: tuple[Role, ...] = ()
+    sign_ins_per_min: int = Field(30, ge=0)
+    requests_per_min: int = Field(6000, ge=0)
+    emergency_min: int = Field(30, ge=0, le=240)  # 0 switches emergency access off
     patient_ai_words: str = Field("", max_length=600)  # empty: our own sentence
     link_key: SecretStr = SecretStr("")  # who may ask for links from a chart; empty: nobody
+
+
+class GroupSection(_Section):
+    """``[[oidc.groups]]``: which role a group of the sign-in service means, and where."""
+
+    group: str = Field(min_length=1)
+    role: Role
+    locations: tuple[str, ...] = ()  # none: at every location
+
+
+class OidcSection(_Section):
+    """``[oidc]``: the practice's sign-in service (OpenID Connect); no issuer switches it off."""
+
+    issuer: str = Field("", pattern=r"^(https://[^\s?#]+|http://(127\.0\.0\.1|localhost)[^\s?#]*)?$")
+    client_id: str = ""
+    client_secret: SecretStr = SecretStr("")
+    public_url: str = Field("", pattern=r"^(https?://[^\s/?#]+)?$")  # this node's pages
+    label: str = "Sign in with the practice's account"
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    groups_claim: str = "groups"
+    ca_file: str = ""
+    groups: tuple[GroupSection, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.issuer and not (self.client_id and self.public_url and self.groups):
+            raise ValueError("an issuer needs client_id, public_url and at least one of groups")
+        return self
 
 
 class WindowSection(_Section):
@@ -488,6 +523,7 @@ class Config(_Section):
     database: DatabaseSection = DatabaseSection()
     dicom: DicomSection = DicomSection()
     web: WebSection = WebSection()
+    oidc: OidcSection = OidcSection()
     pms: PmsSection = PmsSection()
     bridge: BridgeSection = BridgeSection()
     messengers: MessengersSection = MessengersSection()
@@ -566,6 +602,7 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
             "clients",
             "partners",
             "prescribers",
+            "groups",
         )
     }
     for name in sorted(environment):

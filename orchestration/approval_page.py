@@ -7,12 +7,13 @@ from urllib.parse import parse_qsl
 from xml.etree.ElementTree import Element, SubElement
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from node.db.session import Actor, begin, read
 from node.db.tables import approval, user_account
-from node.domain.rights import RIGHTS, Right, Role
+from node.domain.rights import Open, Right
+from node.domain.rights import rights_of as rights_of_role
 from node.errors import BitewingError, Forbidden, InvalidInput, outcome
 from orchestration import approvals
 from orchestration.messengers.links import Link, LinkKey, Purpose, was_used
@@ -27,7 +28,9 @@ _LATER = ["This did not work just now. Please try again later."]
 
 def make_router(runner: Runner, key: LinkKey) -> APIRouter:
     """Make ``GET`` and ``POST /approve/{token}``; looking uses nothing up, deciding does."""
-    router = APIRouter()
+    router = APIRouter(
+        dependencies=[Depends(Open("a signed link, and the right of the person it was made for"))]
+    )
     practice = runner.config.node.practice_name
 
     @router.get(f"{PATH}/{{token}}", include_in_schema=False)
@@ -86,7 +89,7 @@ def rights_of(conn: sa.Connection, runner: Runner, user_id: str) -> frozenset[Ri
             user_account.c.is_active,
         )
     ).scalar()
-    return RIGHTS[Role(role)] if role else frozenset()
+    return rights_of_role(role)
 
 
 def _read(runner: Runner, link: Link, token: str) -> tuple[str, Mapping[str, Json]]:

@@ -12,11 +12,12 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Protocol
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from node.db.session import Actor, begin, insert_once, new_id
 from node.db.tables import webhook_delivery
+from node.domain.rights import Open
 from node.errors import BitewingError, Forbidden, outcome
 from orchestration import cases
 from orchestration.runner import Runner
@@ -51,7 +52,7 @@ class Source(Protocol):
 
 def make_router(runner: Runner, sources: Mapping[str, Source]) -> APIRouter:
     """Make the route ``POST /hooks/{source}`` for the sources that are configured."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(Open("the partner's signature"))])
 
     @router.post("/hooks/{name}", include_in_schema=False)
     async def take(name: str, request: Request) -> Response:

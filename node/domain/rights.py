@@ -1,7 +1,8 @@
-"""The one table of who may do what. The page and the routes ask for rights, never for roles."""
+"""The one table of who may do what. Pages, routes and workflows ask for rights, never for roles."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -16,6 +17,7 @@ class Role(StrEnum):
     LAB_COORDINATOR = "lab_coordinator"
     ADMIN = "admin"
     AUDITOR = "auditor"
+    SERVICE = "service"  # a program; it has tokens and never a password
 
 
 class Right(StrEnum):
@@ -48,6 +50,28 @@ class Right(StrEnum):
     RECALLS_ADJUST = "recalls.adjust"  # a clinical interval
     AUDIT_SEE = "audit.see"
     USERS_CHANGE = "users.change"
+    ROLLOUT_SEE = "rollout.see"
+    ROLLOUT_LEAD = "rollout.lead"  # acknowledge, let findings in, approve a calibration
+    ROLLOUT_SWITCH = "rollout.switch"  # let workflows in; switch anything back
+    GLASS_BREAK = "glass.break"  # open one study in an emergency, with a reason
+    GLASS_REVIEW = "glass.review"  # see who did, and why
+
+
+#: What breaking the glass gives, for one study and a limited time; never unsigned findings.
+EMERGENCY = frozenset({Right.PATIENTS_SEE, Right.IMAGES_SEE})
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Says of a route that it asks for no role, and what it asks for instead.
+
+    A route without this and without a right is refused when the web application is put together.
+    """
+
+    why: str
+
+    def __call__(self) -> None:
+        """Let everybody pass; the route itself checks what `why` says."""
 
 
 _R = Right
@@ -60,6 +84,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
         | {_R.FINDINGS_RETRACT, _R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT}
         | {_R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.RECALLS_ADJUST}
         | {_R.LAB_CASES_MANAGE, _R.LAB_CASES_PRESCRIBE, _R.MESSAGES_APPROVE, _R.IMAGES_STORE}
+        | {_R.ROLLOUT_SEE, _R.ROLLOUT_LEAD, _R.ROLLOUT_SWITCH}
     ),
     Role.HYGIENIST: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
@@ -74,19 +99,31 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.OFFICE_MANAGER: frozenset(
         {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WRITES_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
         | {_R.WORKFLOWS_PAUSE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE, _R.LAB_CASES_MANAGE}
+        | {_R.GLASS_BREAK, _R.GLASS_REVIEW, _R.ROLLOUT_SEE, _R.ROLLOUT_SWITCH}
     ),
-    Role.FRONT_DESK: frozenset({_R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE}),
+    Role.FRONT_DESK: frozenset(
+        {_R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE, _R.GLASS_BREAK}
+    ),
     Role.LAB_COORDINATOR: frozenset({_R.WORKFLOWS_SEE, _R.LAB_CASES_MANAGE}),
     Role.ADMIN: frozenset(
         {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WRITES_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
-        | {_R.WORKFLOWS_PAUSE, _R.USERS_CHANGE}
+        | {_R.WORKFLOWS_PAUSE, _R.USERS_CHANGE, _R.GLASS_BREAK, _R.ROLLOUT_SEE}
     ),
     Role.AUDITOR: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
         | {_R.FINDINGS_SEE_UNSIGNED, _R.WORKFLOWS_SEE, _R.AUDIT_SEE}
-        | {_R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT}
+        | {_R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT, _R.GLASS_REVIEW, _R.ROLLOUT_SEE}
+    ),
+    Role.SERVICE: frozenset(  # the most that a token may be given
+        {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD, _R.IMAGES_STORE}
+        | {_R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT, _R.WORKFLOWS_SEE}
     ),
 }
+
+
+def rights_of(role: str | None) -> frozenset[Right]:
+    """Give what a kept role may do today; nothing for nobody."""
+    return RIGHTS[Role(role)] if role else frozenset()
 
 
 #: How a missing right is named to a person.
@@ -118,4 +155,9 @@ WORDS: dict[Right, str] = {
     _R.RECALLS_ADJUST: "change a patient's recall interval",
     _R.AUDIT_SEE: "see the audit",
     _R.USERS_CHANGE: "change users",
+    _R.ROLLOUT_SEE: "see the roll-out",
+    _R.ROLLOUT_LEAD: "lead the roll-out",
+    _R.ROLLOUT_SWITCH: "switch workflows and suggestions",
+    _R.GLASS_BREAK: "open a study in an emergency",
+    _R.GLASS_REVIEW: "see emergency accesses",
 }

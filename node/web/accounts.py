@@ -6,8 +6,9 @@ import hashlib
 import logging
 import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import sqlalchemy as sa
 
@@ -15,17 +16,22 @@ from node.db.session import Actor, begin, insert_once, new_id, read
 from node.db.tables import user_account, web_session
 from node.domain.rights import RIGHTS, Right, Role
 from node.errors import BitewingError, InvalidInput, Rejected, Retryable
-from node.web.hashing import NOBODY, fits, hashed
+from node.web.hashing import NOBODY, check_password, fits, hashed
 from node.web.pins import check_pin, keep_pin
+from node.web.second_factor import CodeMissing, Codes
 
 log = logging.getLogger(__name__)
 
-#: Wrong passwords in a row before an account rests, and for how long.
+#: Wrong passwords in a row before an account rests; for how long at first, and at the longest.
+#: Each rest is twice the one before, until the right password comes.
 MAX_FAILURES = 5
 LOCK_OUT = timedelta(minutes=15)
+LONGEST_LOCK_OUT = timedelta(hours=4)
 #: How long an entered password counts as proof for signing.
 PROOF = timedelta(minutes=5)
-MIN_PASSWORD = 8
+
+# SQLAlchemy's Row is generic over its columns, which differ from query to query.
+Row = sa.Row
 
 _LOCKED = datetime(1970, 1, 1, tzinfo=UTC)
 _TOUCH_EVERY = timedelta(seconds=60)
@@ -46,13 +52,26 @@ class WrongCredentials(BitewingError):
         minutes = int(LOCK_OUT.total_seconds() // 60)
         super().__init__(
             "That name and password do not fit. "
-            f"After {MAX_FAILURES} wrong tries an account rests for {minutes} minutes."
+            f"After {MAX_FAILURES} wrong tries an account rests for {minutes} minutes, then longer."
         )
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """From where a session is opened, for its owner to recognise."""
+
+    address: str = ""
+    agent: str = ""
+    method: str = "password"
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
-    """One signed-in browser."""
+    """One signed-in browser, or a program with a token.
+
+    `scope` narrows the rights of the role (a token's); `granted` adds to them (an emergency, for
+    one request). `owes` says what the person must do first: until then they have no rights.
+    """
 
     token_hash: str
     user_id: str
@@ -64,11 +83,24 @@ class Session:
     proved_at: datetime
     is_locked: bool
     has_pin: bool = False
+    has_password: bool = True
+    has_second_factor: bool = False
+    owes: Literal["", "password", "second_factor"] = ""
+    scope: frozenset[Right] | None = None
+    granted: frozenset[Right] = frozenset()
+
+    @property
+    def id(self) -> str:
+        """An id of this session that can be shown: it opens nothing."""
+        return session_id(self.token_hash)
 
     @property
     def rights(self) -> frozenset[Right]:
         """What this person may do."""
-        return RIGHTS[self.role]
+        if self.owes:
+            return frozenset()
+        own = RIGHTS[self.role] if self.scope is None else RIGHTS[self.role] & self.scope
+        return own | self.granted
 
     @property
     def actor(self) -> Actor:
@@ -84,27 +116,41 @@ class Session:
         return now - self.proved_at <= PROOF
 
 
+def session_id(token_hash: str) -> str:
+    """Make the id under which a session is shown."""
+    return hashlib.sha256(b"shown" + token_hash.encode()).hexdigest()[:32]
+
+
 def create_user(
-    db: sa.Engine, actor: Actor, *, username: str, display_name: str, role: str, password: str
+    db: sa.Engine,
+    actor: Actor,
+    *,
+    username: str,
+    display_name: str,
+    role: str,
+    password: str,
+    must_change: bool = False,
 ) -> str:
     """Create an account at the actor's location and return its id.
+
+    A service account has no password; whoever signs in elsewhere (OpenID Connect) has an empty
+    one, which opens nothing.
 
     Raises
     ------
     InvalidInput
-        The role is unknown, the password shorter than 8 characters or the name empty.
+        The role is unknown, the password too short or too common, or the name empty.
     Rejected
         The name is taken at this location.
     """
     name = username.strip().lower()
     if not name or len(name) > 64 or not display_name.strip():
         raise InvalidInput("an account needs a name of 1 to 64 characters and a display name")
-    if len(password) < MIN_PASSWORD:
-        raise InvalidInput(f"a password has at least {MIN_PASSWORD} characters")
-    try:
-        known_role = Role(role)
-    except ValueError:
-        raise InvalidInput(f"unknown role; one of {', '.join(Role)}") from None
+    known_role = role_named(role)
+    if known_role is Role.SERVICE and password:
+        raise InvalidInput("a service account has tokens and no password")
+    if password:
+        check_password(password, name)
     user_id = new_id()
     values = {
         "id": user_id,
@@ -112,9 +158,10 @@ def create_user(
         "username": name,
         "display_name": display_name.strip(),
         "role": known_role.value,
-        "password_hash": hashed(password),
+        "password_hash": hashed(password) if password else "",
         "failed_attempts": 0,
         "is_active": True,
+        "must_change_password": must_change,
     }
     with begin(db, actor, "user.created") as tx:
         if not insert_once(tx.conn, user_account, values):
@@ -123,51 +170,96 @@ def create_user(
     return user_id
 
 
+def role_named(role: str) -> Role:
+    """Read a role. Raises InvalidInput."""
+    try:
+        return Role(role)
+    except ValueError:
+        raise InvalidInput(f"unknown role; one of {', '.join(Role)}") from None
+
+
 class Accounts:
-    """Sign-in, sessions and proofs at one location; safe to call from many threads."""
+    """Sign-in, sessions and proofs at one location; safe to call from many threads.
+
+    People of `strict_roles` get no rights before they have a second factor.
+    """
 
     def __init__(
-        self, db: sa.Engine, location_id: str, idle: timedelta, absolute: timedelta
+        self,
+        db: sa.Engine,
+        location_id: str,
+        idle: timedelta,
+        absolute: timedelta,
+        codes: Codes | None = None,
+        strict_roles: frozenset[Role] = frozenset(),
     ) -> None:
         self._db = db
         self._location_id = location_id
         self._idle = idle
         self._absolute = absolute
+        self._codes = codes
+        self._strict_roles = strict_roles
         self._seen: dict[str, datetime] = {}
         self._guard = threading.Lock()
 
-    def sign_in(self, username: str, password: str) -> tuple[str, Session]:
+    def sign_in(
+        self, username: str, password: str, code: str = "", origin: Origin | None = None
+    ) -> tuple[str, Session]:
         """Open a session; return the token for the cookie, and the session.
 
-        Raises WrongCredentials, in about the same time whether the name exists or not.
+        Raises WrongCredentials, in about the same time whether the name exists or not;
+        CodeMissing when the password is right and a code of the authenticator is asked for.
         """
-        return self._open(
-            self._check(user_account.c.username == username.strip().lower(), password)
-        )
+        who = user_account.c.username == username.strip().lower()
+        return self.open(self._check(who, password, code, wants_code=True), origin)
 
     def switch(
-        self, session: Session, username: str, *, password: str = "", pin: str = ""
+        self,
+        session: Session,
+        username: str,
+        *,
+        password: str = "",
+        pin: str = "",
+        code: str = "",
+        origin: Origin | None = None,
     ) -> tuple[str, Session]:
         """Hand a workstation to another person, by PIN or password; the session before ends.
 
-        Raises WrongCredentials or WrongPin, and the session stays as it was.
+        A PIN counts only where somebody is signed in already: it needs no second factor.
+
+        Raises WrongCredentials, WrongPin or CodeMissing, and the session stays as it was.
         """
         who = user_account.c.username == username.strip().lower()
-        user_id = self._check(who, password) if password else self._check_pin(who, pin)
-        opened = self._open(user_id)
+        if password:
+            user_id = self._check(who, password, code, wants_code=True)
+        else:
+            user_id = self._check_pin(who, pin)
+        method = "password" if password else "pin"
+        opened = self.open(user_id, replace(origin or Origin(), method=method))
         self.sign_out(session)
         return opened
 
     def change_pin(self, session: Session, password: str, pin: str) -> None:
-        """Give the person a PIN, or take it away when empty. Raises WrongCredentials."""
-        self._check(user_account.c.id == session.user_id, password)
+        """Give the person a PIN, or take it away when empty.
+
+        Somebody without a password (who signs in elsewhere) must have done so freshly.
+        Raises WrongCredentials.
+        """
+        if session.has_password or not session.is_proved(datetime.now(UTC)):
+            self.check_password(session, password)
         keep_pin(self._db, session.actor, pin)
+
+    def check_password(self, session: Session, password: str) -> None:
+        """Take the person's password. Raises WrongCredentials."""
+        self._check(user_account.c.id == session.user_id, password)
 
     def _check_pin(self, who: sa.ColumnElement[bool], pin: str) -> str:
         return check_pin(self._db, self._location_id, who, pin)
 
-    def _open(self, user_id: str) -> tuple[str, Session]:
+    def open(self, user_id: str, origin: Origin | None = None) -> tuple[str, Session]:
+        """Open a session of somebody who has proved who they are; always under a new token."""
         token, now = secrets.token_urlsafe(32), datetime.now(UTC)
+        origin = origin or Origin()
         with begin(self._db, Actor(user_id, self._location_id), "session.opened") as tx:
             tx.conn.execute(
                 web_session.insert().values(
@@ -178,10 +270,29 @@ class Accounts:
                     created_at=now,
                     last_seen_at=now,
                     proved_at=now,
+                    method=origin.method,
+                    address=origin.address[:64],
+                    agent=origin.agent[:128],
                 )
             )
-            tx.record(f"user:{user_id}")
+            tx.record(f"user:{user_id}", method=origin.method)
         return token, self.find(token)
+
+    def end_sessions(
+        self, conn: sa.Connection, user_id: str, now: datetime, except_token_hash: str = ""
+    ) -> int:
+        """End every session of a person, inside the caller's transaction; return how many."""
+        ended = conn.execute(
+            web_session.update()
+            .where(
+                web_session.c.user_id == user_id,
+                web_session.c.location_id == self._location_id,
+                web_session.c.ended_at.is_(None),
+                web_session.c.token_hash != except_token_hash,
+            )
+            .values(ended_at=now)
+        )
+        return int(ended.rowcount)
 
     def find(self, token: str) -> Session:
         """Return the session of a cookie; it may be locked. Raises Unauthenticated."""
@@ -194,6 +305,9 @@ class Accounts:
                     user_account.c.display_name,
                     user_account.c.role,
                     user_account.c.pin_hash,
+                    user_account.c.totp_at,
+                    user_account.c.must_change_password,
+                    (user_account.c.password_hash != "").label("has_password"),
                 )
                 .join(user_account, user_account.c.id == web_session.c.user_id)
                 .where(
@@ -219,7 +333,16 @@ class Accounts:
             proved_at=row.proved_at,
             is_locked=now - last_seen > self._idle,
             has_pin=bool(row.pin_hash),
+            has_password=row.has_password,
+            has_second_factor=row.totp_at is not None,
+            owes=self._owed(row),
         )
+
+    def _owed(self, row: Row) -> Literal["", "password", "second_factor"]:
+        if row.must_change_password:
+            return "password"
+        is_strict = Role(row.role) in self._strict_roles and row.method != "oidc"
+        return "second_factor" if is_strict and row.totp_at is None else ""
 
     def touch(self, session: Session) -> None:
         """Note that the person did something; written down about once a minute."""
@@ -276,8 +399,14 @@ class Accounts:
             )
             tx.record(f"user:{session.user_id}")
 
-    def _check(self, who: sa.ColumnElement[bool], password: str) -> str:
-        """Return the user's id when the password fits and the account does not rest."""
+    def _check(
+        self, who: sa.ColumnElement[bool], password: str, code: str = "", wants_code: bool = False
+    ) -> str:
+        """Return the user's id when the password fits and the account does not rest.
+
+        With `wants_code`, whoever has a second factor gives its code too; a wrong one counts as a
+        wrong password.
+        """
         with read(self._db) as conn:
             row = conn.execute(
                 sa.select(user_account).where(
@@ -295,31 +424,50 @@ class Accounts:
         if not is_right:
             self._count_failure(row.id)
             raise WrongCredentials
+        if wants_code and row.totp_at is not None:
+            self._check_code(row, code)
         if row.failed_attempts or row.pin_failures or row.locked_until is not None:
             with begin(self._db, Actor(row.id, self._location_id), "user.tries_cleared") as tx:
                 tx.conn.execute(
                     user_account.update()
                     .where(user_account.c.id == row.id)
-                    .values(failed_attempts=0, locked_until=None, pin_failures=0)
+                    .values(failed_attempts=0, locked_until=None, pin_failures=0, lockouts=0)
                 )
                 tx.record(f"user:{row.id}")
         return str(row.id)
 
+    def _check_code(self, row: Row, code: str) -> None:
+        if not code.strip():
+            raise CodeMissing
+        if self._codes is None or not self._codes.take(row.id, code):
+            self._count_failure(row.id)
+            raise WrongCredentials
+
     def _count_failure(self, user_id: str) -> None:
         with begin(self._db, Actor("web", self._location_id), "user.wrong_password") as tx:
-            tries = tx.conn.execute(
+            counted = tx.conn.execute(
                 user_account.update()
                 .where(user_account.c.id == user_id)
                 .values(failed_attempts=user_account.c.failed_attempts + 1)
-                .returning(user_account.c.failed_attempts)
-            ).scalar_one()
+                .returning(user_account.c.failed_attempts, user_account.c.lockouts)
+            ).one()
+            tries, rests = counted
             if tries >= MAX_FAILURES:
                 tx.conn.execute(
                     user_account.update()
                     .where(user_account.c.id == user_id)
-                    .values(failed_attempts=0, locked_until=tx.now + LOCK_OUT)
+                    .values(
+                        failed_attempts=0,
+                        locked_until=tx.now + lock_out_after(rests),
+                        lockouts=rests + 1,
+                    )
                 )
             tx.record(f"user:{user_id}", tries=tries)
+
+
+def lock_out_after(rests: int) -> timedelta:
+    """Say how long an account rests that has rested `rests` times since the right password."""
+    return min(LOCK_OUT * 2 ** min(rests, 8), LONGEST_LOCK_OUT)
 
 
 def _hash(token: str) -> str:

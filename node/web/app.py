@@ -13,7 +13,6 @@ from node.engine import DurableEngine
 from node.web import (
     api,
     auth,
-    callers,
     chart_context,
     chart_links,
     dicomweb,
@@ -29,6 +28,7 @@ from node.web import (
     readings,
     repairs,
     retractions,
+    sign_in,
 )
 
 
@@ -53,10 +53,9 @@ def create_web(
     app.state.web = web
     app.state.live = live.Live(web)
     app.state.pictures = images.Pictures(store)
-    app.state.callers = callers.Callers(web.accounts)
     problems.install(app)
     for part in (
-        auth,
+        sign_in,
         api,
         images,
         readings,

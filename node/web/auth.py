@@ -1,4 +1,4 @@
-"""Who is asking, and whether they may: one dependency for every route; signing in and out."""
+"""Who is asking, and whether they may: one gate for every route, of pages, API and workflows."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ import re
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
+import fastapi.routing
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, FastAPI, Request
+from fastapi.dependencies.models import Dependant
 
 from node import __version__
 from node.config import Config
-from node.db.session import begin
+from node.db.session import begin, read
 from node.dicom.instances import InstanceStore
 from node.domain import cdt
 from node.domain.cdt import CodeTable
-from node.domain.rights import WORDS, Right
-from node.engine import DurableEngine
-from node.errors import Forbidden, NotFound
-from node.web.accounts import PROOF, Accounts, Locked, Session, Unauthenticated
-from node.web.preferences import keep_preferences, preferences_of
-from node.web.shapes import (
-    LoginRequest,
-    Me,
-    PinRequest,
-    Preferences,
-    ProveRequest,
-    Settings,
-    SwitchRequest,
-)
+from node.domain.rights import EMERGENCY, WORDS, Open, Right
+from node.engine import DurableEngine, read_engine_key
+from node.errors import BitewingError, Forbidden, NotFound
+from node.rollout.showing import read_showing
+from node.web import grants
+from node.web.accounts import PROOF, Accounts, Locked, Origin, Session, Unauthenticated
+from node.web.callers import Callers
+from node.web.limits import Pace
+from node.web.preferences import preferences_of
+from node.web.second_factor import Codes
+from node.web.shapes import Me, Settings
+from node.web.tokens import Tokens
 
 COOKIE = "bitewing_session"
 #: The page locks itself exactly; the server is the backstop and waits a little longer.
@@ -44,6 +45,18 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 class BadToken(Forbidden):
     """A change came without the page's token: perhaps another site sent it."""
+
+
+class Owing(Forbidden):
+    """The person must do something first: choose a password, set up a second factor."""
+
+
+class GoTo(BitewingError):
+    """The answer is another page."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("Go to another page.")
+        self.path = path
 
 
 class Opened:
@@ -76,6 +89,11 @@ class Web:
     accounts: Accounts
     opened: Opened
     code_table: CodeTable
+    codes: Codes
+    tokens: Tokens
+    callers: Callers
+    sign_ins: Pace  # by address
+    requests: Pace  # by account
 
     @property
     def location_id(self) -> str:
@@ -83,11 +101,17 @@ class Web:
         return self.config.node.location_id
 
     @property
+    def shows_suggestions(self) -> bool:
+        """Whether the roll-out shows anything of the models to anybody here."""
+        with read(self.db) as conn:
+            return read_showing(conn, self.config).is_anywhere
+
+    @property
     def settings(self) -> Settings:
         """What the page must know about the practice."""
         return Settings(
             practice_name=self.config.node.practice_name,
-            mode=self.config.node.mode.value,
+            mode="assist" if self.shows_suggestions else "silent",
             time_zone=self.config.node.time_zone,
             idle_lock_s=self.config.web.idle_lock_min * 60,
             proof_s=int(PROOF.total_seconds()),
@@ -97,12 +121,32 @@ class Web:
 
 def open_web(config: Config, db: sa.Engine, store: InstanceStore, engine: DurableEngine) -> Web:
     """Gather what the routes need. Raises ConfigError when the code table is wrong."""
-    idle = timedelta(minutes=config.web.idle_lock_min) + _IDLE_GRACE
-    absolute = timedelta(hours=config.web.session_hours)
-    accounts = Accounts(db, config.node.location_id, idle, absolute)
+    section, location_id = config.web, config.node.location_id
+    config.node.data_dir.mkdir(parents=True, exist_ok=True)
+    codes = Codes(db, location_id, read_engine_key(config.node.data_dir / "engine.key"))
+    accounts = Accounts(
+        db,
+        location_id,
+        timedelta(minutes=section.idle_lock_min) + _IDLE_GRACE,
+        timedelta(hours=section.session_hours),
+        codes,
+        frozenset(section.second_factor_roles),
+    )
     table = config.analysis.cdt_table
-    codes = cdt.load(Path(table) if table else None)
-    return Web(config, db, store, engine, accounts, Opened(), codes)
+    return Web(
+        config,
+        db,
+        store,
+        engine,
+        accounts,
+        Opened(),
+        cdt.load(Path(table) if table else None),
+        codes,
+        Tokens(db, location_id),
+        Callers(accounts),
+        Pace(section.sign_ins_per_min, "Too many tries to sign in from here. Wait a little."),
+        Pace(section.requests_per_min, "Too many requests in a short time. Wait a little."),
+    )
 
 
 def web_of(request: Request) -> Web:
@@ -117,12 +161,14 @@ def session_of(request: Request) -> Session:
 
     Raises Unauthenticated without a session, BadToken for a forged change.
     """
-    session = web_of(request).accounts.find(request.cookies.get(COOKIE, ""))
+    web = web_of(request)
+    session = web.accounts.find(request.cookies.get(COOKIE, ""))
     if request.method not in ("GET", "HEAD"):
-        _refuse_other_sites(request)
+        refuse_other_sites(request)
         sent = request.headers.get("x-csrf-token", "")
         if not secrets.compare_digest(sent.encode(), session.csrf_token.encode()):
             raise BadToken("This request did not come from the page. Reload and try again.")
+    web.requests.take(session.user_id)
     return session
 
 
@@ -136,21 +182,140 @@ def unlocked(request: Request) -> Session:
     return session
 
 
-def require(right: Right) -> Callable[[Request], Session]:
-    """Make the dependency that lets only people with `right` pass."""
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The one place where a route's rights are asked for: whoever lacks one of them is refused.
 
-    def check(request: Request) -> Session:
-        session = unlocked(request)
-        demand(session, right)
+    A signed-in page and a program with a token pass alike; with `takes_passwords` also a viewer
+    that sends a name and password with each request. Without `rights` anybody signed in passes.
+    """
+
+    rights: tuple[Right, ...] = ()
+    takes_passwords: bool = False
+    may_be_locked: bool = False  # signing out, unlocking: the page's own session, no program
+
+    def __call__(self, request: Request) -> Session:
+        """Let the session pass."""
+        session = self._session(request)
+        if self.rights:
+            session = _with_emergency(request, session, self.rights)
+            for right in self.rights:
+                demand(session, right)
         return session
 
-    return check
+    def _session(self, request: Request) -> Session:
+        if self.may_be_locked:
+            return session_of(request)
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        is_program = scheme == "Bearer" or (scheme == "Basic" and self.takes_passwords)
+        if not is_program or not self.rights:
+            return unlocked(request)
+        refuse_other_sites(request)
+        web = web_of(request)
+        if scheme == "Bearer":
+            session = web.tokens.session_of(secret)
+        else:
+            session = web.callers.session_of(secret, lambda: count_sign_in(request))
+        web.requests.take(session.user_id)
+        return session
+
+
+@dataclass(frozen=True, slots=True)
+class PageGate(Gate):
+    """The gate of a page: who is not signed in goes to sign in and comes back.
+
+    A locked screen gets the page without anything in it; who owes something goes to the account.
+    """
+
+    def __call__(self, request: Request) -> Session:
+        """Let the session pass."""
+        try:
+            session = session_of(request)
+        except Unauthenticated:
+            raise GoTo(f"/login?next={quote(request.url.path, safe='/')}") from None
+        if session.is_locked:
+            return session
+        if session.owes and request.url.path != "/account":
+            raise GoTo("/account")
+        session = _with_emergency(request, session, self.rights)
+        for right in self.rights:
+            demand(session, right)
+        return session
+
+
+def page(*rights: Right) -> PageGate:
+    """Make the dependency of a page that lets only people with all `rights` pass."""
+    return PageGate(rights)
+
+
+def require(*rights: Right) -> Gate:
+    """Make the dependency that lets only people and programs with all `rights` pass."""
+    return Gate(rights)
+
+
+def allow(*rights: Right) -> Gate:
+    """Make the same for routes that viewers ask with a name and password (RFC 7617)."""
+    return Gate(rights, takes_passwords=True)
+
+
+#: Anybody signed in whose screen is not locked, for what is their own.
+signed_in = Gate()
+#: The page's session, locked or not.
+any_session = Gate(may_be_locked=True)
 
 
 def demand(session: Session, right: Right) -> None:
     """Raise Forbidden unless the person has `right`."""
+    if session.owes == "password":
+        raise Owing("Choose a password of your own first, under Account.")
+    if session.owes == "second_factor":
+        raise Owing("Your role needs an authenticator app. Set it up first, under Account.")
     if not session.may(right):
         raise Forbidden(f"You need the right: {WORDS[right]}. Ask an administrator.")
+
+
+def _with_emergency(request: Request, session: Session, rights: tuple[Right, ...]) -> Session:
+    """Add what an emergency has opened: this one study, seen and not changed."""
+    if session.owes or not set(rights) - session.rights <= EMERGENCY:
+        return session
+    if session.rights.issuperset(rights) or not session.may(Right.GLASS_BREAK):
+        return session
+    place = request.path_params
+    is_open = grants.is_open(
+        web_of(request).db, session, place.get("study_id", ""), place.get("image_id", "")
+    )
+    return replace(session, granted=EMERGENCY) if is_open else session
+
+
+def declarations(app: FastAPI) -> Iterator[tuple[str, str, Gate | Open | None]]:
+    """Give (method, path, what it asks for) of every route; None when it does not say."""
+    contexts = getattr(fastapi.routing, "iter_route_contexts", iter)  # older ones have them flat
+    for route in contexts(app.routes):
+        found = _declared(getattr(route, "dependant", None))
+        for method in sorted(getattr(route, "methods", None) or ()):
+            yield method, getattr(route, "path", ""), found
+
+
+def demand_declarations(app: FastAPI) -> None:
+    """Refuse to serve a route that says nothing of who may use it.
+
+    Raises TypeError: a bug of whoever wrote the route.
+    """
+    open_to_all = [f"{way} {path}" for way, path, said in declarations(app) if said is None]
+    if open_to_all:
+        raise TypeError(f"no right and no reason is declared for {', '.join(open_to_all)}")
+
+
+def _declared(dependant: Dependant | None) -> Gate | Open | None:
+    if dependant is None:
+        return None
+    found = [each.call for each in dependant.dependencies]
+    gates = [call for call in found if isinstance(call, Gate)]
+    if gates:
+        rights = tuple(dict.fromkeys(right for gate in gates for right in gate.rights))
+        return replace(gates[0], rights=rights)
+    opened = [call for call in found if isinstance(call, Open)]
+    return opened[0] if opened else None
 
 
 def opaque_id(value: str) -> str:
@@ -184,120 +349,32 @@ def me_of(web: Web, session: Session) -> Me:
         is_locked=session.is_locked,
         proved_until=session.proved_at + PROOF,
         has_pin=session.has_pin,
+        has_password=session.has_password,
+        has_second_factor=session.has_second_factor,
+        owes=session.owes,
         preferences=preferences_of(web.db, session.user_id),
         settings=web.settings,
     )
 
 
-WebDep = Annotated[Web, Depends(web_of)]
-router = APIRouter(prefix="/api")
+def origin_of(request: Request) -> Origin:
+    """Describe where a session is opened from."""
+    return Origin(_address(request), request.headers.get("user-agent", ""))
 
 
-@router.post("/login")
-def login(body: LoginRequest, request: Request, response: Response, web: WebDep) -> Me:
-    """Sign in; a session of this browser that is still open ends."""
-    _refuse_other_sites(request)
-    token, session = web.accounts.sign_in(body.username, body.password.get_secret_value())
-    _end_old_session(request, web)
-    _set_cookie(response, web, token)
-    return me_of(web, session)
+def count_sign_in(request: Request) -> None:
+    """Count a try to sign in against the address. Raises TooMany."""
+    web_of(request).sign_ins.take(_address(request))
 
 
-@router.post("/switch")
-def switch(
-    body: SwitchRequest,
-    response: Response,
-    web: WebDep,
-    session: Annotated[Session, Depends(session_of)],
-) -> Me:
-    """Let another person take over this workstation as themselves; the session before ends."""
-    token, opened = web.accounts.switch(session, body.username, **_proof(body))
-    _set_cookie(response, web, token)
-    return me_of(web, opened)
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
-@router.post("/logout", status_code=204)
-def logout(
-    response: Response, web: WebDep, session: Annotated[Session, Depends(session_of)]
-) -> None:
-    """End the session."""
-    web.accounts.sign_out(session)
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict")
-
-
-@router.post("/lock", status_code=204)
-def lock(web: WebDep, session: Annotated[Session, Depends(session_of)]) -> None:
-    """Lock the screen now."""
-    web.accounts.lock(session)
-
-
-@router.post("/prove")
-def prove(
-    body: ProveRequest,
-    request: Request,
-    web: WebDep,
-    session: Annotated[Session, Depends(session_of)],
-) -> Me:
-    """Take the password or PIN again: unlocks, and is fresh proof for signing."""
-    web.accounts.prove(session, **_proof(body))
-    return me_of(web, session_of(request))
-
-
-@router.post("/pin")
-def change_pin(
-    body: PinRequest,
-    request: Request,
-    web: WebDep,
-    session: Annotated[Session, Depends(unlocked)],
-) -> Me:
-    """Choose a PIN, or none."""
-    web.accounts.change_pin(session, body.password.get_secret_value(), body.pin.get_secret_value())
-    return me_of(web, session_of(request))
-
-
-@router.post("/preferences")
-def change_preferences(
-    body: Preferences, web: WebDep, session: Annotated[Session, Depends(unlocked)]
-) -> Me:
-    """Keep what the person chose for their screen."""
-    keep_preferences(web.db, session, body)
-    return me_of(web, session)
-
-
-@router.get("/me")
-def me(request: Request, web: WebDep) -> Me:
-    """Say who is signed in, locked or not."""
-    session = session_of(request)
-    if not session.is_locked and "x-background" not in request.headers:
-        web.accounts.touch(session)
-    return me_of(web, session)
-
-
-def _proof(body: ProveRequest) -> dict[str, str]:
-    return {
-        "password": body.password.get_secret_value() if body.password else "",
-        "pin": body.pin.get_secret_value() if body.pin else "",
-    }
-
-
-def _set_cookie(response: Response, web: Web, token: str) -> None:
-    response.set_cookie(
-        COOKIE,
-        token,
-        httponly=True,
-        samesite="strict",
-        secure=web.config.web.secure_cookies,
-        max_age=web.config.web.session_hours * 3600,
-    )
-
-
-def _refuse_other_sites(request: Request) -> None:
+def refuse_other_sites(request: Request) -> None:
+    """Refuse what another site made the browser send. Raises BadToken."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise BadToken("This request came from another site.")
 
 
-def _end_old_session(request: Request, web: Web) -> None:
-    try:
-        web.accounts.sign_out(web.accounts.find(request.cookies.get(COOKIE, "")))
-    except Unauthenticated:
-        return
+WebDep = Annotated[Web, Depends(web_of)]

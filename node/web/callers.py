@@ -13,11 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from fastapi import Request
-
-from node.domain.rights import Right
-from node.web.accounts import Accounts, Session, Unauthenticated
-from node.web.auth import demand, unlocked
+from node.web.accounts import Accounts, Origin, Session, Unauthenticated
 
 _MOST = 1_000
 
@@ -30,13 +26,15 @@ class Callers:
         self._tokens: OrderedDict[str, str] = OrderedDict()
         self._guard = threading.Lock()
 
-    def session_of(self, header: str) -> Session:
-        """Return the session of an ``Authorization: Basic`` header.
+    def session_of(self, credentials: str, count_try: Callable[[], None]) -> Session:
+        """Return the session of what follows ``Authorization: Basic``.
 
-        Raises Unauthenticated when it is none, WrongCredentials when they are wrong.
+        `count_try` is called before a password is looked at. Raises Unauthenticated when it is
+        none, WrongCredentials when they are wrong, CodeMissing for an account with a second
+        factor: such a program takes a token.
         """
-        username, password = _read(header)
-        digest = hashlib.sha256(header.encode()).hexdigest()
+        username, password = _read(credentials)
+        digest = hashlib.sha256(credentials.encode()).hexdigest()
         with self._guard:
             token = self._tokens.get(digest, "")
         if token:
@@ -47,7 +45,9 @@ class Callers:
             if session is not None and not session.is_locked:
                 self._accounts.touch(session)
                 return session
-        token, session = self._accounts.sign_in(username, password)
+        count_try()
+        origin = Origin(method="program")
+        token, session = self._accounts.sign_in(username, password, origin=origin)
         with self._guard:
             self._tokens[digest] = token
             self._tokens.move_to_end(digest)
@@ -56,30 +56,12 @@ class Callers:
         return session
 
 
-def _read(header: str) -> tuple[str, str]:
+def _read(credentials: str) -> tuple[str, str]:
     try:
-        text = base64.b64decode(header[len("Basic ") :], validate=True).decode("utf-8")
+        text = base64.b64decode(credentials, validate=True).decode("utf-8")
     except (binascii.Error, UnicodeDecodeError):
         raise Unauthenticated("Please sign in.") from None
     username, colon, password = text.partition(":")
     if not colon:
         raise Unauthenticated("Please sign in.")
     return username, password
-
-
-def allow(*rights: Right) -> Callable[[Request], Session]:
-    """Make the dependency that lets a program or a signed-in page pass that has all `rights`."""
-
-    def check(request: Request) -> Session:
-        header = request.headers.get("authorization", "")
-        if header.startswith("Basic "):
-            callers = request.app.state.callers
-            assert isinstance(callers, Callers)
-            session = callers.session_of(header)
-        else:
-            session = unlocked(request)
-        for right in rights:
-            demand(session, right)
-        return session
-
-    return check

@@ -12,11 +12,12 @@ import secrets
 from datetime import timedelta
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import RedirectResponse
 
 from node.db.session import Actor, begin, read
 from node.db.tables import patient, study, study_link
+from node.domain.rights import Open
 from node.domain.study import MatchState
 from node.errors import Forbidden, InvalidInput, NotFound
 from node.web.accounts import Unauthenticated
@@ -30,7 +31,7 @@ _CERTAIN = tuple(state.value for state in MatchState if state.is_certain)
 router = APIRouter()
 
 
-@router.post("/api/chart-links")
+@router.post("/api/chart-links", dependencies=[Depends(Open("the link key"))])
 def post_link(body: LinkWanted, request: Request, web: WebDep) -> LinkMade:
     """Make a link to the latest study of a patient, or to the study of an accession number."""
     _demand_key(web, request)
@@ -57,7 +58,11 @@ def post_link(body: LinkWanted, request: Request, web: WebDep) -> LinkMade:
     return LinkMade(path=f"/open/{token}", expires_at=expires_at)
 
 
-@router.get("/open/{token}", include_in_schema=False)
+@router.get(
+    "/open/{token}",
+    include_in_schema=False,
+    dependencies=[Depends(Open("a link for one use; it opens nothing by itself"))],
+)
 def open_link(token: str, request: Request, web: WebDep) -> RedirectResponse:
     """Go to the study; a used or old link goes to the worklist. Signing in may come first."""
     try:

@@ -30,8 +30,7 @@ from node.dicom.web_json import bulk_of, metadata_of
 from node.domain.rights import Right
 from node.errors import InvalidInput, NotFound
 from node.web.accounts import Session
-from node.web.auth import Web, WebDep, audit_first_read
-from node.web.callers import allow
+from node.web.auth import Web, WebDep, allow, audit_first_read
 
 router = APIRouter(prefix="/dicomweb")
 

@@ -20,13 +20,10 @@ from node.dicom.store import DOES_NOT_MATCH, Incoming, receive
 from node.domain.rights import Right
 from node.errors import InvalidInput, Retryable
 from node.web.accounts import Session
-from node.web.auth import Web, WebDep
-from node.web.callers import allow
+from node.web.auth import Web, WebDep, allow
 
 router = APIRouter(prefix="/dicomweb")
 
-#: An intraoral series or a cone beam volume; the other routes take two megabytes.
-MAX_BYTES = 1 << 30
 _HEAD_BYTES = 65_536
 _PREAMBLE = bytes(128) + b"DICM"
 #: PS3.18 Table 10.5.3-2: as in C-STORE.

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from node import __version__
+from node.domain.rights import Open
 from node.web.shapes import Health, Part
 
 
@@ -50,14 +51,16 @@ def make_router(probes: ProbeAll, registry: CollectorRegistry) -> APIRouter:
     """Make both routes."""
     router = APIRouter()
 
-    @router.get("/healthz")
+    @router.get("/healthz", dependencies=[Depends(Open("no patient data"))])
     def healthz(response: Response) -> Health:
         """Say what runs: 200 while our own parts do, 503 when one does not."""
         health = health_of(probes())
         response.status_code = 503 if health.status == "failing" else 200
         return health
 
-    @router.get("/metrics", include_in_schema=False)
+    @router.get(
+        "/metrics", include_in_schema=False, dependencies=[Depends(Open("no patient data"))]
+    )
     def metrics() -> Response:
         """Give every counter in Prometheus' text format."""
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -13,10 +13,10 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from node import __version__
-from node.domain.rights import Right
+from node.domain.rights import Open, Right
 from node.errors import Forbidden, NotFound
 from node.web.accounts import Session, Unauthenticated
-from node.web.auth import Web, WebDep, audit_read, demand, me_of, opaque_id, session_of
+from node.web.auth import Web, WebDep, audit_read, demand, me_of, opaque_id, page, session_of
 from node.web.images import Pictures, pictures_of
 from node.web.lean import lean
 from node.web.patient_pages import compose_patient_page
@@ -78,13 +78,13 @@ def modules_of(shell: str) -> tuple[str, ...]:
     return tuple(path.relative_to(_STATIC.resolve()).as_posix() for path in found)
 
 
-@router.get("/login")
+@router.get("/login", dependencies=[Depends(Open("shows nothing but the form"))])
 def login_page(web: WebDep) -> HTMLResponse:
     """Show the sign-in page."""
     return render("login", _boot(web, "login"))
 
 
-@router.get("/")
+@router.get("/", dependencies=[Depends(page())])
 def worklist_page(request: Request, web: WebDep) -> Response:
     """Show the queue."""
     session = _signed_in(request)
@@ -100,7 +100,7 @@ def worklist_page(request: Request, web: WebDep) -> Response:
     return render("worklist", boot)
 
 
-@router.get("/review/{study_id}")
+@router.get("/review/{study_id}", dependencies=[Depends(page(Right.IMAGES_SEE))])
 def review_page(
     study_id: str,
     request: Request,
@@ -122,7 +122,7 @@ def review_page(
     return render("review", boot.model_copy(update={"study": study}))
 
 
-@router.get("/patient/{study_id}")
+@router.get("/patient/{study_id}", dependencies=[Depends(page(Right.PATIENT_PAGE_SHOW))])
 def patient_page(study_id: str, request: Request, web: WebDep) -> Response:
     """Show what was signed in plain words, for the screen at the chair."""
     session = _signed_in(request)
@@ -138,7 +138,7 @@ def patient_page(study_id: str, request: Request, web: WebDep) -> Response:
     return render("patient", boot)
 
 
-@router.get("/search")
+@router.get("/search", dependencies=[Depends(page(Right.FINDINGS_SEARCH))])
 def search_page(request: Request, web: WebDep) -> Response:
     """Show the search of signed findings."""
     session = _signed_in(request)
@@ -149,7 +149,7 @@ def search_page(request: Request, web: WebDep) -> Response:
     return render("search", _boot(web, "search", session))
 
 
-@router.get("/workflows")
+@router.get("/workflows", dependencies=[Depends(page(Right.WORKFLOWS_SEE))])
 def workflows_page(request: Request, web: WebDep) -> Response:
     """Show the console of the workflows."""
     session = _signed_in(request)
@@ -160,7 +160,7 @@ def workflows_page(request: Request, web: WebDep) -> Response:
     return render("workflows", _boot(web, "workflows", session))
 
 
-@router.get("/static/{name:path}")
+@router.get("/static/{name:path}", dependencies=[Depends(Open("files of the pages"))])
 def static_file(name: str, request: Request) -> Response:
     """Serve one of the page's files; browsers ask each time whether it changed."""
     if not _FILE.fullmatch(name) or Path(name).suffix not in _TYPES:

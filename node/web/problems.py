@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,9 +26,10 @@ from node.errors import (
     place_of,
 )
 from node.web.accounts import Locked, Unauthenticated, WrongCredentials
-from node.web.auth import BadToken
-from node.web.dicomweb_store import MAX_BYTES as STOW_BYTES
+from node.web.auth import BadToken, GoTo, Owing
+from node.web.limits import TooLarge, TooMany, body_limit
 from node.web.pins import WrongPin
+from node.web.second_factor import CodeMissing
 from node.web.shapes import Blocker, Problem
 
 log = logging.getLogger(__name__)
@@ -46,10 +47,6 @@ HEADERS: Mapping[str, str] = {
 }
 
 
-#: No request of the page is larger than a hundred operations.
-MAX_BODY_BYTES = 2 << 20
-
-
 class NotSignable(Rejected):
     """Signing is refused now, for these reasons."""
 
@@ -65,7 +62,11 @@ _TYPES: tuple[tuple[type[BitewingError], str, int | None], ...] = (
     (Locked, "locked", 401),
     (WrongCredentials, "credentials", 401),
     (WrongPin, "credentials", 401),
+    (CodeMissing, "second_factor", 401),
+    (TooMany, "too_many", 429),
+    (TooLarge, "invalid", 413),
     (BadToken, "csrf", None),
+    (Owing, "owing", None),
     (NotSignable, "not_signable", None),
     (Forbidden, "forbidden", None),
     (NotFound, "not_found", None),
@@ -91,7 +92,7 @@ def problem_of(error: Exception) -> Problem:
                 type=name,
                 title=str(error),
                 status=status or outcome(error).http_status,
-                retry_after=error.retry_after_s if isinstance(error, Retryable) else None,
+                retry_after=_retry_after(error),
                 blockers=error.blockers if isinstance(error, NotSignable) else (),
             )
     if isinstance(error, RequestValidationError):
@@ -115,6 +116,10 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
+def _retry_after(error: BitewingError) -> float | None:
+    return error.retry_after_s if isinstance(error, Retryable | TooMany) else None
+
+
 def answer_of(error: Exception) -> JSONResponse:
     """Make the response for an error."""
     problem = problem_of(error)
@@ -135,9 +140,18 @@ def install(app: FastAPI) -> None:
     async def handle(_request: Request, error: Exception) -> JSONResponse:
         return answer_of(error)
 
+    async def lead(_request: Request, error: Exception) -> RedirectResponse:
+        assert isinstance(error, GoTo)
+        return RedirectResponse(error.path, status_code=303)
+
+    app.add_exception_handler(GoTo, lead)
     for family in (BitewingError, RequestValidationError, HTTPException):
         app.add_exception_handler(family, handle)
     app.add_middleware(_Edge)
+
+
+#: For half a year a browser asks for nothing without TLS.
+_HSTS_S = 180 * 86_400
 
 
 class _Edge:
@@ -159,11 +173,16 @@ class _Edge:
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
+                if scope["scheme"] == "https":
+                    headers["Strict-Transport-Security"] = f"max-age={_HSTS_S}"
                 headers.setdefault("Cache-Control", "private, no-store")
             await send(message)
 
         received = 0
-        limit = STOW_BYTES if scope["path"].startswith("/dicomweb/studies") else MAX_BODY_BYTES
+        limit = body_limit(scope["path"])
+        if _announced(scope) > limit:
+            await answer_of(TooLarge())(scope, receive, send_with_headers)
+            return
 
         async def receive_bounded() -> Message:
             nonlocal received
@@ -180,3 +199,9 @@ class _Edge:
                 log.error("answer cut: %s at %s", type(error).__name__, place_of(error))
                 raise ConnectionResetError from None
             await answer_of(error)(scope, receive, send_with_headers)
+
+
+def _announced(scope: Scope) -> int:
+    """Read how long the body says it is; 0 when it does not say."""
+    said = dict(scope["headers"]).get(b"content-length", b"")
+    return int(said) if said.isdigit() else 0

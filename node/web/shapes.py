@@ -91,6 +91,7 @@ class LoginRequest(_Shape):
 
     username: str = Field(min_length=1, max_length=64)
     password: SecretStr = Field(min_length=1, max_length=256)
+    code: str = Field("", max_length=32)  # of the authenticator app, or a recovery code
 
 
 class ProveRequest(_Shape):
@@ -110,12 +111,13 @@ class SwitchRequest(ProveRequest):
     """Another person takes over this workstation, as themselves."""
 
     username: str = Field(min_length=1, max_length=64)
+    code: str = Field("", max_length=32)
 
 
 class PinRequest(_Shape):
     """A new PIN of 6 to 12 digits, or an empty one to have none; with the password."""
 
-    password: SecretStr = Field(min_length=1, max_length=256)
+    password: SecretStr = Field(SecretStr(""), max_length=256)
     pin: SecretStr = Field(SecretStr(""), max_length=12)
 
 
@@ -162,6 +164,9 @@ class Me(_Shape):
     is_locked: bool
     proved_until: datetime | None
     has_pin: bool
+    has_password: bool  # not when the person signs in elsewhere
+    has_second_factor: bool
+    owes: Literal["", "password", "second_factor"]  # what must be done before anything else
     preferences: Preferences
     settings: Settings
 

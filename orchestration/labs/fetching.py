@@ -11,12 +11,13 @@ from datetime import timedelta
 from typing import cast
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 from fastapi.responses import FileResponse
 
 from node.config import Config
 from node.db.session import Actor, begin, read
 from node.db.tables import workflow_case
+from node.domain.rights import Open
 from node.errors import Forbidden, Rejected
 from orchestration.labs.partner import Dispatch
 from orchestration.labs.source import LAB_CASE, case_key
@@ -42,7 +43,7 @@ def package_link(config: Config, key: LinkKey, dispatch: Dispatch) -> str:
 
 def make_router(runner: Runner, key: LinkKey) -> APIRouter:
     """Make ``GET`` and ``POST /lab-packages/{token}``."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(Open("a signed link"))])
     practice = runner.config.node.practice_name
 
     @router.get(f"{PATH}/{{token}}", include_in_schema=False)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from node.config import Config
 from node.db.session import Actor, begin
+from node.domain.rights import Open
 from node.errors import BitewingError, Forbidden, outcome
 from orchestration import cases
 from orchestration.messengers.callbacks import cases_written_to
@@ -25,7 +26,7 @@ _LIFE = timedelta(days=400)
 
 def make_router(runner: Runner, key: LinkKey) -> APIRouter:
     """Make ``GET`` and ``POST /messages/stop/{token}``; POST is also RFC 8058's one click."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(Open("a signed link"))])
     practice = runner.config.node.practice_name
 
     @router.get(f"{PATH}/{{token}}", include_in_schema=False)

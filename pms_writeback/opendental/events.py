@@ -9,9 +9,10 @@ from __future__ import annotations
 import hmac
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from node.config import Config
+from node.domain.rights import Open
 from pms_writeback.hints import leave_hint
 from pms_writeback.opendental.connection import Connection
 from pms_writeback.opendental.wire import number
@@ -27,7 +28,7 @@ _MAX_BODY = 8_000_000
 
 def make_router(config: Config, db: sa.Engine) -> APIRouter:
     """Make the route that takes events of this location's office."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(Open("the office's customer key"))])
     expected = config.pms.customer_key.get_secret_value().encode()
 
     @router.post(PATH, include_in_schema=False)
