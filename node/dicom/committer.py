@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from node.db.session import Actor, Tx, begin, begin_group, begin_member
-from node.dicom.store import StoreOutcome
+from node.dicom.kept import StoreOutcome
 
 Work = Callable[[Tx], StoreOutcome]
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Iterator
-from dataclasses import replace
 
 from node.db.session import new_id
+from node.dicom.arrival import Arrived
 from node.dicom.committer import Committer
-from node.dicom.instances import Part, StoredObject
-from node.dicom.store import RECEIVED, Incoming, Place, log_failure, write_part_10
+from node.dicom.header import parse_data_set
+from node.dicom.incoming import Incoming, write_part_10
+from node.dicom.instances import Part
+from node.dicom.place import RECEIVED, Place
+from node.dicom.store import log_failure
 
 #: How often the room on the disk is looked at while a large object arrives.
 _ROOM_EVERY_BYTES = 64 << 20
@@ -110,16 +113,22 @@ class Reception:
             raise self._failure
         assert self._part is not None
         assert self._incoming is not None
-        incoming = replace(self._incoming, data=memoryview(self._part.map())[self._offset :])
-        sha256 = self._digest.hexdigest()
-        receiver = self._receiver
-        outcome = receiver.place.keep(
-            incoming, sha256, self._put, self._object_id, receiver.committer.run
+        incoming, place = self._incoming, self._receiver.place
+        data = memoryview(self._part.map())[self._offset :]
+        arrived = Arrived(
+            self._object_id,
+            incoming.sop_class_uid,
+            incoming.sop_instance_uid,
+            incoming.transfer_syntax_uid,
+            incoming.calling_ae,
+            parse_data_set(data, incoming.transfer_syntax_uid, place.fallback_charset),
+            self._digest.hexdigest(),
+            data.nbytes,
         )
-        return outcome.status
+        return place.keep(arrived, self._put, self._receiver.committer.run).status
 
-    def _put(self, object_id: str) -> StoredObject:
+    def _put(self) -> str:
         assert self._part is not None
         self._receiver.place.store.require_room(0)
         self._part.finish()
-        return StoredObject(self._part.storage_key, self._digest.hexdigest(), self._part.size_bytes)
+        return self._part.storage_key
