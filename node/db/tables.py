@@ -1170,7 +1170,6 @@ audit = sa.Table(
     sa.Column("detail", sa.JSON, nullable=False),
     sa.Column("previous_hash", sa.String(64), nullable=False),
     sa.Column("hash", sa.String(64), nullable=False, unique=True),
-)
     sa.Index("ix_audit_at", "at"),
     sa.Index("ix_audit_subject", "subject"),
 )
@@ -1190,3 +1189,4 @@ audit_checkpoint = sa.Table(  # where a part of the audit was closed; its rows a
     sa.Column("file", sa.String(128), nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),  # of the file
     _at("at"),
+)
