@@ -20,14 +20,13 @@ from fastapi.dependencies.models import Dependant
 
 from node import __version__
 from node.config import Config
-from node.db.session import begin, read
+from node.db.session import begin
 from node.dicom.instances import InstanceStore
 from node.domain import cdt
 from node.domain.cdt import CodeTable
 from node.domain.rights import EMERGENCY, WORDS, Open, Right
 from node.engine import DurableEngine, read_engine_key
 from node.errors import BitewingError, Forbidden, NotFound
-from node.rollout.showing import read_showing
 from node.web import grants
 from node.web.accounts import PROOF, Accounts, Locked, Origin, Session, Unauthenticated
 from node.web.callers import Callers
@@ -101,17 +100,11 @@ class Web:
         return self.config.node.location_id
 
     @property
-    def shows_suggestions(self) -> bool:
-        """Whether the roll-out shows anything of the models to anybody here."""
-        with read(self.db) as conn:
-            return read_showing(conn, self.config).is_anywhere
-
-    @property
     def settings(self) -> Settings:
         """What the page must know about the practice."""
         return Settings(
             practice_name=self.config.node.practice_name,
-            mode="assist" if self.shows_suggestions else "silent",
+            mode=self.config.node.mode.value,
             time_zone=self.config.node.time_zone,
             idle_lock_s=self.config.web.idle_lock_min * 60,
             proof_s=int(PROOF.total_seconds()),
