@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from node import __version__
+from node.audit_commands import audit_cli, verify_audit
 from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.errors import BitewingError, InvalidInput, Unsupported, outcome, place_of
 from node.model_commands import models_cli
@@ -40,6 +41,8 @@ cli.add_typer(models_cli, name="models")
 cli.add_typer(bridge_cli, name="bridge")
 cli.add_typer(practice_cli, name="practice")
 
+cli.add_typer(audit_cli, name="audit")
+cli.command("verify-audit")(verify_audit)
 
 def _config(
     config: Path | None,
@@ -175,21 +178,6 @@ def move_database_command(
         f"{moved.rows} rows, {moved.runs} unfinished runs; {moved.audit_rows} audit rows verified\n"
         "now set [database] url to the new address and start the node"
     )
-
-
-@cli.command("verify-audit")
-def verify_audit(config: ConfigFile = None, data_dir: DataDir = None) -> None:
-    """Walk the audit chain and name the first break."""
-    from node.db import audit
-    from node.db.session import read
-
-    with read(open_db(_config(config, data_dir))) as conn:
-        count, broken = audit.verify(conn)
-    if broken is None:
-        typer.echo(f"{count} audit rows, chain intact")
-        return
-    typer.echo(f"row {broken.seq}: {broken.reason} ({count} rows before it hold)", err=True)
-    raise typer.Exit(1)
 
 
 @cli.command("reconcile")

@@ -26,7 +26,9 @@ from node.analysis.completion import (
     reread_stale_studies,
 )
 from node.analysis.inference import InferenceProcess
+from node.audit_keeping import AuditKeeper
 from node.analysis.shadow import ShadowReader, shadow_sections
+from node.config_trail import note_config
 from node.analysis.workflows import Analyser
 from node.config import Config, PeerSection
 from node.db.migrate import migrate
@@ -165,6 +167,7 @@ class Node:
         store = FolderStore(config.node.data_dir / "images", config.dicom.min_free_mb)
         key = read_engine_key(config.node.data_dir / "engine.key")
         engine = DurableEngine(config.database_url, key, self.executor_id, config.node.location_id)
+        self._keep_audit(db, key)
         inference = InferenceProcess(
             config.analysis, self._runtime_dir, log_level=config.node.log_level
         )
@@ -212,6 +215,15 @@ class Node:
         config = self.config
         parts = "" if self.parts == ALL_PARTS else "-" + "-".join(sorted(self.parts))
         return f"{config.database.executor_id}-{config.node.location_id}{parts}"
+    def _keep_audit(self, db: sa.Engine, key: bytes) -> None:
+        """Note what is configured, and anchor the audit's head now, in between and at the end."""
+        keeper = AuditKeeper(db, self.config)
+        changed = note_config(db, self.config, self.executor_id, key)
+        if changed:
+            log.info("configuration changed", extra={"keys": list(changed)})
+        self._closers.append(_guarded("audit-anchor", keeper.anchor))
+        self._every(self.config.audit.anchor_every_s, "audit-anchor", keeper.anchor, at_once=True)
+
 
     def _start_dicom(
         self, db: sa.Engine, store: FolderStore, engine: DurableEngine, status: Status
@@ -492,7 +504,7 @@ def parse_parts(only: str) -> frozenset[Part]:
         raise ConfigError(f"--only: {error}; the parts are {known}") from None
 
 
-def _guarded(name: str, action: Callable[[], None]) -> Callable[[], None]:
+def _guarded(name: str, action: Callable[[], object]) -> Callable[[], None]:
     def run() -> None:
         try:
             action()

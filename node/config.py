@@ -502,6 +502,21 @@ class LabsSection(_Section):
     prescribers: tuple[PrescriberSection, ...] = ()
 
 
+class AuditSection(_Section):
+    """``[audit]``: where the audit's heads are anchored, and how long it is kept at hand."""
+
+    heads_file: str = ""  # empty: in the data folder; better on another disk
+    anchor_every_s: float = Field(300.0, ge=1)
+    archive_dir: str = ""
+    keep_days: int = Field(2200, ge=365)
+    syslog_host: str = ""
+    syslog_port: int = Field(6514, ge=1, le=65535)
+    syslog_transport: Literal["udp", "tcp", "tls"] = "tls"
+    syslog_ca: str = ""
+    syslog_certificate: str = ""
+    syslog_key: str = ""
+
+
 class AnalysisSection(_Section):
     """``[analysis]``: the inference process."""
 
@@ -532,6 +547,7 @@ class Config(_Section):
     gateway: GatewaySection = GatewaySection()
     outgoing: OutgoingSection = OutgoingSection()
     labs: LabsSection = LabsSection()
+    audit: AuditSection = AuditSection()
     analysis: AnalysisSection = AnalysisSection()
     workflows: WorkflowsSection = WorkflowsSection()
 

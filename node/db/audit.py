@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.db.audit_rows import AuditEntry, AuditRow, chained, content_digest, stored_rows
+from node.db.audit_rows import AuditEntry, AuditRow, content_digest, stored_rows
 from node.db.tables import audit, audit_checkpoint
+from node.domain.audit_chain import chained
 
 GENESIS = "0" * 64
 #: What the row is called that closes an archived part; its detail repeats the checkpoint.

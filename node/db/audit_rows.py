@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from node.db.tables import audit
+from node.domain import audit_chain
+from node.domain.audit_chain import chained
 
 _TEXTS = ("location_id", "actor", "action", "subject", "previous_hash", "hash")
 _SQLITE_TYPES = "integer" + "text" * 8
@@ -51,7 +53,9 @@ class AuditRow:
         )
 
 
-def stored_rows(conn: sa.Connection, until: int | None = None) -> Iterator[tuple[AuditRow, str]]:
+def stored_rows(
+    conn: sa.Connection, *, since: int | None = None, until: int | None = None
+) -> Iterator[tuple[AuditRow, str]]:
     """Read the rows as they are kept, each with a problem in words, empty when it is readable.
 
     What is stored must be written exactly as this program writes it: a change that reads back as
@@ -60,6 +64,8 @@ def stored_rows(conn: sa.Connection, until: int | None = None) -> Iterator[tuple
     is_sqlite = conn.dialect.name == "sqlite"
     columns = _sqlite_columns() if is_sqlite else _postgres_columns()
     query = sa.select(*columns).order_by(audit.c.seq)
+    if since is not None:
+        query = query.where(audit.c.seq >= since)
     if until is not None:
         query = query.where(audit.c.seq <= until)
     for raw in conn.execute(query, execution_options={"yield_per": _PAGE}).mappings():
@@ -112,29 +118,16 @@ def _row(seq: int, at: datetime, texts: Mapping[str, str], written: str) -> Audi
 
 def content_digest(seq: int, entry: AuditEntry) -> str:
     """Digest what a row says (SHA-256, 64 hex digits); the chain goes over these digests."""
-    return hashlib.sha256(_written(seq, entry)).hexdigest()
-
-
-def chained(previous: str, digest: str) -> str:
-    """Make a row's hash of the hash before it and the digest of its content."""
-    return hashlib.sha256(f"{previous}{digest}".encode()).hexdigest()
+    return hashlib.sha256(audit_chain.canonical(_content(seq, entry))).hexdigest()
 
 
 def _first_digest(seq: int, entry: AuditEntry, previous: str) -> str:
     """Hash a row as the first release did: content and the hash before it in one."""
-    return hashlib.sha256(_written(seq, entry, previous)).hexdigest()
+    content = [*_content(seq, entry), previous]
+    return hashlib.sha256(audit_chain.canonical(content)).hexdigest()
 
 
-def _written(seq: int, entry: AuditEntry, *more: str) -> bytes:
-    content = [
-        seq,
-        entry.location_id,
-        entry.at.isoformat(timespec="microseconds"),
-        entry.actor,
-        entry.action,
-        entry.subject,
-        entry.detail,
-        *more,
-    ]
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return text.encode()
+def _content(seq: int, entry: AuditEntry) -> list[object]:
+    at = entry.at.isoformat(timespec="microseconds")
+    who_and_what = [entry.actor, entry.action, entry.subject, entry.detail]
+    return [seq, entry.location_id, at, *who_and_what]
