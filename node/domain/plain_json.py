@@ -13,6 +13,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from enum import Enum
+from functools import lru_cache
 from typing import TypeVar, Union, cast
 
 from node.domain.teeth import Tooth
@@ -90,6 +91,12 @@ def _tuple(inner: tuple[object, ...], data: Sequence[object]) -> tuple[object, .
 
 
 def _dataclass(kind: type, data: Mapping[str, object]) -> object:
+    hints = _hints(kind)
+    return kind(**{n: _decode(hint, data[n]) for n, hint in hints.items() if n in data})
+
+
+@lru_cache(maxsize=256)
+def _hints(kind: type) -> Mapping[str, object]:
+    """The fields of a dataclass with their types, which are slow to find."""
     hints = typing.get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
-    return kind(**{name: _decode(hints[name], data[name]) for name in names if name in data})
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}

@@ -50,6 +50,11 @@ class _Kept(Generic[K, V]):
         self._making: dict[K, threading.Lock] = {}
         self._guard = threading.Lock()
 
+    def peek(self, key: K) -> V | None:
+        """What is kept under `key`, or None."""
+        with self._guard:
+            return self._values.get(key)
+
     def get(self, key: K, make: Callable[[], V]) -> V:
         with self._guard:
             if key in self._values:
@@ -86,6 +91,11 @@ class Pictures:
         if image.state == InstanceState.UNREADABLE.value or image.rows is None:
             return None, "This image has no pixels that can be shown."
         return self._greys.get(image.id, lambda: self._grey(image))
+
+    def is_color(self, image: Row) -> bool:
+        """Whether an image is a colour photograph, as far as is known without decoding it."""
+        grey, _ = self._greys.peek(image.id) or (None, "")
+        return grey is not None and grey.is_color
 
     def preview(self, image: Row, width: int) -> bytes:
         """Draw an image at most `width` pixels wide, as WebP, by the grey of the reference."""

@@ -1,81 +1,87 @@
-"""The HTML shells with their boot block, and the static files, served as written."""
+"""The HTML shells with their boot block, and the files they ask for.
+
+A shell leaves in two parts: the head first, with everything the browser can fetch meanwhile, then
+the boot block once its data is composed.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import re
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.concurrency import run_in_threadpool
 
 from node import __version__
 from node.domain.rights import Open, Right
-from node.errors import Forbidden, NotFound
+from node.errors import BitewingError, Forbidden, NotFound
 from node.web.accounts import Session, Unauthenticated
+from node.web.assets import release
 from node.web.auth import Web, WebDep, audit_read, demand, me_of, opaque_id, page, session_of
+from node.web.first_look import first_image, placeholder, preloads
 from node.web.images import Pictures, pictures_of
-from node.web.lean import lean
 from node.web.patient_pages import compose_patient_page
 from node.web.shapes import Boot
 from node.web.studies import compose_study
 from node.web.worklist import compose_worklist
 
-_HERE = Path(__file__).parent
-_STATIC = _HERE / "static"
+_PAGES = Path(__file__).parent / "pages"
 _PLACE = "<!--boot-->"
+_PRELOADS, _FRAME = "<!--preloads-->", "<!--frame-->"
 _ENTRY = re.compile(r'<script type="module" src="/static/([^"]+)">')
-_IMPORT = re.compile(r'^(?:import|export)\b[^"\n]*"(\.[^"]+)";', re.MULTILINE)
-_TYPES = {
-    ".mjs": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".webp": "image/webp",
-    ".json": "application/json",
-    ".woff2": "font/woff2",
-    ".txt": "text/plain; charset=utf-8",
-}
-_FILE = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(\.[a-z0-9]+)+")
+_RELEASE = re.compile(r"([0-9a-f]{16})/(.+)")
+#: A year: what stands below a release's address never changes.
+_KEPT = "public, max-age=31536000, immutable"
 
 router = APIRouter(include_in_schema=False)
 
 
 def render(page: str, boot: Boot) -> HTMLResponse:
-    """Put the boot block into a page's shell.
+    """Put the boot block into a page's shell."""
+    before, after = _shell(page)
+    return HTMLResponse(before + _block(boot) + after)
 
-    ``<`` is escaped, so that no text in the data can end the block or open another.
-    """
-    shell = (_HERE / "pages" / f"{page}.html").read_text(encoding="utf-8")
+
+def _in_parts(before: str, after: str, compose: Callable[[], Boot], empty: Boot) -> Response:
+    """Send what stands already, then the boot block; what cannot be composed says why."""
+
+    async def parts() -> AsyncIterator[str]:
+        yield before
+        try:
+            boot = await run_in_threadpool(compose)
+        except BitewingError as error:
+            boot = empty.model_copy(update={"failure": str(error)})
+        yield _block(boot) + after
+
+    return StreamingResponse(parts(), media_type="text/html")
+
+
+def _block(boot: Boot) -> str:
+    """Write the boot block; ``<`` is escaped, so that no text in it can end it or open another."""
     data = boot.model_dump_json().replace("<", "\\u003c")
-    block = f'<script type="application/json" id="boot">{data}</script>'
-    before, found, after = shell.partition(_PLACE)
-    assert found, f"{page}.html has no place for its boot block"
-    preloads = "".join(
-        f'<link rel="modulepreload" href="/static/{name}">\n' for name in modules_of(shell)
-    )
-    head, end, rest = before.partition("</head>")
-    return HTMLResponse(f"{head}{preloads}{end}{rest}{block}{after}")
+    return f'<script type="application/json" id="boot">{data}</script>'
 
 
 @lru_cache(maxsize=16)
-def modules_of(shell: str) -> tuple[str, ...]:
-    """Name every module that a page's first picture needs, so that they are asked for at once."""
-    entry = _ENTRY.search(shell)
+def _shell(page: str) -> tuple[str, str]:
+    """Read a page's shell, before and after its boot block, with its modules named at its head."""
+    text = (_PAGES / f"{page}.html").read_text(encoding="utf-8")
+    entry = _ENTRY.search(text)
     assert entry is not None, "a page has one module to start from"
-    found: dict[Path, None] = {}
-    waiting = [_STATIC / entry.group(1)]
-    while waiting:
-        path = waiting.pop().resolve()
-        if path in found:
-            continue
-        found[path] = None
-        text = path.read_text(encoding="utf-8")
-        waiting += [path.parent / name for name in _IMPORT.findall(text)]
-    return tuple(path.relative_to(_STATIC.resolve()).as_posix() for path in found)
+    files = release()
+    preloads = "".join(
+        f'<link rel="modulepreload" href="/static/{name}">\n'
+        for name in files.modules_from(entry.group(1))
+    )
+    text = text.replace("</head>", f"{preloads}</head>")
+    before, found, after = text.replace('="/static/', f'="/static/{files.name}/').partition(_PLACE)
+    assert found, f"{page}.html has no place for its boot block"
+    return before, after
 
 
 @router.get("/login", dependencies=[Depends(Open("shows nothing but the form"))])
@@ -111,15 +117,24 @@ def review_page(
     session = _signed_in(request)
     if session is None:
         return _to_login(f"/review/{opaque_id(study_id)}")
-    boot = _boot(web, "review", session)
+    me = me_of(web, session)
+    boot = _boot(web, "review").model_copy(update={"me": me})
     if session.is_locked:
         return render("review", boot)
     if not session.may(Right.IMAGES_SEE):
         raise Forbidden("You need the right: see images. Ask an administrator.")
     web.accounts.touch(session)
-    study = compose_study(web, pictures, session, opaque_id(study_id))
+    image = first_image(web, opaque_id(study_id))
     audit_read(web, session, "study.opened", f"study:{study_id}")
-    return render("review", boot.model_copy(update={"study": study}))
+
+    def compose() -> Boot:
+        study = compose_study(web, pictures, session, study_id)
+        return boot.model_copy(update={"study": study})
+
+    before, after = _shell("review")
+    before = before.replace(_PRELOADS, preloads(image, pictures))
+    before = before.replace(_FRAME, placeholder(image, me.preferences))
+    return _in_parts(before, after, compose, boot)
 
 
 @router.get("/patient/{study_id}", dependencies=[Depends(page(Right.PATIENT_PAGE_SHOW))])
@@ -161,28 +176,29 @@ def workflows_page(request: Request, web: WebDep) -> Response:
 
 
 @router.get("/static/{name:path}", dependencies=[Depends(Open("files of the pages"))])
-def static_file(name: str, request: Request) -> Response:
-    """Serve one of the page's files; browsers ask each time whether it changed."""
-    if not _FILE.fullmatch(name) or Path(name).suffix not in _TYPES:
+async def static_file(name: str, request: Request) -> Response:
+    """Serve one of the pages' files.
+
+    Below its release's address it is kept for good; below another, or none, browsers ask each
+    time whether it changed.
+    """
+    files = release()
+    of_release = _RELEASE.fullmatch(name)
+    asset = files.assets.get(of_release.group(2) if of_release else name)
+    if asset is None:
         raise NotFound("There is no such file.")
-    path = _STATIC / name
-    if not path.is_file():
-        raise NotFound("There is no such file.")
-    stat = path.stat()
-    content, digest = _served(path, stat.st_mtime_ns, stat.st_size)
-    headers = {"ETag": f'"{digest}"', "Cache-Control": "no-cache"}
+    is_current = of_release is not None and of_release.group(1) == files.name
+    headers = {
+        "ETag": f'"{asset.digest}"',
+        "Cache-Control": _KEPT if is_current else "no-cache",
+        "Vary": "Accept-Encoding",
+    }
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type=_TYPES[path.suffix], headers=headers)
-
-
-@lru_cache(maxsize=512)
-def _served(path: Path, _changed_ns: int, _size: int) -> tuple[bytes, str]:
-    """Read a file as it is served, and its digest; our own modules come without their comments."""
-    content = path.read_bytes()
-    if path.suffix == ".mjs" and path.parent.name != "vendor":
-        content = lean(content.decode()).encode()
-    return content, hashlib.sha256(content).hexdigest()[:32]
+    content = asset.content
+    if asset.zipped and "gzip" in request.headers.get("accept-encoding", ""):
+        content, headers["Content-Encoding"] = asset.zipped, "gzip"
+    return Response(content, media_type=asset.media_type, headers=headers)
 
 
 def _boot(web: Web, page: str, session: Session | None = None) -> Boot:

@@ -1037,6 +1037,7 @@ class Boot(_Shape):
     worklist: Worklist | None = None
     patient_page: PatientPage | None = None
     study_id: str | None = None
+    failure: str = ""  # why the first answer is missing
 
 
 Problem.model_rebuild()

@@ -492,6 +492,9 @@ class Reader:
 
 
 _WATCH = """
+  // a module as the page itself has it, with the page's state
+  window.fromPage = (name) => import(document.querySelector("script[type=module]").src
+    .replace(/(.static.[0-9a-f]{16}.).*/, "$1") + name);
   document.addEventListener("securitypolicyviolation", (e) =>
     console.error("CSP " + e.violatedDirective + " " + e.blockedURI));
 """

@@ -32,7 +32,7 @@ def to_stage(reader, x: float, y: float) -> tuple[float, float]:
     return tuple(
         reader.page.evaluate(
             """async ([x, y]) => {
-              const { toStage } = await import("/static/review/draw.mjs");
+              const { toStage } = await fromPage("review/draw.mjs");
               const { left, top } = document.getElementById("stage").getBoundingClientRect();
               const [sx, sy] = toStage([x, y]);
               return [left + sx, top + sy];
@@ -448,7 +448,7 @@ def test_suggestions_that_come_while_reading_wait_to_be_asked_for(clinic, reader
 def test_a_locked_page_opens_with_the_password(clinic, study_id, reader) -> None:
     reader.page.evaluate(
         """async () => {
-          const { lock } = await import("/static/shared/session.mjs");
+          const { lock } = await fromPage("shared/session.mjs");
           await lock();
         }"""
     )

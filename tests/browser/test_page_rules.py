@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 import node.web
 from node.domain.findings import Box, Finding, FindingKind, ModelVersion
 from node.domain.teeth import Tooth
-from node.web.lean import lean
+from node.web.assets import release
 
 pytestmark = pytest.mark.browser
 
@@ -55,7 +55,7 @@ def test_axe_finds_nothing_serious(clinic, study_id, open_reader, serious) -> No
 def test_no_key_means_two_things(clinic, study_id, reader) -> None:
     reader.open(study_id)
     combos = reader.page.evaluate(
-        """async () => (await import("/static/review/keymap.mjs")).KEYS.flatMap((k) => k.combos)"""
+        """async () => (await fromPage("review/keymap.mjs")).KEYS.flatMap((k) => k.combos)"""
     )
     assert len(combos) == len(set(combos)) > 40
     assert RESERVED.isdisjoint(combos)
@@ -101,8 +101,9 @@ def test_the_first_picture_waits_for_little_code(clinic, study_id, reader) -> No
     reader.page.route("**/pixels", lambda route: None)
     reader.page.goto(f"{clinic.url}/review/{study_id}")
     expect(reader.page.locator(".mark").first).to_be_visible()
-    modules = [url.split("/static/")[1] for url in loaded if url.endswith(".mjs")]
-    size = sum(len(lean((STATIC / name).read_text())) for name in modules)
+    files = release()
+    modules = [url.split(f"/static/{files.name}/")[1] for url in loaded if url.endswith(".mjs")]
+    size = sum(len(files.assets[name].content) for name in modules)
     assert 20 < len(modules) <= 30
     assert size <= 150_000, size
 

@@ -14,6 +14,7 @@ import pytest
 import node.web
 from node.db.session import begin
 from node.domain.events import EventKind
+from node.web.assets import release
 from node.web.live import Live
 from node.web.pages import render
 from node.web.shapes import Boot
@@ -82,6 +83,47 @@ def test_vendored_files_are_served_as_they_came(practice):
     answer = practice.client().get("/static/vendor/preact.mjs")
     path = Path(node.web.__file__).parent / "static/vendor/preact.mjs"
     assert answer.content == path.read_bytes()
+
+
+def test_a_page_asks_for_the_files_of_its_release_and_browsers_keep_them(practice):
+    client = practice.client()
+    page = client.get("/login").text
+    addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', page)
+    assert len(addresses) > 5
+    assert {address.split("/")[2] for address in addresses} == {release().name}
+    for address in addresses:
+        answer = client.get(address)
+        assert (answer.status_code, answer.headers["vary"]) == (200, "Accept-Encoding")
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+
+
+def test_a_page_of_an_older_release_gets_its_files_but_does_not_keep_them(practice):
+    answer = practice.client().get("/static/0123456789abcdef/shared/say.mjs")
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-cache"
+
+
+def test_files_come_compressed_to_whoever_reads_that(practice):
+    client = practice.client()
+    packed = client.get("/static/review/store.mjs", headers={"Accept-Encoding": "gzip"})
+    plain = client.get("/static/review/store.mjs", headers={"Accept-Encoding": "identity"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert "content-encoding" not in plain.headers
+    assert packed.content == plain.content
+    assert int(packed.headers["content-length"]) < 0.6 * len(plain.content)
+
+
+def test_the_head_of_a_review_names_its_first_picture_and_no_person(practice):
+    study_id = practice.analysed_study()
+    dentist = practice.sign_in("dentist")
+    image_id = dentist.study(study_id)["images"][0]["id"]
+    head = dentist.get(f"/review/{study_id}").text.partition('<script type="application/json"')[0]
+    assert f'as="image" fetchpriority="high" href="/api/images/{image_id}/preview?w=900"' in head
+    assert f'as="fetch" crossorigin href="/api/images/{image_id}/pixels"' in head
+    assert "DOE" not in head.upper()
+    dentist.post("/api/lock")
+    locked = dentist.get(f"/review/{study_id}").text
+    assert image_id not in locked
 
 
 def test_files_are_asked_for_again(practice):

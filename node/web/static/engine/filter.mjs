@@ -8,7 +8,7 @@ export const AMOUNT = 1.2;
 
 /** Sharpen a frame's samples in a worker; resolves to a new Uint16Array. */
 export function sharpen(frame, grey) {
-	const worker = new Worker("/static/engine/filter-worker.mjs", { type: "module" });
+	const worker = new Worker(new URL("./filter-worker.mjs", import.meta.url), { type: "module" });
 	const { width, height } = frame;
 	const samples = frame.samples.slice();
 	return new Promise((resolve, reject) => {

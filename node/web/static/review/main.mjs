@@ -200,10 +200,16 @@ function begin() {
 	outbox.open();
 	document.title = `Review · ${me.value.settings.practice_name}`;
 	render(html`<${Page} />`, document.getElementById("app"));
+	if (first) document.getElementById("frame")?.classList.add("done");
+	else document.getElementById("frame")?.remove();
 }
 
 if (at.start.me && at.start.study) {
 	begin();
+} else if (at.start.failure) {
+	document.getElementById("frame").remove();
+	render(html`<main class="over" role="alert"><h1>This study cannot be shown now</h1><p>${at.start.failure}</p>
+		<div class="row"><a class="button primary" href=${location.pathname}>Try again</a><a class="button" href="/">Worklist</a></div></main>`, document.getElementById("app"));
 } else if (at.start.me) {
 	startSession(at.start.me); // the screen is locked: the study comes after the password
 	addEventListener("bitewing-unlocked", () => location.reload());

@@ -25,33 +25,25 @@ export class Painter {
 		this.preview = null; // {id, bitmap}
 		this.table = new Uint8Array(ENTRIES);
 		this.developed = "";
+		this.painted = "";
 		this.request = 0;
 		this.settle = 0;
-		this.stops = [
-			effect(() => {
-				const image = current.value;
-				untracked(() => image && this.show(image));
-			}),
-			effect(() => {
-				look.value;
-				stageSize.value;
-				loads.value;
-				isSharp.value;
-				this.schedule("low");
-			}),
-			effect(() => {
-				const isPlain = isBare.value || !isOverlayOn.value;
-				const image = current.value;
-				if (isPlain && image && loads.value.get(image.id) === "ready") untracked(() => noteView("bare_view", image.id));
-			}),
-		];
-	}
-
-	/** Stop following the page. */
-	close() {
-		for (const stop of this.stops) stop();
-		cancelAnimationFrame(this.request);
-		clearTimeout(this.settle);
+		effect(() => {
+			const image = current.value;
+			untracked(() => image && this.show(image));
+		});
+		effect(() => {
+			look.value;
+			stageSize.value;
+			loads.value;
+			isSharp.value;
+			this.schedule("low");
+		});
+		effect(() => {
+			const isPlain = isBare.value || !isOverlayOn.value;
+			const image = current.value;
+			if (isPlain && image && loads.value.get(image.id) === "ready") untracked(() => noteView("bare_view", image.id));
+		});
 	}
 
 	async show(image) {
@@ -78,7 +70,8 @@ export class Painter {
 	}
 
 	async showPreview(id) {
-		const bitmap = await fetchPicture(`/api/images/${id}/preview?w=900`).catch(() => null);
+		const early = document.getElementById("first");
+		const bitmap = await (early?.dataset.id === id ? early.decode().then(() => early) : fetchPicture(`/api/images/${id}/preview?w=900`)).catch(() => null);
 		if (!bitmap || this.pictures.has(id)) return;
 		this.preview = { id, bitmap };
 		this.schedule("low");
@@ -122,12 +115,16 @@ export class Painter {
 		const picture = image && this.pictures.get(image.id);
 		if (picture && seen.display !== undefined) {
 			this.develop(image, picture, seen);
+			if (this.painted !== image.id) performance.mark("image-painted"); // for whoever measures
+			this.painted = image.id;
 			paint(this.canvas, picture, m, ratio, prefers("is_nearest") ? "nearest" : quality);
 		} else if (image && this.preview?.id === image.id) {
 			paintPreview(this.canvas, { width: image.columns, height: image.rows }, this.preview.bitmap, m, ratio);
 		} else {
 			paint(this.canvas, null);
+			return;
 		}
+		document.getElementById("frame")?.remove();
 		if (quality === "low") this.settle = setTimeout(() => this.schedule("medium"), SETTLE_MS);
 	}
 

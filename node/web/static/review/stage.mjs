@@ -1,6 +1,6 @@
 /** The stage: the radiograph, its marks, and what to say when there is nothing to show. */
 
-import { effect, html, useEffect, useRef } from "../vendor/preact.mjs";
+import { effect, html } from "../vendor/preact.mjs";
 import { scaleOf, spacingWords } from "../engine/measure.mjs";
 import { displayWords } from "../engine/grey.mjs";
 import { Retry } from "../shared/chrome.mjs";
@@ -12,40 +12,34 @@ import { Overlay } from "./overlay.mjs";
 import { Painter } from "./painter.mjs";
 import { arm, toolWords } from "./draw.mjs";
 
+/** Begin to paint and to take gestures; the stage stands as long as the page. */
+function begin(stage) {
+	if (!stage) return;
+	const canvas = stage.querySelector("canvas");
+	const fitCanvas = () => {
+		const { width, height } = stage.getBoundingClientRect();
+		const ratio = devicePixelRatio || 1;
+		canvas.width = Math.round(width * ratio);
+		canvas.height = Math.round(height * ratio);
+		stageSize.value = { width, height };
+	};
+	stage.ariaBusy = "true";
+	fitCanvas();
+	new ResizeObserver(fitCanvas).observe(stage);
+	new Painter(canvas);
+	effect(() => {
+		if (isStanding.value) import("./gestures.mjs").then(({ attach }) => [attach(stage), (stage.ariaBusy = "false")]);
+	});
+	stage.focus({ preventScroll: true });
+}
+
 export function Stage() {
-	const root = useRef(null);
-	const canvas = useRef(null);
-	useEffect(() => {
-		const fitCanvas = () => {
-			const { width, height } = root.current.getBoundingClientRect();
-			const ratio = devicePixelRatio || 1;
-			canvas.current.width = Math.round(width * ratio);
-			canvas.current.height = Math.round(height * ratio);
-			stageSize.value = { width, height };
-		};
-		fitCanvas();
-		const observer = new ResizeObserver(fitCanvas);
-		observer.observe(root.current);
-		const painter = new Painter(canvas.current);
-		let release = () => {};
-		const takeHold = ({ attach }) => {
-			release();
-			release = attach(root.current);
-			root.current.ariaBusy = "false";
-		};
-		root.current.ariaBusy = "true";
-		const stopWaiting = effect(() => {
-			if (isStanding.value) import("./gestures.mjs").then(takeHold);
-		});
-		root.current.focus({ preventScroll: true });
-		return () => [observer.disconnect(), painter.close(), stopWaiting(), release()];
-	}, []);
 	const image = at.current.value;
 	const count = at.onImage.value.filter((f) => f.state !== "rejected").length;
 	const label = image ? `${at.imageWords(image)}, ${count} ${count === 1 ? "finding" : "findings"}` : "No image";
-	return html`<div class=${`stage tool-${at.tool.value}`} id="stage" ref=${root} tabindex="0" role="application"
+	return html`<div class=${`stage tool-${at.tool.value}`} id="stage" ref=${begin} tabindex="0" role="application"
 			aria-roledescription="radiograph" aria-label=${label}>
-		<canvas ref=${canvas} aria-hidden="true"></canvas>
+		<canvas aria-hidden="true"></canvas>
 		<${Overlay} />
 		<${Corner} image=${image} />
 		<${Failure} image=${image} />
