@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
+from node.analysis import installed
 import uvicorn
 from fastapi import FastAPI
 
@@ -290,6 +291,10 @@ class Node:
 
     def _start_shadows(self, db: sa.Engine, store: FolderStore, actor: Actor) -> None:
         """Let networks in trial read silently what is stored, in a process of their own."""
+        def note() -> None:
+            installed.record(db, actor, self.config.analysis)
+
+        _guarded("installed-models", note)()
         config = self.config
         shadows = shadow_sections(config.analysis)
         if not shadows:

@@ -43,7 +43,7 @@ _LISTS = (
 
 
 class Mode(StrEnum):
-    """Roll-out mode: ``silent`` runs and shows no suggestion, ``assist`` shows suggestions."""
+    """How far the roll-out may go: ``silent`` nowhere, ``assist`` as its rules say."""
 
     SILENT = "silent"
     ASSIST = "assist"
@@ -60,7 +60,7 @@ class NodeSection(_Section):
     practice_name: str = "Dental practice"
     time_zone: str = "UTC"
     data_dir: Path = Path("bitewing-data")
-    mode: Mode = Mode.SILENT
+    mode: Mode = Mode.ASSIST  # a limit; what is shown, the roll-out's rules say
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("time_zone")

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from node import logs
+from node.analysis import installed
 from node.app import Node
 from node.config import Config, Mode, read_config
 from node.db.migrate import migrate
@@ -36,6 +37,9 @@ from node.dicom.worklist_scu import ScheduledStep, query_worklist
 from node.domain.rights import Role
 from node.domain.study import StudyState
 from node.errors import Retryable
+from node.rollout import acknowledgements
+from node.rollout.opening import let_everything_in
+from node.rollout.reports import Report
 from node.web.accounts import create_user
 from orchestration.sandbox_partners import SandboxPartners, running_partners
 from pms_writeback.sandbox.server import SandboxHandle, running
@@ -83,6 +87,7 @@ def run_demo(data_dir: Path, *, dicom_port: int, http_port: int, open_browser: b
         console.print(f"Sandbox practice (Open Dental API) runs: {sandbox.page_url}")
         config = demo_config(data_dir, sandbox, _Ports(dicom_port, http_port), partners)
         _ensure_users(config)
+        _acknowledge(config)
         node = Node(config)
         node.start()
         try:
@@ -149,6 +154,30 @@ def _ensure_users(config: Config) -> None:
                     role=role.value,
                     password=PASSWORD,
                 )
+    finally:
+        db.dispose()
+
+
+def _acknowledge(config: Config) -> None:
+    """Let suggestions in, once: the demo's dentist acknowledges, on a report that compared none.
+
+    In a practice a person reads the cards and the comparison first; here everybody is invented.
+    """
+    db = open_database(config.database_url)
+    try:
+        location_id = config.node.location_id
+        cards = installed.record(db, Actor("demo", location_id), config.analysis)
+        with read(db) as conn:
+            is_done = acknowledgements.standing(conn, location_id) is not None or not cards
+            user_id = conn.execute(
+                sa.select(user_account.c.id).where(
+                    user_account.c.location_id == location_id, user_account.c.username == USERNAME
+                )
+            ).scalar_one()
+        if not is_done:
+            words = "The demo: nothing was compared, all patients are invented."
+            report = Report("silent", 0, 0, 0, notes=(words,))
+            let_everything_in(db, Actor(user_id, location_id), cards, report, words)
     finally:
         db.dispose()
 

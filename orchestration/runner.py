@@ -17,6 +17,7 @@ from node.dicom.instances import InstanceStore
 from node.domain.rights import Role
 from node.engine import DurableEngine
 from node.errors import BitewingError, InvalidInput, Rejected, Retryable, place_of
+from node.rollout.workflow_modes import workflow_mode
 from orchestration import approvals, cases
 from orchestration.access import Chart
 from orchestration.case import Case
@@ -116,7 +117,8 @@ class Runner:
         if self._is_held(row):
             return self._put_aside(row)
         workflow = self.workflows.get(row.workflow)
-        mode = self.config.workflows.mode(row.workflow)
+        with read(self.db) as conn:
+            mode = workflow_mode(conn, self.config, row.workflow, row.data)
         if workflow is None or mode is None:
             return self._park(row, "this workflow is switched off or not installed")
         case = self._case(row, workflow, mode)
@@ -232,7 +234,7 @@ class Runner:
         cases.wake_by_signal(tx, self.engine, cases.lock(tx, row.id))
 
     def _ask(self, tx: Tx, row: Row, question: Ask) -> None:
-        if self.config.workflows.mode(row.workflow) is Mode.SILENT:
+        if workflow_mode(tx.conn, self.config, row.workflow, row.data) is Mode.SILENT:
             self._do_not_ask(tx, row, question)
             return
         approval_id = approvals.hold(tx, row.id, question)

@@ -20,8 +20,8 @@ from pydicom.uid import generate_uid
 from node.config import Config, PeerSection
 from node.db import switches
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
-from node.db.tables import finding, image_delivery, instance, study
-from node.dicom import commitment
+from node.db.tables import analysis_run, finding, image_delivery, instance, study
+from node.dicom import burned_in, commitment
 from node.dicom.damage import DAMAGE_ERRORS
 from node.dicom.instances import InstanceStore
 from node.dicom.retrying import is_due
@@ -30,6 +30,7 @@ from node.dicom.send import FileOutcome, Sent, send_paths
 from node.domain.study import StudyState
 from node.errors import Rejected, Retryable
 
+from node.rollout.showing import study_showing
 _BATCH = 200
 Row = sa.Row[tuple[object, ...]]
 
@@ -122,17 +123,20 @@ class Forwarder:
             yield peer
 
     def _facts(self, tx: Tx, image: Row) -> dict[str, list[str]]:
-        """Gather what rules may ask of an image; a header that cannot be read says nothing."""
+        """Gather what rules may ask of an image; a header that cannot be read says nothing.
+
+        What the roll-out keeps silent is not found: a rule must not tell it to another system.
+        """
         rules = [_rule_of(peer) for peer in self.config.dicom.peers]
         names = {name for rule in rules if rule is not None for name in rule.names}
-        kinds = list(
-            tx.conn.execute(
-                sa.select(finding.c.kind).where(
-                    finding.c.instance_id == image.id, sa.not_(finding.c.is_removed)
-                )
-            ).scalars()
+        showing = study_showing(tx.conn, self.config, image.study_id)
+        rows = tx.conn.execute(
+            sa.select(finding, analysis_run.c.view.label("run_view"))
+            .outerjoin(analysis_run, analysis_run.c.id == finding.c.run_id)
+            .where(finding.c.instance_id == image.id, sa.not_(finding.c.is_removed))
         )
         facts = {"sender": [image.sender_ae_title], "findings": [str(len(kinds))], "finding": kinds}
+        kinds = [row.kind for row in rows if showing.keeps(row, row.run_view)]
         return facts | self._attributes(image, sorted(names - set(facts)))
 
     def _attributes(self, image: Row, keywords: list[str]) -> dict[str, list[str]]:
@@ -165,6 +169,16 @@ class Forwarder:
     def _rows(self, peer: str, state: str) -> Sequence[Row]:
         with read(self.db) as conn:
             return conn.execute(
+    def _hold_doubted(self, peer: PeerSection) -> None:
+        """Hold what may name its patient in its pixels; let go what a person let leave."""
+        for state, other, words in (("queued", "held", burned_in.DOUBT), ("held", "queued", "")):
+            rows = self._rows(peer.name, state)
+            with read(self.db) as conn:
+                doubted = burned_in.doubted(conn, [str(row.instance_id) for row in rows])
+            moved = [row for row in rows if (row.instance_id in doubted) is (other == "held")]
+            if moved:
+                self._note(moved, other, words)
+
                 sa.select(
                     image_delivery,
                     instance.c.storage_key,

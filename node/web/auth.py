@@ -20,18 +20,20 @@ from fastapi.dependencies.models import Dependant
 
 from node import __version__
 from node.config import Config
-from node.db.session import begin
+from node.db.session import read
 from node.dicom.instances import InstanceStore
 from node.domain import cdt
 from node.domain.cdt import CodeTable
 from node.domain.rights import EMERGENCY, WORDS, Open, Right
 from node.engine import DurableEngine, read_engine_key
 from node.errors import BitewingError, Forbidden, NotFound
+from node.rollout.showing import read_showing
 from node.web import grants
 from node.web.accounts import PROOF, Accounts, Locked, Origin, Session, Unauthenticated
 from node.web.callers import Callers
 from node.web.limits import Pace
 from node.web.preferences import preferences_of
+from node.web.read_log import ReadLog
 from node.web.second_factor import Codes
 from node.web.shapes import Me, Settings
 from node.web.tokens import Tokens
@@ -67,14 +69,16 @@ class Opened:
         self._guard = threading.Lock()
 
     def is_new(self, key: tuple[str, str, str]) -> bool:
-        """Whether this is the first time; from now on it is not."""
+        """Whether this is the first time, as far as was noted."""
         with self._guard:
-            if key in self._known:
-                return False
+            return key not in self._known
+
+    def note(self, key: tuple[str, str, str]) -> None:
+        """Note that it was opened and written down."""
+        with self._guard:
             self._known[key] = None
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
-            return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Web:
     engine: DurableEngine
     accounts: Accounts
     opened: Opened
+    reads: ReadLog
     code_table: CodeTable
     codes: Codes
     tokens: Tokens
@@ -100,11 +105,17 @@ class Web:
         return self.config.node.location_id
 
     @property
+    def shows_suggestions(self) -> bool:
+        """Whether the roll-out shows anything of the models to anybody here."""
+        with read(self.db) as conn:
+            return read_showing(conn, self.config).is_anywhere
+
+    @property
     def settings(self) -> Settings:
         """What the page must know about the practice."""
         return Settings(
             practice_name=self.config.node.practice_name,
-            mode=self.config.node.mode.value,
+            mode="assist" if self.shows_suggestions else "silent",
             time_zone=self.config.node.time_zone,
             idle_lock_s=self.config.web.idle_lock_min * 60,
             proof_s=int(PROOF.total_seconds()),
@@ -133,6 +144,7 @@ def open_web(config: Config, db: sa.Engine, store: InstanceStore, engine: Durabl
         engine,
         accounts,
         Opened(),
+        ReadLog(db),
         cdt.load(Path(table) if table else None),
         codes,
         Tokens(db, location_id),
@@ -318,16 +330,23 @@ def opaque_id(value: str) -> str:
     return value
 
 
-def audit_read(web: Web, session: Session, action: str, subject: str) -> None:
-    """Write down that a person opened a study or an image."""
-    with begin(web.db, session.actor, action) as tx:
-        tx.record(subject, role=session.role.value)
+def audit_read(web: Web, session: Session, action: str, subject: str, **detail: object) -> None:
+    """Write down that a person opened a study or an image; done before it is shown."""
+    web.reads.note(session.actor, action, subject, role=session.role.value, **detail)
 
 
 def audit_first_read(web: Web, session: Session, action: str, subject: str) -> None:
-    """Write down that a person opened this, once in a session."""
-    if web.opened.is_new((session.token_hash, action, subject)):
+    """Write down that a person looks at this, once in a session: for what a page asks again."""
+    key = (session.token_hash, action, subject)
+    if web.opened.is_new(key):
         audit_read(web, session, action, subject)
+        web.opened.note(key)
+
+
+def audit_look(request: Request, web: Web, session: Session, action: str, subject: str) -> None:
+    """Write down a look; one that an open page repeats by itself counts once in a session."""
+    note = audit_first_read if "x-background" in request.headers else audit_read
+    note(web, session, action, subject)
 
 
 def me_of(web: Web, session: Session) -> Me:

@@ -8,7 +8,6 @@ from datetime import date, datetime
 
 import sqlalchemy as sa
 
-from node.config import Mode
 from node.db.tables import (
     analysis_run,
     finding,
@@ -24,6 +23,7 @@ from node.domain.findings import DecisionState
 from node.domain.rights import Right
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.errors import NotFound
+from node.rollout.showing import ShownRun, StudyShowing, study_showing
 from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.shapes import PatientHeader, ShownState
@@ -44,11 +44,13 @@ class Facts:
     study: Row
     images: Sequence[Row]
     findings: Sequence[Row]
-    runs: Mapping[str, Row]  # instance id -> its latest analysis; empty when AI is not shown
+    runs: Mapping[str, ShownRun]  # instance id -> what is shown of its latest analysis
     seen: frozenset[str]
     seen_bare: frozenset[str]
     is_touched: bool  # somebody decided something
-    sees_ai: bool
+    sees_ai: bool  # something of the models is shown to this person
+    showing: StudyShowing
+    hidden: Sequence[Row] = ()  # suggestions that the roll-out keeps from everybody
 
     @property
     def readable(self) -> tuple[Row, ...]:
@@ -97,9 +99,9 @@ class Facts:
         return ShownState.READY
 
 
-def sees_ai(web: Web, session: Session) -> bool:
-    """Whether suggestions are shown to this person: right and roll-out mode both say so."""
-    return web.config.node.mode is Mode.ASSIST and session.may(Right.FINDINGS_SEE_UNSIGNED)
+def sees_ai(session: Session, showing: StudyShowing) -> bool:
+    """Whether anything of the models is shown to this person: right and roll-out both say so."""
+    return session.may(Right.FINDINGS_SEE_UNSIGNED) and showing.is_any
 
 
 def find_study(conn: sa.Connection, location_id: str, study_id: str, lock: bool = False) -> Row:
@@ -140,7 +142,9 @@ def read_facts(
         )
         .order_by(instance.c.instance_number, instance.c.received_at, instance.c.id)
     ).all()
-    shows_ai = sees_ai(web, session)
+    showing = study_showing(conn, web.config, study_id)
+    shows_ai = sees_ai(session, showing)
+    shown, hidden = _findings(conn, session, study_id, showing)
     views = conn.execute(
         sa.select(image_view.c.instance_id, image_view.c.bare_at)
         .join(instance, instance.c.id == image_view.c.instance_id)
@@ -149,12 +153,17 @@ def read_facts(
     return Facts(
         study=row,
         images=images,
-        findings=_findings(conn, session, study_id, shows_ai),
-        runs=latest_runs(conn, study_id) if shows_ai else {},
+        findings=shown,
+        runs={
+            image_id: showing.run(run)
+            for image_id, run in (latest_runs(conn, study_id) if shows_ai else {}).items()
+        },
         seen=frozenset(view.instance_id for view in views),
         seen_bare=frozenset(view.instance_id for view in views if view.bare_at is not None),
         is_touched=_is_touched(conn, study_id),
         sees_ai=shows_ai,
+        showing=showing,
+        hidden=hidden,
     )
 
 
@@ -170,34 +179,27 @@ def latest_runs(conn: sa.Connection, study_id: str) -> dict[str, Row]:
 
 
 def finding_rows() -> sa.Select[tuple[object, ...]]:
-    """Select findings with the operating points of the analysis that made them."""
-    return sa.select(finding, analysis_run.c.operating_points).outerjoin(
-        analysis_run, analysis_run.c.id == finding.c.run_id
-    )
-
-
-def shown_findings(shows_ai: bool) -> sa.ColumnElement[bool]:
-    """Which findings are shown: not removed, and no suggestion where AI is not shown."""
-    if shows_ai:
-        return sa.not_(finding.c.is_removed)
-    return sa.and_(
-        sa.not_(finding.c.is_removed),
-        sa.or_(finding.c.origin != "ai", finding.c.state != SUGGESTED),
-    )
+    """Select findings with the operating points and view of the analysis that made them."""
+    return sa.select(
+        finding, analysis_run.c.operating_points, analysis_run.c.view.label("run_view")
+    ).outerjoin(analysis_run, analysis_run.c.id == finding.c.run_id)
 
 
 def _findings(
-    conn: sa.Connection, session: Session, study_id: str, shows_ai: bool
-) -> Sequence[Row]:
+    conn: sa.Connection, session: Session, study_id: str, showing: StudyShowing
+) -> tuple[list[Row], list[Row]]:
+    """Read the findings that are shown, and the suggestions that the roll-out keeps silent."""
     if not session.may(Right.FINDINGS_SEE_UNSIGNED):
-        return ()
-    return conn.execute(
+        return [], []
+    rows = conn.execute(
         finding_rows()
         .add_columns(user_account.c.display_name)
         .outerjoin(user_account, user_account.c.id == finding.c.decided_by)
-        .where(finding.c.study_id == study_id, shown_findings(shows_ai))
+        .where(finding.c.study_id == study_id, sa.not_(finding.c.is_removed))
         .order_by(finding.c.created_at, finding.c.id)
     ).all()
+    shown = [row for row in rows if showing.keeps(row, row.run_view)]
+    return shown, [row for row in rows if not showing.keeps(row, row.run_view)]
 
 
 def is_decision() -> sa.ColumnElement[bool]:

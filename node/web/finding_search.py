@@ -24,9 +24,10 @@ from node.domain.rights import Right
 from node.domain.study import StudyState
 from node.domain.teeth import Tooth
 from node.errors import InvalidInput
+from node.rollout.showing import study_showing
 from node.web.accounts import Session
 from node.web.auth import Web, WebDep, audit_read, require
-from node.web.facts import Row, pms_header
+from node.web.facts import Row, latest_runs, pms_header
 from node.web.shapes import FindingSearch, FindingsFound, FoundFinding
 from node.web.studies import today
 
@@ -104,7 +105,7 @@ def _found(web: Web, wanted: FindingSearch, most: int) -> Iterator[tuple[Row, st
     with read(web.db) as conn:
         for row in conn.execute(_query(web, wanted)):
             if row.study_id not in readings:
-                readings[row.study_id] = _changes(conn, row.study_id)
+                readings[row.study_id] = _changes(conn, web, row.study_id)
             change = _change_of(row, readings[row.study_id])
             if wanted.change and (change is None or change.verdict.value != wanted.change):
                 continue
@@ -172,11 +173,16 @@ def _midnight(web: Web, day: date) -> datetime:
     return datetime.combine(day, time(), web.config.zone).astimezone(UTC)
 
 
-def _changes(conn: sa.Connection, study_id: str) -> tuple[Change, ...]:
+def _changes(conn: sa.Connection, web: Web, study_id: str) -> tuple[Change, ...]:
+    """Read the changes of a study that are shown: they are the models' word, also when signed."""
     content = conn.execute(
         sa.select(study_reading.c.content).where(study_reading.c.study_id == study_id)
     ).scalar()
-    return StudyReading.from_json(content).facts.changes if content else ()
+    if not content:
+        return ()
+    runs = {image_id: run.models for image_id, run in latest_runs(conn, study_id).items()}
+    showing = study_showing(conn, web.config, study_id)
+    return showing.masked(StudyReading.from_json(content), runs).facts.changes
 
 
 def _change_of(row: Row, changes: Sequence[Change]) -> Change | None:

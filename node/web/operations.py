@@ -18,10 +18,11 @@ from node.domain.events import EventKind
 from node.domain.rights import Right
 from node.domain.study import InstanceState, StudyState
 from node.errors import Conflict, Forbidden, InvalidInput, NotFound, Rejected
+from node.rollout.showing import study_showing
 from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.edits import added, canvas_of, edit, restored, snapshot
-from node.web.facts import Row, find_study, finding_rows, read_facts, sees_ai, shown_findings
+from node.web.facts import Row, find_study, finding_rows, read_facts
 from node.web.film_edits import calibrate_image, place_image
 from node.web.marks import finding_shape, proposals
 from node.web.shapes import (
@@ -196,15 +197,12 @@ class _Desk:
         """Read the finding and check that it is the one that the reader saw."""
         if asked.finding_id is None or asked.base_rev is None:
             raise InvalidInput("this operation needs finding_id and base_rev")
-        shown = shown_findings(sees_ai(self.web, self.session))
-        if asked.kind is OpKind.RESTORE:
-            shown = sa.or_(shown, finding.c.is_removed)
-        row = self._row(asked.finding_id, shown)
-        if row is None:
-            gone = self._row(asked.finding_id, finding.c.is_removed)
-            if gone is None or (gone.origin == "ai" and not sees_ai(self.web, self.session)):
-                raise NotFound("There is no such finding in this study.")
-            raise _Stale(gone, "This mark was taken away meanwhile.")
+        row = self._row(asked.finding_id, sa.true())
+        showing = study_showing(self.tx.conn, self.web.config, self.study.id)
+        if row is None or not showing.keeps(row, row.run_view):
+            raise NotFound("There is no such finding in this study.")
+        if row.is_removed and asked.kind is not OpKind.RESTORE:
+            raise _Stale(row, "This mark was taken away meanwhile.")
         if row.rev != asked.base_rev:
             raise _Stale(row, "Somebody else changed this finding first.")
         return row

@@ -19,6 +19,7 @@ from node.domain.reading import Change, Verdict
 from node.domain.review import SignedFinding, SignedReview
 from node.domain.rights import Right
 from node.errors import NotFound
+from node.rollout.showing import study_showing
 from node.web.accounts import Session
 from node.web.auth import Web, WebDep, audit_read, opaque_id, require
 from node.web.facts import Row, find_study, patient_header
@@ -88,7 +89,7 @@ def compose_patient_page(web: Web, session: Session, study_id: str) -> PatientPa
         if signed is None:
             raise NotFound("Nothing signed stands for this study, so there is nothing to show.")
         header = patient_header(conn, session, row, today(web))
-        reading = stored_reading(conn, row)
+        reading = stored_reading(conn, row, study_showing(conn, web.config, row.id))
         images = {
             each.id: each
             for each in conn.execute(sa.select(instance).where(instance.c.study_id == study_id))

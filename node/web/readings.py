@@ -27,10 +27,11 @@ from node.domain.review import SignedReview, finding_from_json
 from node.domain.rights import Right
 from node.domain.study import MatchState, StudyState
 from node.errors import InvalidInput, NotFound
+from node.rollout.showing import StudyShowing, study_showing
 from node.web.accounts import Session
 from node.web.auth import Web, WebDep, audit_first_read, opaque_id, require
 from node.web.change_pictures import Part, draw
-from node.web.facts import Facts, Row, find_image, find_study, sees_ai
+from node.web.facts import Facts, Row, find_image, find_study, latest_runs, sees_ai
 
 Json = dict[str, JsonValue]
 
@@ -60,8 +61,8 @@ def reading_json(
     return cast("Json", {"facts": shown, "conclusions": encode(conclusions)})
 
 
-def stored_reading(conn: sa.Connection, row: Row) -> StudyReading | None:
-    """Read what was computed for a study; priors are left out once the patient is another."""
+def stored_reading(conn: sa.Connection, row: Row, showing: StudyShowing) -> StudyReading | None:
+    """Read what is shown of a study's reading; no priors once the patient is another."""
     found = conn.execute(
         sa.select(study_reading.c.content, study_reading.c.patient_id).where(
             study_reading.c.study_id == row.id
@@ -69,7 +70,9 @@ def stored_reading(conn: sa.Connection, row: Row) -> StudyReading | None:
     ).first()
     if found is None:
         return None
-    reading = StudyReading.from_json(found.content)
+    runs = latest_runs(conn, row.id)
+    models = {image_id: run.models for image_id, run in runs.items()}
+    reading = showing.masked(StudyReading.from_json(found.content), models)
     is_certain = MatchState(row.match_state).is_certain
     if found.patient_id is not None and is_certain and found.patient_id == row.patient_id:
         return reading
@@ -103,11 +106,12 @@ def get_comparison(
     see: Annotated[Session, Depends(require(Right.IMAGES_SEE))],
 ) -> Response:
     """Draw one tooth now, before or the difference; both images count as opened."""
-    if not sees_ai(web, session):
-        raise NotFound("There is no such comparison.")
     with read(web.db) as conn:
         row = find_study(conn, web.location_id, opaque_id(study_id))
-        registration = _registration(conn, row, number)
+        showing = study_showing(conn, web.config, row.id)
+        if not sees_ai(session, showing):
+            raise NotFound("There is no such comparison.")
+        registration = _registration(conn, row, showing, number)
         now = find_image(conn, web.location_id, registration.instance_id)
         before = _prior(conn, web, row, registration)
         box = conn.execute(
@@ -134,8 +138,10 @@ def get_comparison(
     return Response(drawn, media_type="image/png", headers=headers)
 
 
-def _registration(conn: sa.Connection, row: Row, number: int) -> Registration:
-    reading = stored_reading(conn, row)
+def _registration(
+    conn: sa.Connection, row: Row, showing: StudyShowing, number: int
+) -> Registration:
+    reading = stored_reading(conn, row, showing)
     if reading is None or not 0 <= number < len(reading.facts.registrations):
         raise NotFound("There is no such comparison.")
     found = reading.facts.registrations[number]

@@ -26,6 +26,7 @@ from node.domain.findings import View
 from node.domain.review import SignedReview
 from node.domain.rights import Right
 from node.domain.study import MatchState
+from node.rollout.showing import ShownRun
 from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.completeness import completeness
@@ -69,7 +70,7 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
         facts = read_facts(conn, web, session, study_id)
         reviews = read_reviews(conn, study_id)
         row = facts.study
-        stored = stored_reading(conn, row) if facts.sees_ai else None
+        stored = stored_reading(conn, row, facts.showing) if facts.sees_ai else None
         return Study(
             id=row.id,
             label=label((i.modality for i in facts.images), facts.runs.values()),
@@ -98,12 +99,14 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
             sign=sign_state(facts, session),
             content_hash=screen_hash(facts),
             rights=tuple(sorted(right.value for right in session.rights)),
-            settings=web.settings,
+            settings=web.settings.model_copy(
+                update={"mode": "assist" if facts.showing.is_any else "silent"}
+            ),
             last_seq=last_seq(conn, web.location_id),
         )
 
 
-def label(modalities: Iterable[str], runs: Iterable[Row]) -> str:
+def label(modalities: Iterable[str], runs: Iterable[ShownRun | Row]) -> str:
     """Name what was taken: ``BW 2 PA 1`` by view, or by modality where views are not shown."""
     views = [_VIEW_LABELS.get(run.view or "", "") for run in runs]
     names = [view for view in views if view] or [name or "image" for name in modalities]
@@ -144,7 +147,7 @@ def _images(conn: sa.Connection, pictures: Pictures, facts: Facts) -> tuple[Imag
             )
         ).scalars()
     )
-    teeth = _teeth(conn, ids) if facts.sees_ai else {}
+    teeth = _teeth(conn, [i for i, run in facts.runs.items() if run.has_teeth])
     scales = _calibrations(conn, ids)
     return tuple(
         _image(

@@ -28,9 +28,10 @@ from node.domain.findings import FindingKind
 from node.domain.reading import StudyReading
 from node.domain.rights import Right
 from node.domain.study import InstanceState, MatchState, StudyState
+from node.rollout.showing import ShownRun, StudyShowing, places_of, read_showing
 from node.web.accounts import Session
 from node.web.auth import Web
-from node.web.facts import SUGGESTED, Facts, Row, is_decision, pms_header, sees_ai, sender_header
+from node.web.facts import SUGGESTED, Facts, Row, is_decision, pms_header, sender_header
 from node.web.preferences import preferences_in
 from node.web.sensitivity import Stop, stop_of
 from node.web.shapes import (
@@ -114,10 +115,11 @@ class _Book:
 
     now: datetime
     session: Session
-    shows_ai: bool
+    may_see_ai: bool
+    showings: Mapping[str, StudyShowing]
     studies: Sequence[Row]
     images: Mapping[str, list[Row]]
-    runs: Mapping[str, dict[str, Row]]
+    runs: Mapping[str, dict[str, ShownRun]]
     undecided: Mapping[str, list[tuple[str, Stop]]]  # class letter and stop of each
     reviewers: Mapping[str, str]
     headers: Mapping[str, PatientHeader]
@@ -131,22 +133,26 @@ class _Book:
         """Read the open studies and the signed ones of late, with all that belongs to them."""
         studies = _studies(conn, web.location_id)
         ids = [row.id for row in studies]
-        shows_ai = sees_ai(web, session)
+        showing = read_showing(conn, web.config)
+        showings = {i: showing.at(place) for i, place in places_of(conn, ids).items()}
+        may_see_ai = session.may(Right.FINDINGS_SEE_UNSIGNED)
+        shown = {i: each for i, each in showings.items() if may_see_ai and each.is_any}
         day = now.astimezone(web.config.zone).date()
         midnight = datetime.combine(day, time(), web.config.zone)
         headers = _headers(conn, studies, day) if session.may(Right.PATIENTS_SEE) else {}
         return cls(
             now=now,
             session=session,
-            shows_ai=shows_ai,
+            may_see_ai=may_see_ai,
+            showings=showings,
             studies=studies,
             images=_images(conn, ids),
-            runs=_runs(conn, ids) if shows_ai else {},
-            undecided=_undecided(conn, ids) if shows_ai else {},
+            runs=_runs(conn, shown),
+            undecided=_undecided(conn, shown),
             reviewers=_reviewers(conn, ids),
             headers=headers,
             visits=visits_of(conn, studies, midnight, now),
-            urgencies=_urgencies(conn, ids) if shows_ai and _asks_urgency(conn, session) else {},
+            urgencies=_urgencies(conn, shown) if _asks_urgency(conn, session) else {},
             failed_writes=_failed_writes(conn, ids),
             signed_today=_signed_since(conn, ids, midnight),
         )
@@ -154,6 +160,7 @@ class _Book:
     def row(self, listed: Row) -> WorkRow:
         """Make one row."""
         images = self.images.get(listed.id, [])
+        shows_ai = self.may_see_ai and self.showings[listed.id].is_any
         runs = self.runs.get(listed.id, {})
         facts = Facts(
             study=listed,
@@ -163,7 +170,8 @@ class _Book:
             seen=frozenset(),
             seen_bare=frozenset(),
             is_touched=listed.id in self.reviewers,
-            sees_ai=self.shows_ai,
+            sees_ai=shows_ai,
+            showing=self.showings[listed.id],
         )
         state = facts.shown_state
         undecided = self.undecided.get(listed.id, [])
@@ -185,8 +193,8 @@ class _Book:
             state=state,
             reviewer=self.reviewers[listed.id] if is_reviewed else None,
             progress=Progress(done=len(images) - len(facts.waiting), total=len(images)),
-            suggestions=dict(sorted(letters.items())) if self.shows_ai else None,
-            undecided=len(undecided) if self.shows_ai else None,
+            suggestions=dict(sorted(letters.items())) if shows_ai else None,
+            undecided=len(undecided) if shows_ai else None,
             match_state=listed.match_state,
             problems=tuple(self._problems(listed, images)),
         )
@@ -250,8 +258,10 @@ def _images(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[Row]]:
     return found
 
 
-def _runs(conn: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, Row]]:
-    found: dict[str, dict[str, Row]] = defaultdict(dict)
+def _runs(
+    conn: sa.Connection, showings: Mapping[str, StudyShowing]
+) -> dict[str, dict[str, ShownRun]]:
+    found: dict[str, dict[str, ShownRun]] = defaultdict(dict)
     for row in conn.execute(
         sa.select(
             instance.c.study_id,
@@ -260,30 +270,45 @@ def _runs(conn: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, Row]]:
             analysis_run.c.models,
         )
         .join(instance, instance.c.id == analysis_run.c.instance_id)
-        .where(instance.c.study_id.in_(ids))
+        .where(instance.c.study_id.in_(list(showings)))
         .order_by(analysis_run.c.finished_at)
     ):
-        found[row.study_id][row.instance_id] = row
+        found[row.study_id][row.instance_id] = showings[row.study_id].brief(row.view, row.models)
     return found
 
 
-def _undecided(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[tuple[str, Stop]]]:
+def _undecided(
+    conn: sa.Connection, showings: Mapping[str, StudyShowing]
+) -> dict[str, list[tuple[str, Stop]]]:
     waits = sa.and_(
-        finding.c.study_id.in_(ids), finding.c.state == SUGGESTED, sa.not_(finding.c.is_removed)
+        finding.c.study_id.in_(list(showings)),
+        finding.c.state == SUGGESTED,
+        sa.not_(finding.c.is_removed),
     )
-    runs = conn.execute(
-        sa.select(analysis_run.c.id, analysis_run.c.operating_points).where(
-            analysis_run.c.id.in_(sa.select(finding.c.run_id).where(waits))
+    runs = {
+        run.id: run
+        for run in conn.execute(
+            sa.select(
+                analysis_run.c.id, analysis_run.c.operating_points, analysis_run.c.view
+            ).where(analysis_run.c.id.in_(sa.select(finding.c.run_id).where(waits)))
         )
-    )
-    points = {run.id: run.operating_points for run in runs}
+    }
     found: dict[str, list[tuple[str, Stop]]] = defaultdict(list)
     for row in conn.execute(
         sa.select(
-            finding.c.study_id, finding.c.kind, finding.c.probability, finding.c.run_id
+            finding.c.study_id,
+            finding.c.origin,
+            finding.c.state,
+            finding.c.kind,
+            finding.c.model,
+            finding.c.probability,
+            finding.c.run_id,
         ).where(waits)
     ):
-        stop = stop_of(row.kind, row.probability, points.get(row.run_id))
+        run = runs.get(row.run_id)
+        if not showings[row.study_id].keeps(row, run.view if run else None):
+            continue
+        stop = stop_of(row.kind, row.probability, run.operating_points if run else None)
         found[row.study_id].append((FindingKind(row.kind).letter, stop))
     return found
 
@@ -330,12 +355,26 @@ def _asks_urgency(conn: sa.Connection, session: Session) -> bool:
     return preferences_in(conn, session.user_id).sorts_by_urgency
 
 
-def _urgencies(conn: sa.Connection, ids: Sequence[str]) -> dict[str, Urgency]:
-    """What the stored readings say; a study without one has no urgency."""
+def _with_unread_models(
+    conn: sa.Connection, showings: Mapping[str, StudyShowing]
+) -> frozenset[str]:
+    """Name the studies that a network read which nobody has acknowledged."""
+    return frozenset(
+        study_id
+        for study_id, runs in _runs(conn, showings).items()
+        for run in runs.values()
+        if not all(showings[study_id].is_acknowledged(model) for model in run.models)
+    )
+
+
+def _urgencies(conn: sa.Connection, showings: Mapping[str, StudyShowing]) -> dict[str, Urgency]:
+    """What the stored readings say; a study without one, or partly silent, has no urgency."""
+    unread = _with_unread_models(conn, showings)
+    whole = [i for i, showing in showings.items() if showing.is_all and i not in unread]
     found = {}
     for row in conn.execute(
         sa.select(study_reading.c.study_id, study_reading.c.content).where(
-            study_reading.c.study_id.in_(ids)
+            study_reading.c.study_id.in_(whole)
         )
     ):
         priority = StudyReading.from_json(row.content).conclusions.priority

@@ -1,21 +1,22 @@
 """A task in the PMS says that a study waits for its reader.
 
-Started by: the sweep, for every study that is ready, certainly matched and unsigned, in assist
-mode. Writes: one task per generation of the study and patient, ids and state only, no finding and
-no name; it is closed when the study is signed (`chart_findings`) or linked to somebody else.
-Approved by: nobody, as nothing of the models is in it.
+Started by: the sweep, for every study that is ready, certainly matched and unsigned, and of which
+the roll-out shows something. Writes: one task per generation of the study and patient, ids and
+state only, no finding and no name; it is closed when the study is signed (`chart_findings`) or
+linked to somebody else. Approved by: nobody, as nothing of the models is in it.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from node.config import Config, Mode
+from node.config import Config
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import patient, study, workflow_case
 from node.domain import jobs
 from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
+from node.rollout.showing import places_of, read_showing
 from orchestration.flags import closing_commands, flag_key
 from pms_writeback import notes, outbox
 from pms_writeback.command_rows import Lane
@@ -29,10 +30,13 @@ def sweep(
     db: sa.Engine, engine: DurableEngine, store: DocumentStore, actor: Actor, config: Config
 ) -> int:
     """Flag every ready study that has no task yet; returns how many. Safe to repeat."""
-    if config.node.mode is not Mode.ASSIST:
-        return 0
     with read(db) as conn:
+        showing = read_showing(conn, config)
+        if not showing.is_anywhere:
+            return 0
         waiting = conn.execute(_unflagged(actor.location_id)).all()
+        places = places_of(conn, [row.id for row in waiting])
+    waiting = [row for row in waiting if showing.at(places[row.id]).is_any]
     for row in waiting:
         with begin(db, actor, "study.flagged") as tx:
             _flag(tx, engine, store, row, config)

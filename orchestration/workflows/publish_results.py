@@ -50,6 +50,7 @@ from node.domain.findings import DecisionState, ModelVersion
 from node.domain.review import SignedReview, finding_from_json, model_from_json
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.engine import DurableEngine
+from node.rollout.showing import study_showing
 from node.errors import InvalidInput, Rejected
 from orchestration.workflows import send_results
 from orchestration.workflows.send_results import Send, may_be_early
@@ -185,18 +186,24 @@ class Publisher:
                 )
             ).one()
             rows = conn.execute(
-                sa.select(finding).where(
+                sa.select(finding, analysis_run.c.view.label("run_view"))
+                .outerjoin(analysis_run, analysis_run.c.id == finding.c.run_id)
+                .where(
                     finding.c.study_id == study_id,
                     finding.c.origin == "ai",
                     finding.c.state == DecisionState.SUGGESTED.value,
                     sa.not_(finding.c.is_removed),
                     finding.c.instance_id.in_(uids),
                 )
+            showing = study_showing(conn, self.config, study_id)
+            rows = [row for row in rows if showing.keeps(row, row.run_view)]
             ).all()
             runs = conn.execute(
                 sa.select(analysis_run.c.models, analysis_run.c.finished_at).where(
                     analysis_run.c.instance_id.in_(uids)
                 )
+        if not showing.is_any:
+            return []
             ).all()
         if not MatchState(match.match_state).is_certain or match.generation != generation:
             return []

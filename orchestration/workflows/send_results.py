@@ -26,6 +26,7 @@ from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
 from node.errors import InvalidInput, Rejected, Retryable
 
+from node.rollout.held import holds_back
 #: Sends one stored file to one peer; raises Retryable or Rejected.
 Send = Callable[[Path, PeerSection], None]
 
@@ -93,6 +94,9 @@ class ResultSender:
                     study.c.match_state,
                 )
                 .join(dicom_result, dicom_result.c.id == dicom_delivery.c.result_id)
+                    dicom_result.c.kind,
+                    dicom_result.c.instance_id,
+                    dicom_result.c.created_at.label("composed_at"),
                 .join(study, study.c.id == dicom_result.c.study_id)
                 .where(dicom_delivery.c.id == delivery_id)
             ).one()
@@ -122,6 +126,9 @@ class ResultSender:
             _note(tx, row.id, DeliveryState.HELD, _HELD)
         return DeliveryState.HELD.value
 
+        with read(self.db) as conn:
+            if holds_back(conn, self.config, row.study_id, row.composed_at):
+                return "the roll-out holds suggestions of this study back by now"
     def _try_later(self, row: Row, error: Retryable) -> str:
         wait_s = min(error.retry_after_s * 2.0 ** min(row.attempts, 8), _LONGEST_S)
         with begin(self.db, self._actor, "result.delayed") as tx:

@@ -47,6 +47,7 @@ from node.domain.teeth import Surface, Tooth
 from node.engine import DurableEngine
 from node.web.accounts import create_user
 from node.web.app import create_web, end_streams
+from tests.roll_out import acknowledge
 
 PASSWORD = "correct horse battery"
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
@@ -344,7 +345,7 @@ def open_clinic(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[Callable
         values = {
             "node": {
                 "location_id": "main",
-                "mode": mode,
+                "mode": "assist" if mode == "fresh" else mode,
                 "data_dir": tmp_path,
                 "practice_name": "Sandbox Dental",
             },
@@ -353,6 +354,8 @@ def open_clinic(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[Callable
         }
         config = read_config(None, {}, values)
         db = open_database(url)
+        if mode == "assist":
+            acknowledge(db)
         store = FolderStore(tmp_path / "images")
         engine = DurableEngine(url, b"a test's engine key, 32 bytes..!", "test-1")
         engine.connect()

@@ -24,9 +24,11 @@ from node.db.tables import study
 from node.dicom.peers import Peer
 from node.dicom.send import send_paths
 from node.dicom.worklist_scu import ScheduledStep, query_worklist
+from node.rollout import acknowledgements
 from node.web.accounts import create_user
 from pms_writeback.sandbox.server import SandboxHandle
 from sample_studies import SampleStudy, catalog
+from tests.roll_out import acknowledge
 
 PASSWORD = "a-long-test-password"
 ROOT = Path(__file__).parents[2]
@@ -118,6 +120,18 @@ poll_s = 2
             command, env=environment, stderr=self.log.open("ab"), cwd=self.folder
         )
         until(self._is_up, 90, "the node's start")
+        self.let_suggestions_in()
+
+    def let_suggestions_in(self) -> None:
+        """Acknowledge as a clinical lead would, once; the node's models are known by now."""
+        db = open_database(self.database_url)
+        try:
+            with read(db) as conn:
+                is_done = acknowledgements.standing(conn, self.location_id) is not None
+            if not is_done:
+                acknowledge(db, self.location_id)
+        finally:
+            db.dispose()
 
     def kill(self) -> None:
         """End the process as a power cut would, its child too."""

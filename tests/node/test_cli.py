@@ -49,7 +49,7 @@ def test_check_gives_a_verdict_for_each_part(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("config", "database", "disk", "dicom", "web", "weights", "pms"):
         assert f"  {name}" in done.stdout
-    assert "mode silent" in done.stdout
+    assert "mode assist" in done.stdout
     assert "set: dicom.port = 0" in done.stdout
 
 

@@ -16,7 +16,7 @@ TABLES += ("partners", "prescribers")
 
 def test_defaults_are_a_silent_sqlite_node() -> None:
     config = read_config(environment={})
-    assert config.node.mode is Mode.SILENT
+    assert config.node.mode is Mode.ASSIST
     assert config.database_url.startswith("sqlite:///")
     assert config.dicom.study_quiet_s == 30
 

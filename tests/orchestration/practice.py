@@ -45,6 +45,7 @@ from pms_writeback.practice import open_pms
 from pms_writeback.sandbox.server import SandboxHandle
 from pms_writeback.sync import ScheduleSync
 from sample_studies import catalog
+from tests.roll_out import acknowledge
 
 ACTOR = Actor("test", "main")
 MODEL = ModelVersion("intraoral", "1", "c" * 64)
@@ -86,6 +87,8 @@ class Practice:
         pms = open_pms(config)
         assert pms is not None
         self._set_up(db, engine, folder, config, pms)
+        if node.get("mode") == "assist":
+            acknowledge(db)
 
     def _set_up(
         self, db: sa.Engine, engine: DurableEngine, folder: Path, config: Config, pms: Pms

@@ -26,6 +26,7 @@ from pms_writeback.sandbox.server import running
 from pms_writeback.sync import ScheduleSync
 from tests.orchestration.practice import ACTOR, Practice, until
 from tests.pms_writeback.bridge_world import clinic
+from tests.roll_out import acknowledge
 
 
 @dataclass
@@ -119,6 +120,7 @@ class AnyPractice(Practice):
     def __init__(self, system: System, db: sa.Engine, engine: DurableEngine, folder: Path) -> None:
         self.patient_key = system.patient_key
         self._set_up(db, engine, folder, system.config, system.pms)
+        acknowledge(db)
 
     def queue(self, key: str, command: Command) -> None:
         with begin(self.db, ACTOR, "test.queue") as tx:

@@ -50,6 +50,7 @@ from node.domain.teeth import Surface, Tooth
 from node.engine import DurableEngine
 from node.web.accounts import create_user
 from node.web.app import create_web, end_streams
+from tests.roll_out import acknowledge
 
 PASSWORD = "correct horse battery"
 MODEL = ModelVersion("intraoral", "1.0", "d" * 64)
@@ -347,7 +348,11 @@ OpenPractice = Callable[..., Practice]
 
 @pytest.fixture
 def open_practice(database_path: str, tmp_path: Path) -> Iterator[OpenPractice]:
-    """Open one or more practices, each a real server on loopback, on one database."""
+    """Open one or more practices, each a real server on loopback, on one database.
+
+    ``mode`` is ``assist`` (all is let in), ``silent`` (by configuration) or ``fresh``: nobody has
+    let anything in.
+    """
     closers: list[Callable[[], None]] = []
 
     def start(location_id: str = "main", mode: str = "assist", **web: object) -> Practice:
@@ -387,16 +392,19 @@ def make_verdict() -> Callable[..., Verdict]:
 def _serve(
     url: str, folder: Path, location_id: str, mode: str, web: dict
 ) -> tuple[Practice, Callable[[], None]]:
+    limit = "assist" if mode == "fresh" else mode
     config = read_config(
         None,
         {},
         {
-            "node": {"location_id": location_id, "mode": mode, "data_dir": folder},
+            "node": {"location_id": location_id, "mode": limit, "data_dir": folder},
             "database": {"url": url},
             "web": web,
         },
     )
     db = open_database(url)
+    if mode == "assist":
+        acknowledge(db, location_id)
     store = FolderStore(folder / "images")
     engine = DurableEngine(url, b"a test's engine key, 32 bytes..!", "test-1", location_id)
     engine.connect()
