@@ -695,6 +695,7 @@ operation = sa.Table(
 
 #: Which images a reviewer has seen, and whether bare (without the overlay).
 image_view = sa.Table(
+    sa.Column("calibration", sa.Integer, nullable=True),  # calibration_version.version; null: none
     "image_view",
     metadata,
     sa.Column("instance_id", sa.String(32), sa.ForeignKey("instance.id"), primary_key=True),
@@ -756,6 +757,7 @@ study_link = sa.Table(
 
 #: What a person took back after the signature, and what was done about it.
 retraction = sa.Table(
+    sa.Column("calibration", sa.Integer, nullable=True),  # calibration_version.version; null: none
     "retraction",
     metadata,
     _id(),
@@ -1190,3 +1192,152 @@ audit_checkpoint = sa.Table(  # where a part of the audit was closed; its rows a
     sa.Column("sha256", sa.String(64), nullable=False),  # of the file
     _at("at"),
 )
+# --- roll-out ------------------------------------------------------------------------------------
+
+rollout_rule = sa.Table(  # which mode a person gave to what, where; never deleted (node.rollout)
+    "rollout_rule",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("subject", sa.String(96), nullable=False),  # node.domain.rollout.Subject
+    sa.Column("operatory", sa.String(64), nullable=False, server_default=""),  # empty: any
+    sa.Column("provider", sa.String(64), nullable=False, server_default=""),
+    sa.Column("view", sa.String(16), nullable=False, server_default=""),
+    sa.Column("lab", sa.String(64), nullable=False, server_default=""),
+    sa.Column("mode", sa.String(8), nullable=False),
+    sa.Column("is_ceiling", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("reason", sa.String(255), nullable=False, server_default=""),
+    sa.Column("set_by", sa.String(64), nullable=False),
+    _at("set_at"),
+    _at("ended_at", nullable=True),
+    sa.Column("ended_by", sa.String(64), nullable=False, server_default=""),
+    sa.Index("ix_rollout_rule_standing", "location_id", "ended_at"),
+)
+
+installed_model = sa.Table(  # the networks that read here, with their cards as they were
+    "installed_model",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("version", sa.String(32), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("card_digest", sa.String(64), nullable=False),
+    sa.Column("card", sa.Text, nullable=False),
+    sa.Column("is_live", sa.Boolean, nullable=False),
+    _at("seen_at"),
+)
+
+rollout_report = sa.Table(  # silent readings set against what dentists did by themselves
+    "rollout_report",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("source", sa.String(8), nullable=False),  # silent | pilot
+    sa.Column("studies", sa.Integer, nullable=False),
+    sa.Column("content", sa.JSON, nullable=False),  # node.rollout.report.Report; no names
+    sa.Column("made_by", sa.String(64), nullable=False),
+    _at("made_at"),
+    sa.Index("ix_rollout_report_made", "location_id", "made_at"),
+)
+
+rollout_acknowledgement = sa.Table(  # what the clinical lead read and took upon themselves
+    "rollout_acknowledgement",
+    metadata,
+    _id(),
+    _location(),
+    _ref("report_id", "rollout_report"),
+    sa.Column("text", sa.Text, nullable=False),
+    _ref("given_by", "user_account"),
+    sa.Column("name", sa.String(128), nullable=False),
+    _at("given_at"),
+    _at("withdrawn_at", nullable=True),
+    sa.Column("withdrawn_by", sa.String(64), nullable=False, server_default=""),
+    sa.Index("ix_rollout_acknowledgement_given", "location_id", "given_at"),
+)
+
+acknowledged_model = sa.Table(  # which networks an acknowledgement speaks of
+    "acknowledged_model",
+    metadata,
+    sa.Column(
+        "acknowledgement_id",
+        sa.String(32),
+        sa.ForeignKey("rollout_acknowledgement.id"),
+        primary_key=True,
+    ),
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("version", sa.String(32), primary_key=True),
+    _location(),
+    sa.Column("card_digest", sa.String(64), nullable=False),
+    sa.Column("is_carried", sa.Boolean, nullable=False),  # a later version under the same card
+)
+
+silent_reading = sa.Table(  # what was hidden from the signer, as it stood at the signature
+    "silent_reading",
+    metadata,
+    sa.Column("study_id", sa.String(32), sa.ForeignKey("study.id"), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    _location(),
+    sa.Column("content", sa.JSON, nullable=False),  # node.rollout.silent
+    _at("at"),
+)
+
+auto_entry = sa.Table(  # what was entered without a person, until one has looked
+    "auto_entry",
+    metadata,
+    _id(),
+    _location(),
+    _ref("study_id", "study"),
+    _ref("instance_id", "instance", nullable=True),
+    sa.Column("tag", sa.String(16), nullable=False),
+    sa.Column("value", sa.String(255), nullable=False),
+    sa.Column("models", sa.JSON, nullable=False),
+    sa.Column("is_sampled", sa.Boolean, nullable=False),  # drawn for the error rate
+    sa.Column("state", sa.String(16), nullable=False),  # entered right wrong withdrawn
+    sa.Column("decided_by", sa.String(64), nullable=False, server_default=""),
+    _at("decided_at", nullable=True),
+    _at("entered_at"),
+    sa.Index("ix_auto_entry_state", "location_id", "state", "entered_at"),
+    sa.Index("ix_auto_entry_study", "study_id"),
+)
+
+calibration_version = sa.Table(  # proposals from the practice's own decisions, never self-applied
+    "calibration_version",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # proposed refused approved ended
+    sa.Column("content", sa.JSON, nullable=False),  # node.domain.recalibration
+    sa.Column("made_by", sa.String(64), nullable=False),
+    _at("made_at"),
+    sa.Column("decided_by", sa.String(64), nullable=False, server_default=""),
+    _at("decided_at", nullable=True),
+    sa.Column("reason", sa.String(255), nullable=False, server_default=""),
+    sa.UniqueConstraint("location_id", "version"),
+)
+
+# --- encryption at rest --------------------------------------------------------------------------
+
+data_key = sa.Table(  # wrapped by the master key; never deleted while anything is sealed with one
+    "data_key",
+    metadata,
+    sa.Column("key_id", sa.String(16), primary_key=True),
+    _location(),
+    sa.Column("purpose", sa.String(16), nullable=False),  # node.db.keyring.Purpose
+    sa.Column("state", sa.String(16), nullable=False),  # current, old, unused (node.db.keys)
+    sa.Column("wrapped", sa.Text, nullable=False),
+    sa.Column("proof", sa.String(32), nullable=False),  # known value: shows a wrong key
+    sa.Column("master", sa.String(255), nullable=False),  # where the master key was, in words
+    _at("created_at"),
+    _at("replaced_at", nullable=True),
+    sa.Index("ix_data_key_location", "location_id", "purpose", "state"),
+)
+
+sealing = sa.Table(  # how far a location's data is sealed; no row: all of it is plain
+    "sealing",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),  # partly, wholly
+    _at("changed_at"),
+)
+
