@@ -150,5 +150,18 @@ def read_flat(
         return
 
 
+def reaches_beyond(
+    data: bytes | memoryview, is_implicit: bool, is_little: bool, last_group: int
+) -> bool:
+    """Whether an element beyond `last_group` follows: then none up to it is missing in `data`.
+
+    Says no where it is not sure. Raises as :func:`read_flat`.
+    """
+    ends = [end for _, end in read_flat(data, is_implicit, is_little, last_group)]
+    end = ends[-1] if ends else 0
+    reader = _Reader(memoryview(data), is_implicit, is_little)
+    return end + 12 <= len(data) and reader.head(end)[0] >> 16 > last_group
+
+
 def _known_vr(tag: int) -> str:
     return dictionary_VR(tag) if dictionary_has_tag(tag) else ""

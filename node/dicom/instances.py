@@ -74,6 +74,9 @@ class InstanceStore(Protocol):
     ) -> StoredObject:
         """Store what `write` writes, durably and whole or not at all; the same name again replaces.
 
+    def settings(self) -> dict[str, object]:
+        """Say what another process needs to write into the same place."""
+
         Pass `sha256` where the caller already knows the digest that counts; it is computed
         otherwise. Raises Retryable when the disk is full or away; nothing is left behind then.
         """
@@ -213,6 +216,14 @@ class FolderStore:
             raise _retryable(error) from None
 
     def holds(self, storage_key: str) -> bool:
+    def settings(self) -> dict[str, object]:
+        """Say what another process needs to write into the same folder."""
+        return {"folder": str(self._folder), "min_free_mb": self._min_free_bytes // 1_000_000}
+
+    def prepare(self, location_id: str) -> None:
+        """Make a location's folders, so that its first object need not wait for them."""
+        self._make_folder((self._folder / _key(location_id, "0000")).parent)
+
         """Whether the object's file is really there."""
         return self.path(storage_key).is_file()
 

@@ -1,83 +1,68 @@
-"""One object that arrives piece by piece: to the disk as it comes, rows at the end.
+"""One object that arrives piece by piece, in the receiving process: to the disk as it comes.
 
 The bytes go from the network's buffer into the part file and through SHA-256; they never stand in
-memory as a whole. The header is read from the part through the page cache.
+memory as a whole. The node hears of the object when it lies in the store, durably; the node writes
+its rows and says what the sender is told.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
 
-from node.db.session import new_id
-from node.dicom.arrival import Arrived
-from node.dicom.committer import Committer
-from node.dicom.header import parse_data_set
 from node.dicom.incoming import Incoming, write_part_10
-from node.dicom.instances import Part
-from node.dicom.place import RECEIVED, Place
-from node.dicom.store import log_failure
+from node.dicom.instances import FolderStore, Part
+from node.dicom.report import START_BYTES, Report, failed
 
 #: How often the room on the disk is looked at while a large object arrives.
 _ROOM_EVERY_BYTES = 64 << 20
 
-
-class Receiver:
-    """Keeps what several associations bring; their rows are committed in groups."""
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.committer = Committer(place.db, place.actor, RECEIVED)
-
-    def begin(
-        self, sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, calling_ae: str
-    ) -> Reception:
-        """Begin to receive an object; what is wrong is said by :meth:`Reception.finish`."""
-        reception = Reception(self)
-        with reception.failing():
-            incoming = Incoming(
-                memoryview(b""), sop_class_uid, sop_instance_uid, transfer_syntax_uid, calling_ae
-            )
-            reception.open(incoming)
-        return reception
+#: Tells the node of an object; returns the status for its sender.
+Tell = Callable[[Report], int]
 
 
 class Reception:
-    """One object on its way; nothing of it stays unless :meth:`finish` gave Success or a warning.
+    """One object on its way; nothing of it stays unless the node kept it.
 
     A failure does not end the message: the peer sends the rest, and then gets its answer.
     """
 
-    def __init__(self, receiver: Receiver) -> None:
-        self._receiver = receiver
-        self._object_id = new_id()
+    def __init__(self, store: FolderStore, location_id: str, tell: Tell) -> None:
+        self._store = store
+        self._location_id = location_id
+        self._tell = tell
+        self._object_id = secrets.token_hex(16)
         self._digest = hashlib.sha256()
+        self._start = bytearray()
+        self._size = self._looked_at = 0
         self._failure: Exception | None = None
         self._incoming: Incoming | None = None
         self._part: Part | None = None
-        self._offset = 0
-        self._looked_at = 0
 
-    def open(self, incoming: Incoming) -> None:
-        """Make the part and write its file meta information."""
-        place = self._receiver.place
-        place.store.require_room(0)
-        self._incoming = incoming
-        self._part = place.store.begin(place.location_id, f"{self._object_id}.dcm")
-        write_part_10(self._part, incoming)
-        self._offset = self._looked_at = self._part.size_bytes
+    def open(self, class_uid: str, instance_uid: str, syntax_uid: str, calling_ae: str) -> None:
+        """Make the part and its file meta information; what is wrong is said by :meth:`finish`."""
+        with self._failing():
+            incoming = Incoming(memoryview(b""), class_uid, instance_uid, syntax_uid, calling_ae)
+            self._store.require_room(0)
+            self._part = self._store.begin(self._location_id, f"{self._object_id}.dcm")
+            write_part_10(self._part, incoming)
+            self._incoming = incoming
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes of the data set."""
         if self._failure is not None or self._part is None:
             return
-        with self.failing():
+        with self._failing():
             self._part.write(data)
             self._digest.update(data)
-            if self._part.size_bytes - self._looked_at > _ROOM_EVERY_BYTES:
-                self._looked_at = self._part.size_bytes
-                self._receiver.place.store.require_room(0)
+            if self._size < START_BYTES:
+                self._start += data[: START_BYTES - self._size]
+            self._size += data.nbytes
+            if self._size - self._looked_at > _ROOM_EVERY_BYTES:
+                self._looked_at = self._size
+                self._store.require_room(0)
 
     def fail(self, error: Exception) -> None:
         """Keep nothing of the object; `error` will be its answer."""
@@ -85,50 +70,40 @@ class Reception:
         self.discard()
 
     def finish(self) -> int:
-        """Keep the object; return the status of its answer once everything is on the disk."""
-        status = 0
-        try:
-            status = self._keep()
-        except Exception as error:  # noqa: BLE001 - the DIMSE edge
-            status = log_failure("C-STORE", error).store_status
-        finally:
-            self.discard()
-        return status
+        """Make the object durable and tell the node; return the status for the sender."""
+        with self._failing():
+            report = self._store_whole()
+        if self._failure is not None:
+            report = failed(self._object_id, self._failure)
+        return self._tell(report)
 
     def discard(self) -> None:
-        """Leave nothing behind, unless it was kept."""
+        """Leave nothing behind of an object that did not come to its end."""
         if self._part is not None:
             self._part.discard()
 
+    def _store_whole(self) -> Report:
+        if self._failure is not None:
+            raise self._failure
+        assert self._part is not None
+        assert self._incoming is not None
+        self._store.require_room(0)
+        self._part.finish()
+        return Report(
+            self._object_id,
+            self._incoming.sop_class_uid,
+            self._incoming.sop_instance_uid,
+            self._incoming.transfer_syntax_uid,
+            self._part.storage_key,
+            self._digest.hexdigest(),
+            self._size,
+            start=bytes(self._start),
+        )
+
     @contextlib.contextmanager
-    def failing(self) -> Iterator[None]:
+    def _failing(self) -> Iterator[None]:
         """Keep what goes wrong inside for the answer."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the DIMSE edge
             self.fail(error)
-
-    def _keep(self) -> int:
-        if self._failure is not None:
-            raise self._failure
-        assert self._part is not None
-        assert self._incoming is not None
-        incoming, place = self._incoming, self._receiver.place
-        data = memoryview(self._part.map())[self._offset :]
-        arrived = Arrived(
-            self._object_id,
-            incoming.sop_class_uid,
-            incoming.sop_instance_uid,
-            incoming.transfer_syntax_uid,
-            incoming.calling_ae,
-            parse_data_set(data, incoming.transfer_syntax_uid, place.fallback_charset),
-            self._digest.hexdigest(),
-            data.nbytes,
-        )
-        return place.keep(arrived, self._put, self._receiver.committer.run).status
-
-    def _put(self) -> str:
-        assert self._part is not None
-        self._receiver.place.store.require_room(0)
-        self._part.finish()
-        return self._part.storage_key

@@ -39,12 +39,14 @@ from node.dicom.access import Access, Service
 from node.dicom.commitment import COMMITMENT_CLASS, on_n_action, on_n_event_report
 from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instances import InstanceStore
+from node.dicom.intake_process import IntakeProcess
 from node.dicom.mpps import on_n_create, on_n_set
-from node.dicom.reception import Receiver
+from node.dicom.place import Place
+from node.dicom.receiver import Receiver
 from node.dicom.retrieve import on_c_get, on_c_move, on_study_find
-from node.dicom.store import Place, on_c_store
+from node.dicom.store import on_c_store
 from node.dicom.streaming import IS_SUPPORTED, Admit, StorageReceiver, Terms
-from node.dicom.tls import server_context
+from node.dicom.tls import server_tls
 from node.dicom.transport import AssociationListener
 from node.dicom.worklist import on_c_find
 from node.engine import DurableEngine
@@ -218,7 +220,10 @@ class DicomListener:
         location_id = self._config.node.location_id
         fallback = self._config.dicom.fallback_charset
         place = Place(self._db, self._store, self._engine, location_id, fallback)
-        return StorageReceiver(terms, Receiver(place), admit, server.has_room)
+        intake = IntakeProcess(self._store.settings() | {"location_id": location_id})
+        receiver = StorageReceiver(terms, Receiver(place), intake, admit, server.has_room)
+        receiver.start()
+        return receiver
 
     def find_open(self, ae_title: str) -> Association | None:
         """Find an association in which `ae_title` may be sent a commitment report."""

@@ -5,20 +5,24 @@ from __future__ import annotations
 import socket
 import struct
 import time
-
-from pynetdicom.sop_class import Verification
+from collections.abc import Callable
 
 from node.dicom import messages
 from node.dicom.gulps import Gulps
-from node.dicom.header import is_uid
-from node.dicom.reception import Receiver, Reception
+from node.dicom.reception import Reception
+from node.dicom.uid import is_uid
 from node.errors import InvalidInput
 
+VERIFICATION = "1.2.840.10008.1.1"
 _MAX_COMMAND_BYTES = 16_384
 #: How long a peer may take to close a connection that is over (ARTIM, PS3.8 9.1.5).
 _LINGER_S = 2.0
 _DATA, _RELEASE_RQ, _ABORT = 0x04, 0x05, 0x07
 _RELEASE_RP = b"\6\0\0\0\0\4\0\0\0\0"
+
+
+#: Begins to receive an object of a class, instance, transfer syntax and calling AE title.
+Begin = Callable[[str, str, str, str], Reception]
 
 
 class Broken(Exception):
@@ -39,14 +43,14 @@ class StorageAssociation:
         self,
         sock: socket.socket,
         gulps: Gulps,
-        receiver: Receiver,
+        begin: Begin,
         accepted: dict[int, tuple[str, str]],
         calling_ae: str,
         peer_pdu_bytes: int,
     ) -> None:
         self._socket = sock
         self._gulps = gulps
-        self._receiver = receiver
+        self._begin = begin
         self._accepted = accepted
         self._calling_ae = calling_ae
         self._peer_pdu_bytes = peer_pdu_bytes
@@ -107,7 +111,7 @@ class StorageAssociation:
             return  # there is nothing that could be cancelled
         message_id = messages.word(command, messages.MESSAGE_ID)
         abstract_syntax, transfer_syntax = self._accepted[context_id]
-        is_storage = abstract_syntax != Verification
+        is_storage = abstract_syntax != VERIFICATION
         if message_id is None or field not in (messages.C_STORE_RQ, messages.C_ECHO_RQ):
             raise Broken(_UNEXPECTED)
         if is_storage != (field == messages.C_STORE_RQ):
@@ -128,7 +132,7 @@ class StorageAssociation:
                 raise Broken(_UNEXPECTED)
             self._respond(0)
             return
-        self._reception = self._receiver.begin(
+        self._reception = self._begin(
             uids[messages.CLASS_UID],
             uids[messages.INSTANCE_UID],
             transfer_syntax,

@@ -1,8 +1,8 @@
 """The fast path for senders of images: storage associations served without pynetdicom's threads.
 
 An association that proposes nothing but storage and verification, and no extended negotiation, is
-served by one thread with a blocking socket: a megabyte is read at a time, and the fragments go
-from that buffer to the disk. Whatever else is asked for is left to pynetdicom, on an untouched
+negotiated here and handed to the receiving process (:mod:`node.dicom.intake`), which reports each
+object for its rows to be written. Whatever else is asked for is left to pynetdicom, on an untouched
 socket. Negotiation and its PDUs are pynetdicom's own either way.
 """
 
@@ -27,16 +27,11 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import PresentationContext, negotiate_as_acceptor
 from pynetdicom.sop_class import Verification
 
-from node.dicom.gulps import Gulps, HungUp
 from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from node.dicom.reception import Receiver
-from node.dicom.storage_association import (
-    Broken,
-    StorageAssociation,
-    abort_pdu,
-    end,
-    set_timeout,
-)
+from node.dicom.intake_process import IntakeProcess
+from node.dicom.receiver import Receiver
+from node.dicom.storage_association import abort_pdu, end, set_timeout
+from node.errors import Retryable
 
 _LOG = logging.getLogger(__name__)
 
@@ -76,10 +71,16 @@ class StorageReceiver:
     """Serves storage associations; knows which are open, to count them and to end them."""
 
     def __init__(
-        self, terms: Terms, receiver: Receiver, admit: Admit, has_room: Callable[[], bool]
+        self,
+        terms: Terms,
+        receiver: Receiver,
+        intake: IntakeProcess,
+        admit: Admit,
+        has_room: Callable[[], bool],
     ) -> None:
         self.terms = terms
         self.receiver = receiver
+        self.intake = intake
         self._admit = admit
         self._has_room = has_room
         self._changed = threading.Condition()
@@ -88,6 +89,10 @@ class StorageReceiver:
         self._is_stopping = False
         self._negotiating = threading.Lock()
         self._agreed: dict[bytes, _Agreed] = {}
+
+    def start(self) -> None:
+        """Start the receiving process, so that the first sender need not wait for it."""
+        self.intake.start()
 
     @property
     def established(self) -> int:
@@ -108,7 +113,7 @@ class StorageReceiver:
             is_ours = request is None or request.is_plain
             if request is not None and is_ours:
                 self._associate(sock, address, request)
-        except (HungUp, OSError):  # the connection is gone: there is nobody to be told
+        except OSError:  # the connection is gone: there is nobody to be told
             is_ours = True
         except Exception as error:  # noqa: BLE001 - the edge: one connection, not the node
             _LOG.warning("a storage association was ended (%s)", type(error).__name__)
@@ -130,6 +135,7 @@ class StorageReceiver:
                     sock.send(abort_pdu(0, 0), socket.MSG_DONTWAIT)
                     sock.shutdown(socket.SHUT_RDWR)
             self._changed.wait_for(lambda: not self._open, wait_s)
+        self.intake.stop()
 
     def _peek(self, sock: socket.socket) -> _Request | None:
         """Look at the association request; None when it did not come in time."""
@@ -148,8 +154,7 @@ class StorageReceiver:
 
     def _associate(self, sock: socket.socket, address: str, request: _Request) -> None:
         set_timeout(sock, self.terms.silence_s)
-        gulps = Gulps(sock)
-        gulps.exactly(len(request.data))
+        sock.recv(len(request.data), socket.MSG_WAITALL)  # it has been looked at: all is there
         primitive = request.primitive
         assert primitive is not None
         contexts = self._admit(primitive.calling_ae_title, address)
@@ -163,7 +168,7 @@ class StorageReceiver:
             end(sock, _reject_pdu(2, 3, 2))
             return
         try:
-            self._converse(sock, gulps, request, primitive, contexts)
+            self._converse(sock, request, primitive, contexts)
         finally:
             with self._changed:
                 self._established -= 1
@@ -171,7 +176,6 @@ class StorageReceiver:
     def _converse(
         self,
         sock: socket.socket,
-        gulps: Gulps,
         request: _Request,
         primitive: A_ASSOCIATE,
         contexts: list[PresentationContext],
@@ -183,20 +187,19 @@ class StorageReceiver:
             return
         agreed = self._negotiate(request, primitive, contexts)
         sock.sendall(agreed.answer)
-        association = StorageAssociation(
-            sock,
-            gulps,
-            self.receiver,
-            agreed.accepted,
-            primitive.calling_ae_title.strip()[:16],
-            primitive.maximum_length_received or 0,
-        )
+        calling_ae = primitive.calling_ae_title.strip()[:16]
+        handed_over = {
+            "accepted": agreed.accepted,
+            "calling_ae": calling_ae,
+            "peer_pdu_bytes": primitive.maximum_length_received or 0,
+        }
         try:
-            association.run()
-        except Broken as broken:
-            end(sock, abort_pdu(2, broken.reason))
-        finally:
-            association.discard()
+            self.intake.converse(
+                sock, handed_over, lambda report: self.receiver.take(report, calling_ae)
+            )
+        except Retryable as error:
+            _LOG.warning("a storage association was aborted: %s", error)
+            end(sock, abort_pdu(2, 0))
 
     def _negotiate(
         self, request: _Request, primitive: A_ASSOCIATE, contexts: list[PresentationContext]

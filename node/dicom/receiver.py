@@ -1,0 +1,78 @@
+"""The node's side of receiving: rows for what the receiving process has put into the store."""
+
+from __future__ import annotations
+
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+from node.dicom.arrival import Arrived
+from node.dicom.committer import Committer
+from node.dicom.elements import reaches_beyond
+from node.dicom.header import Header, parse_data_set, parse_header, read_transfer_syntax
+from node.dicom.place import RECEIVED, Place
+from node.dicom.report import Report, read_report
+from node.dicom.store import log_failure
+from node.errors import InvalidInput
+
+#: The last group of the header; pixels come far behind it.
+_LAST_GROUP = 0x0028
+
+
+class Receiver:
+    """Keeps what several associations bring; their rows are committed in groups."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._committer = Committer(place.db, place.actor, RECEIVED)
+
+    def take(self, message: bytes, calling_ae: str) -> int:
+        """Keep the object that is reported; return the status for its sender."""
+        try:
+            report = read_report(message)
+            report.require_object()
+            return self._keep(report, calling_ae)
+        except Exception as error:  # noqa: BLE001 - the DIMSE edge
+            return log_failure("C-STORE", error).store_status
+
+    def _keep(self, report: Report, calling_ae: str) -> int:
+        is_used = False
+
+        def put() -> str:
+            nonlocal is_used
+            is_used = True
+            return report.storage_key
+
+        try:
+            arrived = Arrived(
+                report.object_id,
+                report.sop_class_uid,
+                report.sop_instance_uid,
+                report.transfer_syntax_uid,
+                calling_ae,
+                self._header(report),
+                report.sha256,
+                report.size_bytes,
+            )
+            return self.place.keep(arrived, put, self._committer.run).status
+        finally:
+            if not is_used:  # these bytes were here already, or nobody could say so
+                self.place.store.discard(report.storage_key)
+
+    def _header(self, report: Report) -> Header:
+        """Read the header from the start of the data set; from the store where that is not all."""
+        syntax, fallback = report.transfer_syntax_uid, self.place.fallback_charset
+        if len(report.start) == report.size_bytes or _has_header(report.start, syntax):
+            return parse_data_set(memoryview(report.start), syntax, fallback)
+        with self.place.store.open(report.storage_key) as file:
+            read_transfer_syntax(file)
+            return parse_header(file, syntax, fallback)
+
+
+def _has_header(start: bytes, syntax: str) -> bool:
+    """Whether the header ends within the start of a data set; no where that is not sure."""
+    if syntax == DeflatedExplicitVRLittleEndian:
+        return False
+    is_implicit, is_little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
+    try:
+        return reaches_beyond(start, is_implicit, is_little, _LAST_GROUP)
+    except InvalidInput:
+        return False
