@@ -23,14 +23,15 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy as sa
 from PIL import Image
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from node.config import Config
 from node.db.session import Actor, begin, read
 from node.db.tables import analysis_run, finding, instance, review, study, tooth_mark
+from node.dicom import burned_in
 from node.dicom.instances import InstanceStore
+from node.dicom.object_file import ObjectFile, read_dataset
 from node.dicom.pixels import model_input, read_header
 from node.domain.findings import DecisionState, View
 from node.domain.review import SignedReview, finding_to_json
@@ -196,10 +197,10 @@ def _fill(
         for number, film in enumerate(films):
             progress(number, len(films))
             run = _latest_run(conn, film.row.id)
-            path = store.path(film.row.storage_key)
+            path = store.file(film.row.storage_key)
             if run is None or run.view is None or View(run.view) not in views:
                 contents.other_view += 1
-            elif not wish.include_burned_in and not _is_clean(path):
+            elif not wish.include_burned_in and _may_be_lettered(conn, film.row.id, path):
                 contents.burned_in += 1
             else:
                 _add(conn, contents, film, run, path, key, part)
@@ -212,7 +213,7 @@ def _add(
     contents: _Contents,
     film: _Film,
     run: sa.Row,  # type: ignore[type-arg]
-    path: Path,
+    path: ObjectFile,
     key: bytes,
     part: Path,
 ) -> None:
@@ -370,7 +371,14 @@ def _spacing(row: sa.Row) -> list[float] | None:  # type: ignore[type-arg]
 # --- pixels --------------------------------------------------------------------------------------
 
 
-def _is_clean(path: Path) -> bool:
+def _may_be_lettered(conn: sa.Connection, image_id: str, path: ObjectFile) -> bool:
+    """Whether lettering was seen or is not denied, and no person let the image go."""
+    if burned_in.doubted(conn, [image_id]):
+        return True
+    return not _is_clean(path) and not burned_in.is_released(conn, image_id)
+
+
+def _is_clean(path: ObjectFile) -> bool:
     """Whether the file says that nothing is burned into its pixels; silence is doubt.
 
     Source: PS3.3 C.7.6.1, Burned In Annotation (0028,0301).
@@ -379,22 +387,22 @@ def _is_clean(path: Path) -> bool:
     return str(ds.get("BurnedInAnnotation", "")).strip().upper() == "NO"
 
 
-def _device(key: bytes, path: Path) -> str:
+def _device(key: bytes, path: ObjectFile) -> str:
     """Name the make and model of the machine by an id, so that machines can be kept apart."""
     ds = _read_tags(path, "Manufacturer", "ManufacturerModelName")
     told = f"{ds.get('Manufacturer', '')}|{ds.get('ManufacturerModelName', '')}"
     return _name(key, "device", told)[:8] if told != "|" else ""
 
 
-def _read_tags(path: Path, *keywords: str) -> Dataset:
+def _read_tags(path: ObjectFile, *keywords: str) -> Dataset:
     """Read a few attributes; a header that cannot be read says nothing."""
     try:
-        return dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+        return read_dataset(path, stop_before_pixels=True, specific_tags=keywords)
     except (InvalidDicomError, OSError, ValueError, LookupError, AttributeError, Warning):
         return Dataset()
 
 
-def _write_pixels(path: Path, out: Path) -> dict[str, object]:
+def _write_pixels(path: ObjectFile, out: Path) -> dict[str, object]:
     """Write what the networks saw as a bare PNG; give its size and depth."""
     image, _ = model_input(path)
     bits = 8 if (read_header(path).bits_stored or 16) <= 8 else 16

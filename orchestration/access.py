@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
@@ -14,6 +13,7 @@ from node.config import Config
 from node.db.session import read
 from node.db.tables import appointment, instance, patient, patient_identity, review, study
 from node.dicom.instances import InstanceStore
+from node.dicom.object_file import ObjectFile
 from node.domain.review import SignedReview
 from node.domain.study import MatchState
 from node.errors import Forbidden, NotFound
@@ -214,7 +214,7 @@ class Chart:
                 )
             ).scalar()
 
-    def images(self, image_ids: Sequence[str]) -> list[tuple[str, Path]]:
+    def images(self, image_ids: Sequence[str]) -> list[tuple[str, ObjectFile]]:
         """Find the stored files of readable images, in the order asked for."""
         self._demand(Module.IMAGES)
         with read(self.db) as conn:
@@ -226,7 +226,7 @@ class Chart:
                 )
             )
             keys = {row.id: row.storage_key for row in rows}
-        return [(each, self.store.path(keys[each])) for each in image_ids if each in keys]
+        return [(each, self.store.file(keys[each])) for each in image_ids if each in keys]
 
     def demand(self, *what: RecordKind | Module) -> None:
         """Refuse what the workflow's header does not declare (Forbidden)."""

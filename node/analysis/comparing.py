@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from models.bone_change import Affine, Alignment, ToothOnFilm
+from node.dicom.object_file import ObjectFile, file_from_json, file_to_json
 from node.domain.findings import Box, Point
 from node.domain.plain_json import tooth_of
 from node.domain.review import Json
@@ -22,7 +22,7 @@ from node.domain.teeth import Surface, Tooth
 class FilmTeeth:
     """A stored film and where its teeth lie, in its pixels."""
 
-    path: Path
+    path: ObjectFile
     teeth: tuple[ToothOnFilm, ...]
 
 
@@ -59,7 +59,7 @@ def compare(request: Json) -> dict[str, object]:
     films = []
     for name in ("now", "before"):
         data = cast("Json", request[name])
-        pixels, spacing = model_input(Path(str(data["path"])))
+        pixels, spacing = model_input(file_from_json(cast("Mapping[str, str]", data["file"])))
         teeth = {tooth.tooth: tooth for tooth in _teeth_from_json(data["teeth"])}
         films.append(change.Film(pixels, spacing, teeth))
     now, before = films
@@ -107,7 +107,7 @@ def answer_from_json(data: Json) -> Comparison:
 
 def _film_to_json(film: FilmTeeth) -> dict[str, object]:
     return {
-        "path": str(film.path),
+        "file": file_to_json(film.path),
         "teeth": [
             {
                 "tooth": str(each.tooth),

@@ -23,6 +23,7 @@ from node.analysis.comparing import (
 )
 from node.analysis.worker import analysis_from_json
 from node.config import AnalysisSection, ModelSection
+from node.dicom.object_file import ObjectFile, file_to_json
 from node.domain.findings import ImageAnalysis, ModelVersion
 from node.domain.review import model_from_json
 from node.errors import BitewingError, ConfigError, InvalidInput, Rejected, Retryable
@@ -51,7 +52,7 @@ class InstalledModels:
 class _Ticket:
     """One request that waits for its answer; those of one pipeline may be asked together."""
 
-    path: Path | None
+    path: ObjectFile | None
     pipeline: int
     comparison: Mapping[str, object] | None = None
     answer: Mapping[str, object] | None = None
@@ -95,7 +96,7 @@ class InferenceProcess:
         with self._lock:
             return self._ensure()
 
-    def analyse(self, path: Path, shadow: int | None = None) -> ImageAnalysis:
+    def analyse(self, path: ObjectFile, shadow: int | None = None) -> ImageAnalysis:
         """Analyse one stored file, with the network of `shadows` number `shadow` if given.
 
         Raises InvalidInput when it has no readable pixels, InferenceDied when the process ended
@@ -156,7 +157,10 @@ class InferenceProcess:
         if taken[0].comparison is not None:
             request = {"compare": taken[0].comparison}
         else:
-            request = {"paths": [str(t.path) for t in taken], "pipeline": taken[0].pipeline}
+            request = {
+                "files": [file_to_json(t.path) for t in taken if t.path is not None],
+                "pipeline": taken[0].pipeline,
+            }
         answers = self._ask(request, self._config.timeout_s * len(taken))["answers"]
         assert isinstance(answers, list)
         for ticket, answer in zip(taken, answers, strict=True):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -28,6 +27,7 @@ from node.analysis.inference import InferenceDied
 from node.analysis.panoramic_change import ToothThen, tooth_changes
 from node.analysis.study_rows import ImageRead, StudyRows, read_study
 from node.db.tables import study
+from node.dicom.object_file import ObjectFile
 from node.domain.findings import (
     BoneSite,
     CariesDepth,
@@ -134,7 +134,7 @@ def compare_with(
     images: Sequence[ImageRead],
     priors: Sequence[StudyRows],
     compare: Compare,
-    path_of: Callable[[str], Path],
+    file_of: Callable[[str], ObjectFile],
 ) -> Compared:
     """Compare each tooth with its latest earlier film, pair of films by pair of films.
 
@@ -155,8 +155,8 @@ def compare_with(
             strips = _strips(image, prior, teeth)
             answer = _asked(
                 compare,
-                FilmTeeth(path_of(image.storage_key), _on_film(image, teeth)),
-                FilmTeeth(path_of(prior.image.storage_key), _on_film(prior.image, teeth)),
+                FilmTeeth(file_of(image.storage_key), _on_film(image, teeth)),
+                FilmTeeth(file_of(prior.image.storage_key), _on_film(prior.image, teeth)),
                 [Area(m.tooth, _outline(m)) for m in marks if m.tooth is not None]
                 + [Area(tooth, outline) for (tooth, _), outline in strips.items()],
             )

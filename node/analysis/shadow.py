@@ -22,6 +22,7 @@ from node.analysis.inference import InferenceDied, InferenceProcess
 from node.config import AnalysisSection, ModelSection
 from node.db.session import Actor, begin, insert_once, new_id, read
 from node.db.tables import analysis_run, instance, shadow_run
+from node.dicom.object_file import ObjectFile
 from node.domain.findings import ImageAnalysis, View
 from node.domain.image_json import outline_to_json, site_to_json
 from node.domain.review import finding_to_json
@@ -70,7 +71,7 @@ class ShadowReader:
     actor: Actor
     inference: InferenceProcess
     shadows: Sequence[ModelSection]
-    path_of: Callable[[str], Path]
+    file_of: Callable[[str], ObjectFile]
     _is_refused: bool = field(default=False, init=False)
 
     def read_waiting(self, is_stopping: Callable[[], bool]) -> int:
@@ -135,7 +136,7 @@ class ShadowReader:
 
     def _read(self, number: int, entry: Entry, instance_id: str, storage_key: str) -> None:
         started = time.monotonic()
-        analysis, failure = self._analyse(self.path_of(storage_key), number)
+        analysis, failure = self._analyse(self.file_of(storage_key), number)
         values = _content(analysis) if analysis else {"pipeline": ""}
         with begin(self.db, self.actor, "shadow.stored") as tx:
             insert_once(
@@ -156,7 +157,7 @@ class ShadowReader:
             )
             tx.record(f"instance:{instance_id}", task=entry.task, version=entry.version)
 
-    def _analyse(self, path: Path, number: int) -> tuple[ImageAnalysis | None, str]:
+    def _analyse(self, path: ObjectFile, number: int) -> tuple[ImageAnalysis | None, str]:
         for _ in range(_TRIES):
             try:
                 return self.inference.analyse(path, shadow=number), ""

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -31,6 +30,7 @@ from node.db.tables import (
     study_reading,
     tooth_mark,
 )
+from node.dicom.object_file import ObjectFile
 from node.domain.cdt import CodeTable
 from node.domain.conclusions import conclude
 from node.domain.events import EventKind
@@ -57,7 +57,7 @@ class StudyReader:
     db: sa.Engine
     actor: Actor
     inference: InferenceProcess
-    path_of: Callable[[str], Path]
+    file_of: Callable[[str], ObjectFile]
     table: CodeTable
 
     def read_again(self, study_id: str) -> bool:
@@ -81,7 +81,7 @@ class StudyReader:
         renumberings = renumber(rows.images)
         images = under(rows.images, renumberings)
         facts = facts_of(images, renumberings, codes, age)
-        compared = compare_with(images, priors, self.inference.compare, self.path_of)
+        compared = compare_with(images, priors, self.inference.compare, self.file_of)
         facts = replace(facts, registrations=compared.registrations, changes=compared.changes)
         findings = [each for image in images for each in image.study_findings]
         reading = StudyReading(facts, conclude(findings, facts, self.table, is_signed=False))

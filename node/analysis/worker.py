@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from node import logs
+from node.dicom.object_file import ObjectFile, file_from_json
 from node.domain.findings import Box, ImageAnalysis, ToothMark, View
 from node.domain.image_json import (
     flag_from_json,
@@ -133,7 +134,7 @@ def main(arguments: list[str]) -> int:
             found = [_compare(request["compare"])]
         else:
             pipeline = served.pipelines[request["pipeline"]]
-            found = _serve(pipeline, [Path(path) for path in request["paths"]])
+            found = _serve(pipeline, [file_from_json(data) for data in request["files"]])
         _answer(answers, {"answers": found})
     return 0
 
@@ -182,18 +183,18 @@ def _choice(item: Mapping[str, str]) -> Choice:
     return Choice(item["task"], Path(item["dir"]), item["version"], Role(item["role"]))
 
 
-def _serve(pipeline: Pipeline, paths: Sequence[Path]) -> list[dict[str, object]]:
+def _serve(pipeline: Pipeline, files: Sequence[ObjectFile]) -> list[dict[str, object]]:
     """Read files and analyse together those that can be read."""
     from models.pipeline import Film
     from node.dicom.pixels import model_input
     from node.dicom.subject import read_subject
 
-    answers: list[dict[str, object]] = [{} for _ in paths]
+    answers: list[dict[str, object]] = [{} for _ in files]
     images = {}
-    for number, path in enumerate(paths):
+    for number, file in enumerate(files):
         try:
-            pixels, spacing = model_input(path)
-            subject = read_subject(path)
+            pixels, spacing = model_input(file)
+            subject = read_subject(file)
             images[number] = Film(pixels, spacing, subject.age_years, subject.side)
         except InvalidInput as error:
             answers[number] = {"unreadable": str(error)}

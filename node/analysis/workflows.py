@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -20,6 +19,7 @@ from node.analysis.inference import InferenceDied, InferenceProcess
 from node.analysis.study_reading import StudyReader
 from node.db.session import Actor, Tx, begin, read
 from node.db.tables import instance, study
+from node.dicom.object_file import ObjectFile
 from node.domain import cdt, jobs
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.engine import DurableEngine
@@ -39,7 +39,7 @@ class Analyser:
     db: sa.Engine
     actor: Actor
     inference: InferenceProcess
-    path_of: Callable[[str], Path]  # storage key -> local file
+    file_of: Callable[[str], ObjectFile]  # by storage key
     match: Callable[[Tx, str], object]  # matches one study inside a transaction
     code_table: cdt.CodeTable = field(default_factory=cdt.load)
 
@@ -77,7 +77,7 @@ class Analyser:
             return "failed"
         started_at = datetime.now(UTC)
         try:
-            analysis = self.inference.analyse(self.path_of(image.storage_key))
+            analysis = self.inference.analyse(self.file_of(image.storage_key))
         except InvalidInput as error:
             store_failure(self.db, self.actor, instance_id, InstanceState.UNREADABLE, str(error))
             return "failed"
@@ -113,7 +113,7 @@ class Analyser:
             is_ready = make_ready(tx, study_id)
             tx.record(f"study:{study_id}", ready=is_ready)
         if is_ready or row.state == StudyState.READY.value:
-            reader = StudyReader(self.db, self.actor, self.inference, self.path_of, self.code_table)
+            reader = StudyReader(self.db, self.actor, self.inference, self.file_of, self.code_table)
             if reader.read_again(study_id):
                 reader.read_later(study_id)
 

@@ -26,6 +26,7 @@ from pydicom.uid import (
 )
 
 from node.dicom.header import parse_header, read_transfer_syntax
+from node.dicom.object_file import ObjectFile
 from node.errors import InvalidInput
 
 _PREAMBLE = bytes(128) + b"DICM"
@@ -37,7 +38,7 @@ _FIRST_GROUPS = {b"\x08\x00": "little", b"\x00\x08": "big"}
 class FoundObject:
     """One object in a file; its data set is the bytes from ``offset`` on, as they are."""
 
-    path: Path
+    path: ObjectFile
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
@@ -63,14 +64,14 @@ class FoundObject:
 class Skipped:
     """A file that holds no object that could be sent, and why."""
 
-    path: Path
+    path: ObjectFile
     reason: str
 
 
-def find_objects(paths: Iterable[Path]) -> Iterator[FoundObject | Skipped]:
+def find_objects(paths: Iterable[ObjectFile]) -> Iterator[FoundObject | Skipped]:
     """Look at each file, and at each file in each folder and below, in the order of names."""
     for path in paths:
-        if path.is_dir():
+        if isinstance(path, Path) and path.is_dir():
             for folder, subfolders, names in os.walk(path):
                 subfolders.sort()
                 for name in sorted(names):
@@ -79,7 +80,7 @@ def find_objects(paths: Iterable[Path]) -> Iterator[FoundObject | Skipped]:
             yield _look_at(path)
 
 
-def _look_at(path: Path) -> FoundObject | Skipped:
+def _look_at(path: ObjectFile) -> FoundObject | Skipped:
     try:
         return _read(path)
     except FileNotFoundError:
@@ -90,7 +91,7 @@ def _look_at(path: Path) -> FoundObject | Skipped:
         return Skipped(path, str(error))
 
 
-def _read(path: Path) -> FoundObject:
+def _read(path: ObjectFile) -> FoundObject:
     if not path.is_file() and path.exists():
         raise InvalidInput("not a regular file")
     with path.open("rb") as file:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from pydicom import dcmread
 from pydicom.encaps import get_frame
 from pydicom.uid import UID
 
 from node.dicom.damage import DAMAGE_ERRORS
+from node.dicom.object_file import ObjectFile, read_dataset
 from node.dicom.pixels import decode_stored
 from node.errors import InvalidInput, NotFound
 
@@ -29,9 +27,9 @@ MEDIA_TYPES = {
 }
 
 
-def frame_count(path: Path) -> int:
+def frame_count(path: ObjectFile) -> int:
     """Count the frames of a stored file; 0 when it holds no pixels that can be counted."""
-    ds = dcmread(path, stop_before_pixels=True, specific_tags=["Rows", "NumberOfFrames"])
+    ds = read_dataset(path, stop_before_pixels=True, specific_tags=["Rows", "NumberOfFrames"])
     if not ds.get("Rows"):
         return 0
     try:
@@ -40,7 +38,7 @@ def frame_count(path: Path) -> int:
         return 1
 
 
-def samples_of(path: Path, number: int) -> bytes:
+def samples_of(path: ObjectFile, number: int) -> bytes:
     """Decode frame `number` (from 1) to little-endian samples as PS3.5 8.1.1 lays them out.
 
     Raises NotFound when there is no such frame, InvalidInput when it cannot be decoded.
@@ -50,11 +48,11 @@ def samples_of(path: Path, number: int) -> bytes:
     return samples.astype(samples.dtype.newbyteorder("<")).tobytes()
 
 
-def compressed_of(path: Path, number: int) -> bytes:
+def compressed_of(path: ObjectFile, number: int) -> bytes:
     """Return frame `number` (from 1) as it was received; raises like :func:`samples_of`."""
     _require(path, number)
     try:
-        ds = dcmread(path)
+        ds = read_dataset(path)
         return bytes(get_frame(ds.PixelData, number - 1, number_of_frames=frame_count(path)))
     except DAMAGE_ERRORS as error:
         raise InvalidInput(f"the frame cannot be read ({type(error).__name__})") from None
@@ -65,6 +63,6 @@ def is_compressed(transfer_syntax_uid: str) -> bool:
     return UID(transfer_syntax_uid).is_encapsulated
 
 
-def _require(path: Path, number: int) -> None:
+def _require(path: ObjectFile, number: int) -> None:
     if not 1 <= number <= frame_count(path):
         raise NotFound("There is no such frame.")

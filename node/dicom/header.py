@@ -12,13 +12,13 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node.dicom import charset
 from node.dicom.elements import read_flat
+from node.dicom.object_file import ObjectFile
 from node.domain.findings import NO_SPACING, Spacing
 from node.errors import InvalidInput
 
@@ -104,7 +104,7 @@ class Header:
     problem: str = ""
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: ObjectFile) -> Header:
     """Read the header of a stored file; text of no declared character set is read as Latin-1.
 
     Raises

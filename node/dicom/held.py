@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from node.db.tables import instance, study
 from node.dicom.instances import InstanceStore
+from node.dicom.object_file import ObjectFile
 
 _MOST = 65_535
 
@@ -24,7 +24,7 @@ class Held:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    path: Path
+    path: ObjectFile
 
     @property
     def url_path(self) -> str:
@@ -69,7 +69,7 @@ def find_held(
             row.sop_class_uid,
             row.sop_instance_uid,
             row.transfer_syntax_uid,
-            store.path(row.storage_key),
+            store.file(row.storage_key),
         )
         for row in rows
     ]

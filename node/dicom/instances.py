@@ -1,5 +1,8 @@
 """Where image bytes live: one small interface, a folder behind it.
 
+With a key ring every object is sealed on its way to the disk and opened on its way back
+(:mod:`node.dicom.sealed_file`); nothing else in the program knows.
+
 A name is one of our own opaque ids, never anything that came over the network, and the location
 stands first in every key, so that two practices can never share a path.
 """
@@ -21,6 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from node.db.keyring import KeyRing
+from node.dicom.object_file import ObjectFile
+from node.dicom.sealed_file import SealedFile, Sealer
 from node.errors import InvalidInput, NotFound, Retryable
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +34,8 @@ _LOCATION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{3,63}(\.[a-z0-9]{1,8})?")
 #: The folder of unfinished files; its name is longer than a shard's, so no object lies in it.
 _PARTS = "parts"
+#: As much of a sealed object as :meth:`Part.map` shows: more than a header is read of.
+MAPPED_BYTES = (4 << 20) + 65_536
 #: A part older than this belongs to nobody any more (the longest association is far shorter).
 _STALE_PART_S = 3600.0
 
@@ -51,7 +59,10 @@ class Part(Protocol):
         """Append; raise Retryable when the disk is full or away."""
 
     def map(self) -> mmap.mmap:
-        """Look at what was written so far, without reading it into memory."""
+        """Look at what was written so far, without reading it into memory.
+
+        Of a sealed object the first `MAPPED_BYTES` are there; the rest is its length in zeros.
+        """
 
     def finish(self) -> None:
         """Make the object durable under its name; raise Retryable when that cannot be."""
@@ -62,6 +73,9 @@ class Part(Protocol):
 
 class InstanceStore(Protocol):
     """What the node needs from a place for image bytes; a folder today, object storage later."""
+
+    def settings(self) -> dict[str, object]:
+        """Say what another process needs to write into the same place."""
 
     def require_room(self, size_bytes: int) -> None:
         """Raise Retryable when `size_bytes` more would pass the free-space watermark."""
@@ -74,9 +88,6 @@ class InstanceStore(Protocol):
     ) -> StoredObject:
         """Store what `write` writes, durably and whole or not at all; the same name again replaces.
 
-    def settings(self) -> dict[str, object]:
-        """Say what another process needs to write into the same place."""
-
         Pass `sha256` where the caller already knows the digest that counts; it is computed
         otherwise. Raises Retryable when the disk is full or away; nothing is left behind then.
         """
@@ -87,8 +98,8 @@ class InstanceStore(Protocol):
     def holds(self, storage_key: str) -> bool:
         """Whether the object is really there."""
 
-    def path(self, storage_key: str) -> Path:
-        """Return a local file that holds the object, for readers that need a path."""
+    def file(self, storage_key: str) -> ObjectFile:
+        """Return the object as a file that can be opened, whether or not it is there."""
 
     def discard(self, storage_key: str) -> None:
         """Remove an object that no row refers to."""
@@ -117,7 +128,7 @@ class _FilePart:
 
     def __init__(self, path: Path, final: Path, storage_key: str) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._file = os.fdopen(descriptor, "wb")
+        self._file: BinaryIO = os.fdopen(descriptor, "wb")
         self._path = path
         self._final = final
         self._is_finished = False
@@ -158,18 +169,60 @@ class _FilePart:
             self._path.unlink(missing_ok=True)
 
 
+class _SealedPart(_FilePart):
+    """A part that is sealed as it is written; its plain beginning stays in memory."""
+
+    def __init__(self, path: Path, final: Path, storage_key: str, ring: KeyRing) -> None:
+        super().__init__(path, final, storage_key)
+        self._sealer = Sealer(self._file, storage_key, ring)
+        self._start = bytearray()
+
+    def write(self, data: bytes | memoryview) -> int:
+        if len(self._start) < MAPPED_BYTES:
+            self._start += memoryview(data)[: MAPPED_BYTES - len(self._start)]
+        try:
+            count = self._sealer.write(data)
+        except OSError as error:
+            raise _retryable(error) from None
+        self.size_bytes += count
+        return count
+
+    def map(self) -> mmap.mmap:
+        mapped = mmap.mmap(-1, max(self.size_bytes, 1))  # pages not written take no memory
+        mapped[: len(self._start)] = bytes(self._start)
+        return mapped
+
+    def finish(self) -> None:
+        self._start.clear()
+        try:
+            self._sealer.finish()
+        except OSError as error:
+            raise _retryable(error) from None
+        super().finish()
+
+
 class FolderStore:
     """Objects as files ``<folder>/<location>/<2 digits>/<name>``, mode 0600, never executable.
 
     A file is written in ``<folder>/<location>/parts`` and moved when it is whole and on the disk.
-    `min_free_mb` megabytes (10^6 bytes) always stay free on the disk.
+    `min_free_mb` megabytes (10^6 bytes) always stay free on the disk. With a `ring` what is written
+    is sealed; sizes are those of the plain bytes everywhere.
     """
 
-    def __init__(self, folder: Path, min_free_mb: int = 0) -> None:
+    def __init__(self, folder: Path, min_free_mb: int = 0, ring: KeyRing | None = None) -> None:
         self._folder = folder.absolute()
+        self._ring = ring
         self._min_free_bytes = min_free_mb * 1_000_000
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.sweep()
+
+    def settings(self) -> dict[str, object]:
+        """Say what another process needs to write into the same folder."""
+        return {"folder": str(self._folder), "min_free_mb": self._min_free_bytes // 1_000_000}
+
+    def prepare(self, location_id: str) -> None:
+        """Make a location's folders, so that its first object need not wait for them."""
+        self._make_folder((self._folder / _key(location_id, "0000")).parent)
 
     def require_room(self, size_bytes: int) -> None:
         """Raise Retryable when `size_bytes` more would pass the free-space watermark."""
@@ -187,7 +240,9 @@ class FolderStore:
         part = final.parent.parent / _PARTS / f"{final.name}.{secrets.token_hex(4)}.part"
         try:
             self._make_folder(final.parent)
-            return _FilePart(part, final, storage_key)
+            if self._ring is None:
+                return _FilePart(part, final, storage_key)
+            return _SealedPart(part, final, storage_key, self._ring)
         except OSError as error:
             raise _retryable(error) from None
 
@@ -209,31 +264,28 @@ class FolderStore:
     def open(self, storage_key: str) -> BinaryIO:
         """Open a stored object for reading; raise NotFound when there is none."""
         try:
-            return self.path(storage_key).open("rb")
+            return self.file(storage_key).open("rb")
         except FileNotFoundError:
             raise NotFound("the image store has no such object") from None
         except OSError as error:
             raise _retryable(error) from None
 
     def holds(self, storage_key: str) -> bool:
-    def settings(self) -> dict[str, object]:
-        """Say what another process needs to write into the same folder."""
-        return {"folder": str(self._folder), "min_free_mb": self._min_free_bytes // 1_000_000}
-
-    def prepare(self, location_id: str) -> None:
-        """Make a location's folders, so that its first object need not wait for them."""
-        self._make_folder((self._folder / _key(location_id, "0000")).parent)
-
         """Whether the object's file is really there."""
         return self.path(storage_key).is_file()
 
     def path(self, storage_key: str) -> Path:
-        """Return the object's file, whether or not it is there."""
+        """Return where the object's bytes lie, sealed or not, whether or not they are there."""
         location_id, _, rest = storage_key.partition("/")
         name = rest.rpartition("/")[2]
         if storage_key != _key(location_id, name):
             raise InvalidInput("not a key of the image store")
         return self._folder / storage_key
+
+    def file(self, storage_key: str) -> ObjectFile:
+        """Return the object as a file that can be opened, whether or not it is there."""
+        path = self.path(storage_key)
+        return path if self._ring is None else SealedFile(path, storage_key, self._ring)
 
     def discard(self, storage_key: str) -> None:
         """Remove an object that no row refers to."""

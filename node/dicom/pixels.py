@@ -7,10 +7,10 @@ is wrong ends in one sentence without patient data. Of a multi-frame image the f
 from __future__ import annotations
 
 import io
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -35,6 +35,7 @@ from node.dicom.greyscale import (
 )
 from node.dicom.header import Header, inflate, parse_header, read_header, read_transfer_syntax
 from node.dicom.jpeg12 import decode_jpeg12
+from node.dicom.object_file import ObjectFile
 from node.domain.findings import Spacing
 from node.errors import InvalidInput
 
@@ -77,7 +78,7 @@ _RLE = "1.2.840.10008.1.2.5"
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 
 
-def decode(path: Path) -> Greyscale | Colour:
+def decode(path: ObjectFile) -> Greyscale | Colour:
     """Decode the first frame of a stored file.
 
     A colour image whose channels are all the same is given back as grey: sensors wrap films so.
@@ -91,7 +92,7 @@ def decode(path: Path) -> Greyscale | Colour:
     return _decode(path)[1]
 
 
-def model_input(path: Path) -> tuple[npt.NDArray[np.float32], Spacing]:
+def model_input(path: ObjectFile) -> tuple[npt.NDArray[np.float32], Spacing]:
     """Decode for the networks: (rows, columns) float32, 0 to 1, radiopaque bright; and spacing.
 
     Raises InvalidInput as :func:`decode` does.
@@ -100,7 +101,7 @@ def model_input(path: Path) -> tuple[npt.NDArray[np.float32], Spacing]:
     return render(image).astype(np.float32), header.spacing
 
 
-def decode_stored(path: Path, index: int) -> npt.NDArray[np.integer]:
+def decode_stored(path: ObjectFile, index: int) -> npt.NDArray[np.integer]:
     """Decode frame `index` (from 0) to the samples that it stores; colours as RGB.
 
     Raises InvalidInput as :func:`decode` does.
@@ -108,7 +109,7 @@ def decode_stored(path: Path, index: int) -> npt.NDArray[np.integer]:
     return _samples(path, index)[2]
 
 
-def _decode(path: Path) -> tuple[Header, Greyscale | Colour]:
+def _decode(path: ObjectFile) -> tuple[Header, Greyscale | Colour]:
     header, dataset, samples = _samples(path, 0)
     try:
         return header, _interpret(dataset, header, samples)
@@ -116,7 +117,7 @@ def _decode(path: Path) -> tuple[Header, Greyscale | Colour]:
         raise InvalidInput(f"the pixels cannot be decoded ({type(error).__name__})") from None
 
 
-def _samples(path: Path, index: int) -> tuple[Header, Dataset, npt.NDArray[np.integer]]:
+def _samples(path: ObjectFile, index: int) -> tuple[Header, Dataset, npt.NDArray[np.integer]]:
     with _open(path) as file:
         syntax = _plain_syntax(file)
         header = parse_header(file, syntax, "ISO_IR 100")
@@ -139,14 +140,15 @@ def _samples(path: Path, index: int) -> tuple[Header, Dataset, npt.NDArray[np.in
             raise InvalidInput(f"the pixels cannot be decoded ({type(error).__name__})") from None
 
 
-def _open(path: Path) -> BinaryIO:
+def _open(path: ObjectFile) -> BinaryIO:
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise InvalidInput("the file is too large to be shown")
         file: BinaryIO = path.open("rb")
     except OSError:
         raise InvalidInput("the image file is missing") from None
     with file as opened:
+        if opened.seek(0, os.SEEK_END) > _MAX_FILE_BYTES:
+            raise InvalidInput("the file is too large to be shown")
+        opened.seek(0)
         syntax = read_transfer_syntax(opened)
         if syntax != DeflatedExplicitVRLittleEndian:
             return path.open("rb")

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import sqlalchemy as sa
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import build_context
@@ -22,6 +21,7 @@ from node.config import Config
 from node.db.session import Actor, begin, read
 from node.dicom import archive, matching
 from node.dicom.damage import DAMAGE_ERRORS
+from node.dicom.object_file import read_dataset
 from node.dicom.held import Held, find_held
 from node.dicom.instances import InstanceStore
 from node.dicom.peers import MAX_CONTEXTS
@@ -42,7 +42,7 @@ Answer = tuple[int, Dataset | None]
 def _load(held: Held) -> Dataset:
     """Read the file; of one that cannot be read only the UID comes back, which fails."""
     try:
-        return dcmread(held.path)
+        return read_dataset(held.path)
     except DAMAGE_ERRORS:
         ds = Dataset()
         ds.SOPInstanceUID = held.sop_instance_uid

@@ -7,6 +7,8 @@ decoded. An association has at most 128 contexts; more are spread over several a
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +21,12 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import split_dataset
 
 from node.dicom.files import FoundObject, Skipped, find_objects
+from node.dicom.object_file import ObjectFile, size_of
 from node.dicom.peers import MAX_CONTEXTS, Receiver, associate, require_ae_title
 from node.errors import InvalidInput, Rejected, Retryable
+
+#: A larger copy goes through a file that is removed at once.
+_IN_MEMORY_BYTES = 256 << 20
 
 Progress = Callable[[int, int], None]
 
@@ -39,7 +45,7 @@ class Sent(Enum):
 class FileOutcome:
     """What became of one file; ``status`` is the C-STORE status, if there was an answer."""
 
-    path: Path
+    path: ObjectFile
     sent: Sent
     reason: str = ""
     status: int | None = None
@@ -52,25 +58,25 @@ class SendReport:
     outcomes: tuple[FileOutcome, ...]
 
     @property
-    def sent(self) -> tuple[Path, ...]:
+    def sent(self) -> tuple[ObjectFile, ...]:
         """The files the peer has."""
         return tuple(o.path for o in self.outcomes if o.sent in (Sent.STORED, Sent.WARNED))
 
     @property
-    def failed(self) -> tuple[tuple[Path, str], ...]:
+    def failed(self) -> tuple[tuple[ObjectFile, str], ...]:
         """The files the peer does not have, and why."""
         return tuple(
             (o.path, o.reason) for o in self.outcomes if o.sent in (Sent.LATER, Sent.REFUSED)
         )
 
     @property
-    def skipped(self) -> tuple[tuple[Path, str], ...]:
+    def skipped(self) -> tuple[tuple[ObjectFile, str], ...]:
         """The files that hold nothing to send, and why."""
         return tuple((o.path, o.reason) for o in self.outcomes if o.sent is Sent.SKIPPED)
 
 
 def send_paths(
-    paths: Iterable[Path],
+    paths: Iterable[ObjectFile],
     peer: Receiver,
     *,
     calling_ae: str,
@@ -106,7 +112,7 @@ def send_paths(
     return SendReport(tuple(outcomes))
 
 
-def send_object(path: Path, peer: Receiver, *, calling_ae: str) -> None:
+def send_object(path: ObjectFile, peer: Receiver, *, calling_ae: str) -> None:
     """Send one file; returns when the peer has it.
 
     Raises
@@ -200,35 +206,53 @@ def _store(assoc: Association, item: FoundObject) -> FileOutcome:
     if not assoc.is_established:
         return FileOutcome(item.path, Sent.LATER, "the peer closed the association")
     try:
-        with tempfile.TemporaryDirectory(prefix="bitewing-send-") as folder:
+        with _well_formed(item) as path:
             # The switch of pynetdicom that sends a file's bytes instead of decoding and encoding.
             _config.STORE_SEND_CHUNKED_DATASET = True
-            answer = assoc.send_c_store(_well_formed(item, Path(folder)))
+            answer = assoc.send_c_store(path)
     except OSError as error:
         reason = f"the file cannot be read ({type(error).__name__})"
         return FileOutcome(item.path, Sent.SKIPPED, reason)
+    except InvalidInput as error:  # sealed, and changed since it was looked at
+        return FileOutcome(item.path, Sent.SKIPPED, str(error))
     if "Status" not in answer:
         return FileOutcome(item.path, Sent.LATER, "the peer closed the association")
     return _judge(item.path, int(answer.Status))
 
 
-def _well_formed(item: FoundObject, folder: Path) -> Path:
-    """Return a file whose meta information says what its data set says; a copy if need be."""
-    if item.has_preamble:
-        meta, _ = split_dataset(item.path)
-        if (
-            str(meta.get("MediaStorageSOPClassUID", "")),
-            str(meta.get("MediaStorageSOPInstanceUID", "")),
-            str(meta.get("TransferSyntaxUID", "")),
-        ) == (item.sop_class_uid, item.sop_instance_uid, item.transfer_syntax_uid):
-            return item.path
-    copy = folder / "object.dcm"
-    with copy.open("wb") as file:
-        item.write(file)
-    return copy
+@contextlib.contextmanager
+def _well_formed(item: FoundObject) -> Iterator[Path]:
+    """Give a plain file whose meta information says what its data set says; a copy if need be.
+
+    The copy of what is sealed is kept in memory where the system can (Linux), up to 256 MiB.
+    """
+    if isinstance(item.path, Path) and _is_well_formed(item, item.path):
+        yield item.path
+    elif hasattr(os, "memfd_create") and size_of(item.path) <= _IN_MEMORY_BYTES:
+        with os.fdopen(os.memfd_create("bitewing-send"), "wb") as file:
+            item.write(file)
+            file.flush()
+            yield Path(f"/proc/self/fd/{file.fileno()}")
+    else:
+        with tempfile.TemporaryDirectory(prefix="bitewing-send-") as folder:
+            copy = Path(folder) / "object.dcm"
+            with copy.open("wb") as file:
+                item.write(file)
+            yield copy
 
 
-def _judge(path: Path, status: int) -> FileOutcome:
+def _is_well_formed(item: FoundObject, path: Path) -> bool:
+    if not item.has_preamble:
+        return False
+    meta, _ = split_dataset(path)
+    return (
+        str(meta.get("MediaStorageSOPClassUID", "")),
+        str(meta.get("MediaStorageSOPInstanceUID", "")),
+        str(meta.get("TransferSyntaxUID", "")),
+    ) == (item.sop_class_uid, item.sop_instance_uid, item.transfer_syntax_uid)
+
+
+def _judge(path: ObjectFile, status: int) -> FileOutcome:
     # PS3.4 B.2.3 and PS3.7 Annex C
     if status == 0x0000:
         return FileOutcome(path, Sent.STORED, status=status)

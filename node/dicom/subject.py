@@ -8,14 +8,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
 from node.dicom.codes import read_tooth
 from node.dicom.damage import DAMAGE_ERRORS
+from node.dicom.object_file import ObjectFile, read_dataset
 from node.domain.teeth import Tooth
 from node.errors import InvalidInput
 
@@ -46,13 +45,13 @@ class Subject:
     side: str = ""
 
 
-def read_subject(path: Path) -> Subject:
+def read_subject(path: ObjectFile) -> Subject:
     """Read what a stored file says; what is missing, damaged or contradicts itself is unknown.
 
     Call it for a file whose pixels were decoded: that bounds what a deflated one may hold.
     """
     try:
-        ds = dcmread(path, stop_before_pixels=True)
+        ds = read_dataset(path, stop_before_pixels=True)
         return Subject(_age(ds), _side(ds))
     except DAMAGE_ERRORS:  # the decoder of the pixels says what is wrong
         return Subject()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import cast
 
-from pydicom import dcmread
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
 from node.dicom import charset
 from node.dicom.damage import DAMAGE_ERRORS
+from node.dicom.object_file import ObjectFile, read_dataset
 from node.errors import InvalidInput, NotFound
 
 #: Longer values are referred to.
@@ -21,14 +20,14 @@ _PIXEL_DATA = 0x7FE00010
 _SPECIFIC_CHARACTER_SET = 0x00080005
 
 
-def metadata_of(path: Path, url: str) -> dict[str, object]:
+def metadata_of(path: ObjectFile, url: str) -> dict[str, object]:
     """Read the attributes of a file; values that are invalid for their VR are left out.
 
     ``url`` is where the object is found; bulk data lies below it. Raises InvalidInput when the file
     cannot be read.
     """
     try:
-        ds = dcmread(path, stop_before_pixels=True)
+        ds = read_dataset(path, stop_before_pixels=True)
         _declare(ds)
         found = cast(
             dict[str, object],
@@ -48,7 +47,7 @@ def metadata_of(path: Path, url: str) -> dict[str, object]:
     return dict(sorted(found.items()))
 
 
-def bulk_of(path: Path, tag: str) -> bytes:
+def bulk_of(path: ObjectFile, tag: str) -> bytes:
     """Return the raw value of one element at the root, by its eight hex digits.
 
     Raises NotFound when there is none, InvalidInput when the file cannot be read.
@@ -56,7 +55,7 @@ def bulk_of(path: Path, tag: str) -> bytes:
     if not re.fullmatch(r"[0-9A-Fa-f]{8}", tag):
         raise NotFound("There is no such element.")
     try:
-        element = dcmread(path).get(Tag(int(tag, 16)))
+        element = read_dataset(path).get(Tag(int(tag, 16)))
     except DAMAGE_ERRORS as error:
         raise InvalidInput(f"the file cannot be read ({type(error).__name__})") from None
     if element is None or not isinstance(element.value, bytes):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 from PIL import Image as Raster
@@ -21,6 +20,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGBaseline8Bit, Secondary
 
 from node import __version__
 from node.dicom.derived import derived_uid
+from node.dicom.object_file import ObjectFile, read_dataset
 from node.dicom.sidecar import Sidecar
 from node.errors import InvalidInput
 
@@ -105,14 +105,12 @@ def wrap_scan(data: bytes, suffix: str, told: Sidecar, at: datetime) -> Dataset:
     raise InvalidInput("the scan is no STL or PLY file, or is cut off")
 
 
-def scan_of(path: Path) -> bytes:
+def scan_of(path: ObjectFile) -> bytes:
     """Take the scan out of an object that :func:`wrap_scan` made.
 
     Raises InvalidInput when there is none in it.
     """
-    from pydicom import dcmread
-
-    ds = dcmread(path)
+    ds = read_dataset(path)
     if ds.get("SOPClassUID") == ENCAPSULATED_STL:
         return bytes(ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength])
     try:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as Raster
 
+from node.dicom.object_file import ObjectFile
 from node.dicom.pixels import model_input
 from node.domain.reading import Registration
 
@@ -37,8 +37,8 @@ _GAP_PX = 6
 
 def draw(
     part: Part,
-    now: Path,
-    before: Path,
+    now: ObjectFile,
+    before: ObjectFile,
     registration: Registration,
     box: Sequence[float],
     mm_per_px: float | None,

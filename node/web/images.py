@@ -12,11 +12,12 @@ from typing import Annotated, Generic, TypeVar
 import numpy as np
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import Response, StreamingResponse
 from PIL import Image as Raster
 
 from node.db.session import read
 from node.dicom.instances import InstanceStore
+from node.dicom.object_file import chunks_of, size_of
 from node.dicom.pixels import Colour, Greyscale, LookUpTable, decode, render8
 from node.domain.rights import Right
 from node.domain.study import InstanceState
@@ -121,8 +122,8 @@ class Pictures:
         return _encode(Raster.fromarray(frame.rgb), "PNG", compress_level=1)
 
     def _frame(self, image: Row) -> Greyscale | Colour:
-        path = self._store.path(image.storage_key)
-        return self._frames.get(image.id, lambda: decode(path))
+        file = self._store.file(image.storage_key)
+        return self._frames.get(image.id, lambda: decode(file))
 
     def _grey(self, image: Row) -> tuple[Grey | None, str]:
         try:
@@ -228,12 +229,16 @@ def get_dicom(
 ) -> Response:
     """Give the file as it was received; every time is audited."""
     image = _image(web.db, session, image_id)
-    path = web.store.path(image.storage_key)
-    if not path.is_file():
+    file = web.store.file(image.storage_key)
+    if not file.is_file():
         raise NotFound("The image file is missing.")
+    chunks, size = chunks_of(file), size_of(file)
     audit_read(web, session, "image.downloaded", f"instance:{image.id}")
-    headers = {"Content-Disposition": f'attachment; filename="{image.id}.dcm"'}
-    return FileResponse(path, media_type="application/dicom", headers=headers)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{image.id}.dcm"',
+        "Content-Length": str(size),
+    }
+    return StreamingResponse(chunks, media_type="application/dicom", headers=headers)
 
 
 def _image(db: sa.Engine, session: Session, image_id: str) -> Row:

@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 
 from node.config import Config
 from node.db.session import read
+from node.dicom.object_file import size_of
 from node.domain.plain_json import decode, encode
 from node.errors import InvalidInput, Rejected
 from orchestration.case import Case, Decision
@@ -173,7 +174,7 @@ class LabDesk:
 
         made = cast("Mapping[str, str]", case.once(f"pack:{round_of(case)}", make))
         case.data["package"] = {**made, "case": rx.case_number}
-        size = case.chart.store.path(made["key"]).stat().st_size
+        size = size_of(case.chart.store.file(made["key"]))
         return Dispatch(
             rx.case_number, made["name"], made["sha256"], size, rx.due_at,
             lambda: case.chart.store.open(made["key"]),

@@ -12,11 +12,12 @@ from typing import cast
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import StreamingResponse
 
 from node.config import Config
 from node.db.session import Actor, begin, read
 from node.db.tables import workflow_case
+from node.dicom.object_file import chunks_of, size_of
 from node.domain.rights import Open
 from node.errors import Forbidden, Rejected
 from orchestration.labs.partner import Dispatch
@@ -66,11 +67,16 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
         with begin(runner.db, Actor("lab-link", runner.actor.location_id), "lab.fetched") as tx:
             tx.record(f"lab-case:{link.subject}")
         headers = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-        return FileResponse(
-            runner.store.path(found["key"]),
+        package = runner.store.file(found["key"])
+        name = found["name"].replace('"', "")
+        return StreamingResponse(
+            chunks_of(package),
             media_type="application/zip",
-            filename=found["name"],
-            headers=headers,
+            headers={
+                **headers,
+                "Content-Length": str(size_of(package)),
+                "Content-Disposition": f'attachment; filename="{name}"',
+            },
         )
 
     return router

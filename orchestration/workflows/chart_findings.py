@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -31,6 +30,7 @@ from node.db.tables import (
     workflow_case,
 )
 from node.dicom.instances import InstanceStore
+from node.dicom.object_file import ObjectFile
 from node.dicom.pixels import decode, render8
 from node.domain import jobs
 from node.domain.findings import Disposition
@@ -285,7 +285,7 @@ class Charting:
             row.patient_id, row.pms_key, procedure_key, row.study_date, row.accession_number
         )
 
-    def _files(self, signed: SignedReview) -> list[tuple[str, Path]]:
+    def _files(self, signed: SignedReview) -> list[tuple[str, ObjectFile]]:
         order = [image_id for image_id, _ in signed.instances]
         with read(self.db) as conn:
             keys = {
@@ -296,7 +296,7 @@ class Charting:
                     )
                 )
             }
-        return [(i, self.store.path(keys[i])) for i in order if i in keys]
+        return [(i, self.store.file(keys[i])) for i in order if i in keys]
 
     def _chart_header(self, visit: _Visit) -> report.ChartPatient:
         with read(self.db) as conn:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
-import pydicom
 import sqlalchemy as sa
 
 from node import __version__
@@ -31,6 +30,7 @@ from node.db.tables import (
 )
 from node.dicom.derived import Composer, encode
 from node.dicom.instances import InstanceStore
+from node.dicom.object_file import read_dataset
 from node.dicom.rejection import Rejected, Title, compose_rejection
 from node.domain import jobs
 from node.domain.events import EventKind
@@ -246,10 +246,10 @@ class Retracting:
             .order_by(instance.c.instance_number, instance.c.id)
             .limit(1)
         ).scalar_one()
-        header = pydicom.dcmread(self.store.path(source), stop_before_pixels=True)
+        header = read_dataset(self.store.file(source), stop_before_pixels=True)
         objects = []
         for each in listed:
-            known = pydicom.dcmread(self.store.path(each.storage_key), stop_before_pixels=True)
+            known = read_dataset(self.store.file(each.storage_key), stop_before_pixels=True)
             objects.append(
                 Rejected(str(known.SeriesInstanceUID), each.sop_class_uid, each.sop_instance_uid)
             )
