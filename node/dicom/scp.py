@@ -46,7 +46,7 @@ from node.dicom.receiver import Receiver
 from node.dicom.retrieve import on_c_get, on_c_move, on_study_find
 from node.dicom.store import on_c_store
 from node.dicom.streaming import IS_SUPPORTED, Admit, StorageReceiver, Terms
-from node.dicom.tls import server_tls
+from node.dicom.tls import server_context
 from node.dicom.transport import AssociationListener
 from node.dicom.worklist import on_c_find
 from node.engine import DurableEngine
