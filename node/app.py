@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
-from node.analysis import installed
 import uvicorn
 from fastapi import FastAPI
 
+from node.analysis import installed
 from node.analysis.arrivals import Patience
 from node.analysis.completion import (
     complete_studies,
@@ -41,7 +41,6 @@ from node.dicom.forwarding import Forwarder
 from node.dicom.identity import match_study
 from node.dicom.importing import ImportFolder
 from node.dicom.instances import FolderStore
-from node.dicom.object_file import ObjectFile
 from node.dicom.priors import PriorFetcher
 from node.dicom.scp import DicomListener
 from node.dicom.send import send_object
@@ -179,7 +178,7 @@ class Node:
             db,
             actor,
             inference,
-            store.file,
+            store.path,
             lambda tx, study_id: match_study(tx, study_id, config),
             cdt.load(Path(config.analysis.cdt_table) if config.analysis.cdt_table else None),
         ).register(engine)
@@ -286,16 +285,16 @@ class Node:
             words = "no weights for " + ", ".join(absent) if absent else "loaded"
             status.models = Probe(True, words)
 
+        def note() -> None:
+            installed.record(db, actor, self.config.analysis)
+
+        _guarded("installed-models", note)()
         status.threads["study clock"] = self._every(_TICK_S, "study-clock", tick)
         self._every(_HEAL_EVERY_S, "image-sweep", heal)
         threading.Thread(target=_guarded("inference-start", warm), daemon=True).start()
 
     def _start_shadows(self, db: sa.Engine, store: FolderStore, actor: Actor) -> None:
         """Let networks in trial read silently what is stored, in a process of their own."""
-        def note() -> None:
-            installed.record(db, actor, self.config.analysis)
-
-        _guarded("installed-models", note)()
         config = self.config
         shadows = shadow_sections(config.analysis)
         if not shadows:
@@ -303,7 +302,7 @@ class Node:
         process = InferenceProcess(
             config.analysis, self._runtime_dir, shadows, config.node.log_level
         )
-        reader = ShadowReader(db, actor, process, shadows, store.file)
+        reader = ShadowReader(db, actor, process, shadows, store.path)
 
         def look() -> None:
             reader.read_waiting(self._stopping.is_set)
@@ -424,8 +423,8 @@ class Node:
             with begin(db, Actor("identity", config.node.location_id), "study.rematched") as tx:
                 match_study(tx, study_id, config)
 
-    def _send(self, file: ObjectFile, peer: PeerSection) -> None:
-        send_object(file, peer, calling_ae=self.config.dicom.ae_title)
+    def _send(self, path: Path, peer: PeerSection) -> None:
+        send_object(path, peer, calling_ae=self.config.dicom.ae_title)
 
     def _start_web(
         self,

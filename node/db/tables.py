@@ -587,6 +587,7 @@ analysis_run = sa.Table(
     sa.Column("quality", sa.JSON, nullable=True),
     sa.Column("sites", sa.JSON, nullable=True),
     sa.Column("operating_points", sa.JSON, nullable=True),
+    sa.Column("calibration", sa.Integer, nullable=True),  # calibration_version.version; null: none
     _at("started_at"),
     _at("finished_at"),
     sa.UniqueConstraint("instance_id", "pipeline"),
@@ -648,6 +649,7 @@ finding = sa.Table(
     sa.Column("probability", sa.Float, nullable=True),
     sa.Column("geometry", sa.JSON, nullable=False),  # {"type": ..., "points": [[x, y], ...]}
     sa.Column("model", sa.JSON, nullable=True),
+    sa.Column("calibration", sa.Integer, nullable=True),  # calibration_version.version; null: none
     sa.Column("original", sa.JSON, nullable=True),  # the suggestion before a person edited it
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("disposition", sa.String(16), nullable=True),
@@ -695,7 +697,6 @@ operation = sa.Table(
 
 #: Which images a reviewer has seen, and whether bare (without the overlay).
 image_view = sa.Table(
-    sa.Column("calibration", sa.Integer, nullable=True),  # calibration_version.version; null: none
     "image_view",
     metadata,
     sa.Column("instance_id", sa.String(32), sa.ForeignKey("instance.id"), primary_key=True),
@@ -757,7 +758,6 @@ study_link = sa.Table(
 
 #: What a person took back after the signature, and what was done about it.
 retraction = sa.Table(
-    sa.Column("calibration", sa.Integer, nullable=True),  # calibration_version.version; null: none
     "retraction",
     metadata,
     _id(),
@@ -1135,63 +1135,6 @@ recall_trial = sa.Table(  # which reminders were delayed by chance, and who book
     _at("booked_at", nullable=True),
 )
 
-# --- what happened -------------------------------------------------------------------------------
-
-event = sa.Table(
-    "event",
-    metadata,
-    sa.Column(
-        "seq",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=True,
-    ),
-    _location(),
-    sa.Column("kind", sa.String(48), nullable=False),  # node.domain.events
-    sa.Column("key", sa.String(128), nullable=False),
-    sa.Column("subject", sa.String(64), nullable=False),
-    sa.Column("data", sa.JSON, nullable=False),
-    _at("at"),
-    sa.UniqueConstraint("location_id", "key"),
-)
-
-audit = sa.Table(
-    "audit",
-    metadata,
-    sa.Column(
-        "seq",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
-    _location(),
-    _at("at"),
-    sa.Column("actor", sa.String(64), nullable=False),
-    sa.Column("action", sa.String(64), nullable=False),
-    sa.Column("subject", sa.String(128), nullable=False),
-    sa.Column("detail", sa.JSON, nullable=False),
-    sa.Column("previous_hash", sa.String(64), nullable=False),
-    sa.Column("hash", sa.String(64), nullable=False, unique=True),
-    sa.Index("ix_audit_at", "at"),
-    sa.Index("ix_audit_subject", "subject"),
-)
-
-audit_checkpoint = sa.Table(  # where a part of the audit was closed; its rows are in a file
-    "audit_checkpoint",
-    metadata,
-    sa.Column(
-        "last_seq",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
-    _location(),
-    sa.Column("first_seq", sa.BigInteger, nullable=False),
-    sa.Column("last_hash", sa.String(64), nullable=False),
-    sa.Column("file", sa.String(128), nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),  # of the file
-    _at("at"),
-)
 # --- roll-out ------------------------------------------------------------------------------------
 
 rollout_rule = sa.Table(  # which mode a person gave to what, where; never deleted (node.rollout)
@@ -1341,3 +1284,60 @@ sealing = sa.Table(  # how far a location's data is sealed; no row: all of it is
     _at("changed_at"),
 )
 
+# --- what happened -------------------------------------------------------------------------------
+
+event = sa.Table(
+    "event",
+    metadata,
+    sa.Column(
+        "seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=True,
+    ),
+    _location(),
+    sa.Column("kind", sa.String(48), nullable=False),  # node.domain.events
+    sa.Column("key", sa.String(128), nullable=False),
+    sa.Column("subject", sa.String(64), nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    _at("at"),
+    sa.UniqueConstraint("location_id", "key"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column(
+        "seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _location(),
+    _at("at"),
+    sa.Column("actor", sa.String(64), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("subject", sa.String(128), nullable=False),
+    sa.Column("detail", sa.JSON, nullable=False),
+    sa.Column("previous_hash", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False, unique=True),
+    sa.Index("ix_audit_at", "at"),
+    sa.Index("ix_audit_subject", "subject"),
+)
+
+audit_checkpoint = sa.Table(  # where a part of the audit was closed; its rows are in a file
+    "audit_checkpoint",
+    metadata,
+    sa.Column(
+        "last_seq",
+        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    _location(),
+    sa.Column("first_seq", sa.BigInteger, nullable=False),
+    sa.Column("last_hash", sa.String(64), nullable=False),
+    sa.Column("file", sa.String(128), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),  # of the file
+    _at("at"),
+)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from pydicom import dcmread
 from pydicom.multival import MultiValue
 from pydicom.uid import generate_uid
 
@@ -23,14 +24,13 @@ from node.db.tables import analysis_run, finding, image_delivery, instance, stud
 from node.dicom import burned_in, commitment
 from node.dicom.damage import DAMAGE_ERRORS
 from node.dicom.instances import InstanceStore
-from node.dicom.object_file import read_dataset
 from node.dicom.retrying import is_due
 from node.dicom.routing import Rule, read_rule
 from node.dicom.send import FileOutcome, Sent, send_paths
 from node.domain.study import StudyState
 from node.errors import Rejected, Retryable
-
 from node.rollout.showing import study_showing
+
 _BATCH = 200
 Row = sa.Row[tuple[object, ...]]
 
@@ -135,14 +135,14 @@ class Forwarder:
             .outerjoin(analysis_run, analysis_run.c.id == finding.c.run_id)
             .where(finding.c.instance_id == image.id, sa.not_(finding.c.is_removed))
         )
-        facts = {"sender": [image.sender_ae_title], "findings": [str(len(kinds))], "finding": kinds}
         kinds = [row.kind for row in rows if showing.keeps(row, row.run_view)]
+        facts = {"sender": [image.sender_ae_title], "findings": [str(len(kinds))], "finding": kinds}
         return facts | self._attributes(image, sorted(names - set(facts)))
 
     def _attributes(self, image: Row, keywords: list[str]) -> dict[str, list[str]]:
         try:
-            file = self.store.file(image.storage_key)
-            ds = read_dataset(file, stop_before_pixels=True, specific_tags=keywords)
+            path = self.store.path(image.storage_key)
+            ds = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
             values = {keyword: ds.get(keyword) for keyword in keywords}
         except DAMAGE_ERRORS:
             return {}
@@ -156,7 +156,7 @@ class Forwarder:
         waiting = [row for row in self._rows(peer.name, "queued") if _is_due(row, now)][:_BATCH]
         if not waiting:
             return 0
-        paths = {self.store.file(row.storage_key): row for row in waiting}
+        paths = {self.store.path(row.storage_key): row for row in waiting}
         try:
             report = send_paths(paths, peer, calling_ae=self.config.dicom.ae_title)
         except (Retryable, Rejected) as error:  # nothing was sent; a refusal may be mended there
@@ -169,16 +169,6 @@ class Forwarder:
     def _rows(self, peer: str, state: str) -> Sequence[Row]:
         with read(self.db) as conn:
             return conn.execute(
-    def _hold_doubted(self, peer: PeerSection) -> None:
-        """Hold what may name its patient in its pixels; let go what a person let leave."""
-        for state, other, words in (("queued", "held", burned_in.DOUBT), ("held", "queued", "")):
-            rows = self._rows(peer.name, state)
-            with read(self.db) as conn:
-                doubted = burned_in.doubted(conn, [str(row.instance_id) for row in rows])
-            moved = [row for row in rows if (row.instance_id in doubted) is (other == "held")]
-            if moved:
-                self._note(moved, other, words)
-
                 sa.select(
                     image_delivery,
                     instance.c.storage_key,

@@ -106,6 +106,8 @@ def get_comparison(
     see: Annotated[Session, Depends(require(Right.IMAGES_SEE))],
 ) -> Response:
     """Draw one tooth now, before or the difference; both images count as opened."""
+    if not sees_ai(web, session):
+        raise NotFound("There is no such comparison.")
     with read(web.db) as conn:
         row = find_study(conn, web.location_id, opaque_id(study_id))
         showing = study_showing(conn, web.config, row.id)
@@ -125,8 +127,8 @@ def get_comparison(
     spacing = _mm_per_px(now)
     drawn = draw(
         part,
-        web.store.file(now.storage_key),
-        web.store.file(before.storage_key),
+        web.store.path(now.storage_key),
+        web.store.path(before.storage_key),
         registration,
         box,
         spacing,

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -19,16 +20,15 @@ from node.db import switches
 from node.db.session import Actor, Tx, begin, insert_once, read
 from node.db.tables import dicom_delivery, dicom_result, study
 from node.dicom.instances import InstanceStore
-from node.dicom.object_file import ObjectFile
 from node.domain import jobs
 from node.domain.events import EventKind
 from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, DurableEngine
 from node.errors import InvalidInput, Rejected, Retryable
-
 from node.rollout.held import holds_back
+
 #: Sends one stored file to one peer; raises Retryable or Rejected.
-Send = Callable[[ObjectFile, PeerSection], None]
+Send = Callable[[Path, PeerSection], None]
 
 _LONGEST_S = 300.0
 _HELD = "everything outbound is paused"
@@ -75,7 +75,7 @@ class ResultSender:
                 return self._close(row, DeliveryState.WITHDRAWN, reason)
             if self._is_held():
                 return self._hold(row)
-            self.send(self.store.file(row.storage_key), peer)
+            self.send(self.store.path(row.storage_key), peer)
         except Retryable as error:
             return self._try_later(row, error)
         except (Rejected, InvalidInput) as error:
@@ -90,13 +90,13 @@ class ResultSender:
                     dicom_result.c.storage_key,
                     dicom_result.c.study_id,
                     dicom_result.c.review_version,
+                    dicom_result.c.kind,
+                    dicom_result.c.instance_id,
+                    dicom_result.c.created_at.label("composed_at"),
                     study.c.state.label("study_state"),
                     study.c.match_state,
                 )
                 .join(dicom_result, dicom_result.c.id == dicom_delivery.c.result_id)
-                    dicom_result.c.kind,
-                    dicom_result.c.instance_id,
-                    dicom_result.c.created_at.label("composed_at"),
                 .join(study, study.c.id == dicom_result.c.study_id)
                 .where(dicom_delivery.c.id == delivery_id)
             ).one()
@@ -115,6 +115,9 @@ class ResultSender:
             return "it is no longer certain whose study this is"
         if row.study_state == StudyState.SIGNED.value:
             return "the study was signed first; the signed report takes its place"
+        with read(self.db) as conn:
+            if holds_back(conn, self.config, row.study_id, row.composed_at):
+                return "the roll-out holds suggestions of this study back by now"
         return ""
 
     @property
@@ -126,9 +129,6 @@ class ResultSender:
             _note(tx, row.id, DeliveryState.HELD, _HELD)
         return DeliveryState.HELD.value
 
-        with read(self.db) as conn:
-            if holds_back(conn, self.config, row.study_id, row.composed_at):
-                return "the roll-out holds suggestions of this study back by now"
     def _try_later(self, row: Row, error: Retryable) -> str:
         wait_s = min(error.retry_after_s * 2.0 ** min(row.attempts, 8), _LONGEST_S)
         with begin(self.db, self._actor, "result.delayed") as tx:
