@@ -41,6 +41,7 @@ from node.dicom.forwarding import Forwarder
 from node.dicom.identity import match_study
 from node.dicom.importing import ImportFolder
 from node.dicom.instances import FolderStore
+from node.dicom.object_file import ObjectFile
 from node.dicom.priors import PriorFetcher
 from node.dicom.scp import DicomListener
 from node.dicom.send import send_object
@@ -178,7 +179,7 @@ class Node:
             db,
             actor,
             inference,
-            store.path,
+            store.file,
             lambda tx, study_id: match_study(tx, study_id, config),
             cdt.load(Path(config.analysis.cdt_table) if config.analysis.cdt_table else None),
         ).register(engine)
@@ -302,7 +303,7 @@ class Node:
         process = InferenceProcess(
             config.analysis, self._runtime_dir, shadows, config.node.log_level
         )
-        reader = ShadowReader(db, actor, process, shadows, store.path)
+        reader = ShadowReader(db, actor, process, shadows, store.file)
 
         def look() -> None:
             reader.read_waiting(self._stopping.is_set)
@@ -423,8 +424,8 @@ class Node:
             with begin(db, Actor("identity", config.node.location_id), "study.rematched") as tx:
                 match_study(tx, study_id, config)
 
-    def _send(self, path: Path, peer: PeerSection) -> None:
-        send_object(path, peer, calling_ae=self.config.dicom.ae_title)
+    def _send(self, file: ObjectFile, peer: PeerSection) -> None:
+        send_object(file, peer, calling_ae=self.config.dicom.ae_title)
 
     def _start_web(
         self,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
-from pydicom import dcmread
 from pydicom.multival import MultiValue
 from pydicom.uid import generate_uid
 
@@ -21,9 +20,10 @@ from node.config import Config, PeerSection
 from node.db import switches
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import analysis_run, finding, image_delivery, instance, study
-from node.dicom import burned_in, commitment
+from node.dicom import commitment
 from node.dicom.damage import DAMAGE_ERRORS
 from node.dicom.instances import InstanceStore
+from node.dicom.object_file import read_dataset
 from node.dicom.retrying import is_due
 from node.dicom.routing import Rule, read_rule
 from node.dicom.send import FileOutcome, Sent, send_paths
@@ -141,8 +141,8 @@ class Forwarder:
 
     def _attributes(self, image: Row, keywords: list[str]) -> dict[str, list[str]]:
         try:
-            path = self.store.path(image.storage_key)
-            ds = dcmread(path, stop_before_pixels=True, specific_tags=list(keywords))
+            file = self.store.file(image.storage_key)
+            ds = read_dataset(file, stop_before_pixels=True, specific_tags=keywords)
             values = {keyword: ds.get(keyword) for keyword in keywords}
         except DAMAGE_ERRORS:
             return {}
@@ -156,7 +156,7 @@ class Forwarder:
         waiting = [row for row in self._rows(peer.name, "queued") if _is_due(row, now)][:_BATCH]
         if not waiting:
             return 0
-        paths = {self.store.path(row.storage_key): row for row in waiting}
+        paths = {self.store.file(row.storage_key): row for row in waiting}
         try:
             report = send_paths(paths, peer, calling_ae=self.config.dicom.ae_title)
         except (Retryable, Rejected) as error:  # nothing was sent; a refusal may be mended there

@@ -127,8 +127,8 @@ def get_comparison(
     spacing = _mm_per_px(now)
     drawn = draw(
         part,
-        web.store.path(now.storage_key),
-        web.store.path(before.storage_key),
+        web.store.file(now.storage_key),
+        web.store.file(before.storage_key),
         registration,
         box,
         spacing,

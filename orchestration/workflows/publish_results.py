@@ -11,9 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-import pydicom
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -37,6 +35,7 @@ from node.db.tables import (
 from node.dicom.derived import Composer, encode
 from node.dicom.instances import InstanceStore
 from node.dicom.measurements import ReportedFinding
+from node.dicom.object_file import ObjectFile, read_dataset
 from node.dicom.pixels import decode, render8
 from node.dicom.presentation import compose_presentation
 from node.dicom.results import (
@@ -68,7 +67,7 @@ class _Image:
 
     id: str
     sop_instance_uid: str
-    path: Path
+    path: ObjectFile
     header: Dataset
     has_run: bool
 
@@ -168,7 +167,7 @@ class Publisher:
         ]
 
     def _annotate(self, image: _Image, signed: SignedReview) -> Dataset:
-        source = pydicom.dcmread(image.path, stop_before_pixels=True)
+        source = read_dataset(image.path, stop_before_pixels=True)
         grey8 = render8(decode(image.path))
         return compose_annotated(source, grey8, signed, composer=self.composer)
 
@@ -243,7 +242,7 @@ class Publisher:
                 .order_by(dicom_result.c.review_version.desc(), dicom_result.c.generation.desc())
                 .limit(1)
             ).scalar()
-        return pydicom.dcmread(self.store.path(before)) if before else None
+        return read_dataset(self.store.file(before)) if before else None
 
     def _review(self, study_id: str, version: int) -> tuple[SignedReview, Dataset | None]:
         with read(self.db) as conn:
@@ -270,8 +269,8 @@ class Publisher:
             _Image(
                 row.id,
                 row.sop_instance_uid,
-                self.store.path(row.storage_key),
-                pydicom.dcmread(self.store.path(row.storage_key), stop_before_pixels=True),
+                self.store.file(row.storage_key),
+                read_dataset(self.store.file(row.storage_key), stop_before_pixels=True),
                 row.state == InstanceState.ANALYSED.value,
             )
             for row in rows

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -20,6 +19,7 @@ from node.db import switches
 from node.db.session import Actor, Tx, begin, insert_once, read
 from node.db.tables import dicom_delivery, dicom_result, study
 from node.dicom.instances import InstanceStore
+from node.dicom.object_file import ObjectFile
 from node.domain import jobs
 from node.domain.events import EventKind
 from node.domain.study import MatchState, StudyState
@@ -28,7 +28,7 @@ from node.errors import InvalidInput, Rejected, Retryable
 from node.rollout.held import holds_back
 
 #: Sends one stored file to one peer; raises Retryable or Rejected.
-Send = Callable[[Path, PeerSection], None]
+Send = Callable[[ObjectFile, PeerSection], None]
 
 _LONGEST_S = 300.0
 _HELD = "everything outbound is paused"
@@ -75,7 +75,7 @@ class ResultSender:
                 return self._close(row, DeliveryState.WITHDRAWN, reason)
             if self._is_held():
                 return self._hold(row)
-            self.send(self.store.path(row.storage_key), peer)
+            self.send(self.store.file(row.storage_key), peer)
         except Retryable as error:
             return self._try_later(row, error)
         except (Rejected, InvalidInput) as error:
