@@ -18,6 +18,8 @@ import typer
 
 from node import __version__
 from node.audit_commands import audit_cli, verify_audit
+from node.ca_commands import ca_cli
+from node.backup_commands import backup_cli, restore_command
 from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.errors import BitewingError, InvalidInput, Unsupported, outcome, place_of
 from node.model_commands import models_cli
@@ -40,7 +42,7 @@ cli.add_typer(sandbox_cli, name="sandbox")
 cli.add_typer(models_cli, name="models")
 cli.add_typer(bridge_cli, name="bridge")
 cli.add_typer(practice_cli, name="practice")
-
+cli.add_typer(ca_cli, name="ca")
 cli.add_typer(audit_cli, name="audit")
 cli.command("verify-audit")(verify_audit)
 

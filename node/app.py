@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import IO
 
 import sqlalchemy as sa
-import uvicorn
 from fastapi import FastAPI
 
 from node.analysis import installed
@@ -59,9 +56,11 @@ from node.engine import (
 )
 from node.errors import BitewingError, ConfigError, place_of
 from node.status import Probe, Status, metrics
+from node.expiry import CertificateCollector, warn_of_expiries
 from node.web.app import create_web, end_streams
 from node.web.auth import demand_declarations, require
 from orchestration import approval_page, console, webhooks
+from node.web_server import WebServer
 from orchestration.labs import fetching
 from orchestration.messengers import stop_page
 from orchestration.messengers.office import link_key
@@ -201,6 +200,11 @@ class Node:
         self._closers.append(inference.close)
         status = Status(db, config)
         if Part.ANALYSIS in self.parts:
+
+        def warn() -> None:
+            warn_of_expiries(config, db, datetime.now(UTC))
+
+        self._every(_DAY_S, "certificates", warn, at_once=True)
             self._start_analysis(db, engine, actor, inference, status)
             self._start_shadows(db, store, actor)
         if Part.WORKFLOWS in self.parts:
@@ -236,6 +240,7 @@ class Node:
         self._closers.append(self.listener.stop)
         status.listener = _look_at(self.listener)
         forwarder = Forwarder(db, store, self.config)
+        self._every(_HEAL_EVERY_S, "dicom-certificate", self.listener.refresh_certificates)
         desk = CommitmentDesk(db, store, self.config, self.listener.find_open)
 
         def forward() -> None:
@@ -437,36 +442,19 @@ class Node:
     ) -> None:
         registry = metrics(db, self.config.node.location_id)
         app = create_web(
+        registry.register(CertificateCollector(self.config, db))
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
         include_routers(app, self.config, db, orchestra)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=self.config.web.host,
-                port=self.config.web.port,
-                log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=3,
-                server_header=False,
-            )
-        )
-        sock = _bind(self.config.web.host, self.config.web.port)
-        self.web_port = sock.getsockname()[1]
-        thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [sock]}, name="web", daemon=True
-        )
-        thread.start()
-
-        def close() -> None:
-            end_streams(app)
-            server.should_exit = True
-            thread.join(timeout=8)
-
-        self._closers.append(close)
+        server = WebServer(self.config.web, app)
+        self._closers.append(server.stop)
+        server.start()
+        self.web_port = server.port
+        self._closers.append(lambda: end_streams(app))
+        self._every(_HEAL_EVERY_S, "web-certificate", server.refresh_certificates)
 
     def _every(
-        self, seconds: float, name: str, action: Callable[[], None], at_once: bool = False
+        self, seconds: float, name: str, action: Callable[[], object], at_once: bool = False
     ) -> threading.Thread:
         """Run `action` again and again on its own thread; its errors are logged, never fatal."""
         guarded = _guarded(name, action)
@@ -534,24 +522,6 @@ def _look_at(listener: DicomListener) -> Callable[[], Probe]:
 def _device_uid(key: bytes) -> str:
     """Name this installation as a device for ever: a digest of its own key, not the key."""
     return derived_uid("device", hashlib.sha256(b"device" + key).hexdigest())
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio switches Nagle's delay (40 ms on every small answer) off only where TCP is named
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    if os.name != "nt":
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise ConfigError(
-            f"the web port {port} cannot be opened ({error.strerror}); "
-            "choose another with --http-port"
-        ) from None
-    sock.listen(128)
-    return sock
 
 
 def hold_executor(config: Config) -> Callable[[], None]:

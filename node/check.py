@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -18,6 +19,7 @@ from node.db.migrate import current_revision, head_revision
 from node.db.session import open_database, read
 from node.domain import cdt
 from node.errors import BitewingError, Unsupported
+from node.expiry import find_expiries
 from orchestration.labs import directory
 from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.registry import state_of
@@ -47,6 +49,7 @@ def run_checks(config: Config) -> list[CheckResult]:
         ("disk", _check_disk),
         ("dicom", lambda c: _check_port("dicom", c.dicom.host, c.dicom.port, c.dicom.ae_title)),
         ("web", lambda c: _check_port("web", c.web.host, c.web.port, "review page")),
+        ("tls", _check_certificates),
         ("weights", _check_weights),
         ("codes", _check_codes),
         ("pms", _check_pms),
@@ -120,6 +123,18 @@ def _check_port(name: str, host: str, port: int, what: str) -> CheckResult:
             words = f"port {port} is taken or not allowed ({error.strerror})"
             return CheckResult(name, "warn", words + "; fine if the node already runs")
     return CheckResult(name, "ok", f"{what} on {host}:{port}, free")
+
+
+def _check_certificates(config: Config) -> CheckResult:
+    now = datetime.now(UTC)
+    with _current_database(config) as db:
+        found = [] if db is None else find_expiries(config, db)
+    words = "; ".join(each.words(now) for each in found)
+    if not words:
+        is_open = config.web.host not in ("127.0.0.1", "localhost", "::1")
+        words = "no TLS certificate is configured (docs/tls.md)"
+        return CheckResult("tls", "warn" if is_open else "ok", words)
+    return CheckResult("tls", "ok" if all(each.is_fine(now) for each in found) else "warn", words)
 
 
 def _check_labs(config: Config) -> CheckResult:

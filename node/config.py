@@ -114,6 +114,7 @@ class ClientSection(_Section):
     hosts: tuple[str, ...] = ()
     services: tuple[
         Literal["store", "worklist", "steps", "commitment", "query", "retrieve"], ...
+    tls_crl: str = ""
     ] = ("store", "worklist", "steps", "commitment")
 
 
@@ -153,6 +154,7 @@ class DicomSection(_Section):
 
 class WebSection(_Section):
     """``[web]``: the review page."""
+    tls_crl: str = ""
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
@@ -172,8 +174,16 @@ class GroupSection(_Section):
 
     group: str = Field(min_length=1)
     role: Role
+    tls_certificate: str = ""
+    tls_key: str = ""
+    redirect_port: int = Field(0, ge=0, le=65535)  # 0: nothing listens without TLS
     locations: tuple[str, ...] = ()  # none: at every location
 
+
+    @property
+    def cookies_are_secure(self) -> bool:
+        """Whether browsers may send the session over TLS only."""
+        return self.secure_cookies or bool(self.tls_certificate)
 
 class OidcSection(_Section):
     """``[oidc]``: the practice's sign-in service (OpenID Connect); no issuer switches it off."""

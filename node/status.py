@@ -26,6 +26,7 @@ from node.db.tables import (
 )
 from node.domain import jobs
 from node.domain.events import EventKind
+from node.expiry import find_expiries
 from pms_writeback.record_state import record_errors
 from pms_writeback.sync import read_status
 
@@ -52,6 +53,7 @@ class Status:
     def probes(self) -> Mapping[str, Probe]:
         """Look at everything; a look that fails is itself the answer."""
         found = {"database": self._guarded(self._database), "disk": self._guarded(self._disk)}
+        found["certificates"] = self._guarded(self._certificates)
         if self.listener is not None:
             found["dicom"] = self.listener()
         if self.models is not None:
@@ -84,6 +86,15 @@ class Status:
         return Probe(
             enough, words if enough else words + ": images are refused until there is room"
         )
+
+    def _certificates(self) -> Probe:
+        """Fail when one of our own is no good any more; one that ends soon only degrades."""
+        now = datetime.now(UTC)
+        found = find_expiries(self.config, self.db)
+        words = "; ".join(each.words(now) for each in found) or "none in use"
+        own = [each for each in found if each.name in ("web", "dicom")]
+        is_over = any(each.expires_at is None or each.expires_at <= now for each in own)
+        return Probe(all(each.is_fine(now) for each in found), words, is_ours=is_over)
 
     def _pms(self) -> Probe:
         now = datetime.now(UTC)

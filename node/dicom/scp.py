@@ -46,11 +46,12 @@ from node.dicom.receiver import Receiver
 from node.dicom.retrieve import on_c_get, on_c_move, on_study_find
 from node.dicom.store import on_c_store
 from node.dicom.streaming import IS_SUPPORTED, Admit, StorageReceiver, Terms
-from node.dicom.tls import server_context
+from node.dicom.tls import server_tls
 from node.dicom.transport import AssociationListener
 from node.dicom.worklist import on_c_find
 from node.engine import DurableEngine
 from node.errors import ConfigError
+from node.tls import ServerTls
 
 _LOG = logging.getLogger(__name__)
 _MAX_PDU_BYTES = 131_072
@@ -123,6 +124,7 @@ class DicomListener:
         self._engine = engine
         self._plain: _Running | None = None
         self._tls: _Running | None = None
+        self._certificates: ServerTls | None = None
 
     @property
     def port(self) -> int:
@@ -155,17 +157,25 @@ class DicomListener:
             raise ConfigError("dicom.tls_only needs dicom.tls_certificate")
         entity = _entity(self._config)
         admit = _admission(Access(dicom.clients))
-        tls = server_context(dicom) if dicom.tls_certificate else None
+        tls = server_tls(dicom) if dicom.tls_certificate else None
         try:
             if not dicom.tls_only:
                 self._plain = self._listen(entity, dicom.port, admit, None)
                 _LOG.info("listening for DICOM as %s on port %d", dicom.ae_title, self.port)
             if tls is not None:
-                self._tls = self._listen(entity, dicom.tls_port, admit, tls)
+                self._tls = self._listen(entity, dicom.tls_port, admit, tls.context)
+                self._certificates = tls
                 _LOG.info("listening for DICOM over TLS on port %d", self._tls.port)
         except ConfigError:
             self.stop()
             raise
+
+    def refresh_certificates(self) -> bool:
+        """Take over certificates that were replaced; tells whether there were any."""
+        if self._certificates is None or self._tls is None or not self._certificates.refresh():
+            return False
+        self._tls.server.tls = self._certificates.context
+        return True
 
     def stop(self) -> None:
         """Stop accepting and end open associations; what was answered Success is kept."""

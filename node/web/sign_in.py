@@ -119,7 +119,7 @@ def set_cookie(response: Response, request: Request, web: Web, token: str) -> No
         token,
         httponly=True,
         samesite="strict",
-        secure=web.config.web.secure_cookies or request.url.scheme == "https",
+        secure=web.config.web.cookies_are_secure or request.url.scheme == "https",
         max_age=web.config.web.session_hours * 3600,
     )
 
