@@ -167,8 +167,8 @@ class Node:
         migrate(db)
         store = FolderStore(config.node.data_dir / "images", config.dicom.min_free_mb)
         key = read_engine_key(config.node.data_dir / "engine.key")
-        engine = DurableEngine(config.database_url, key, self.executor_id, config.node.location_id)
         self._keep_audit(db, key)
+        engine = DurableEngine(config.database_url, key, self.executor_id, config.node.location_id)
         inference = InferenceProcess(
             config.analysis, self._runtime_dir, log_level=config.node.log_level
         )
@@ -215,12 +215,6 @@ class Node:
         if Part.WEB in self.parts:
             self._start_web(db, store, engine, status, orchestra)
 
-    @property
-    def executor_id(self) -> str:
-        """A stable name per process kind, so that a restart recovers its own runs."""
-        config = self.config
-        parts = "" if self.parts == ALL_PARTS else "-" + "-".join(sorted(self.parts))
-        return f"{config.database.executor_id}-{config.node.location_id}{parts}"
     def _keep_audit(self, db: sa.Engine, key: bytes) -> None:
         """Note what is configured, and anchor the audit's head now, in between and at the end."""
         keeper = AuditKeeper(db, self.config)
@@ -230,6 +224,12 @@ class Node:
         self._closers.append(_guarded("audit-anchor", keeper.anchor))
         self._every(self.config.audit.anchor_every_s, "audit-anchor", keeper.anchor, at_once=True)
 
+    @property
+    def executor_id(self) -> str:
+        """A stable name per process kind, so that a restart recovers its own runs."""
+        config = self.config
+        parts = "" if self.parts == ALL_PARTS else "-" + "-".join(sorted(self.parts))
+        return f"{config.database.executor_id}-{config.node.location_id}{parts}"
 
     def _start_dicom(
         self, db: sa.Engine, store: FolderStore, engine: DurableEngine, status: Status

@@ -105,6 +105,7 @@ class PeerSection(_Section):
     tls_ca: str = ""
     tls_certificate: str = ""
     tls_key: str = ""
+    tls_crl: str = ""
 
 
 class ClientSection(_Section):
@@ -114,7 +115,6 @@ class ClientSection(_Section):
     hosts: tuple[str, ...] = ()
     services: tuple[
         Literal["store", "worklist", "steps", "commitment", "query", "retrieve"], ...
-    tls_crl: str = ""
     ] = ("store", "worklist", "steps", "commitment")
 
 
@@ -145,6 +145,7 @@ class DicomSection(_Section):
     tls_certificate: str = ""
     tls_key: str = ""
     tls_ca: str = ""
+    tls_crl: str = ""
     priors_days: int = Field(2, ge=1, le=14)
     priors_most: int = Field(6, ge=1, le=100)
     stations: tuple[StationSection, ...] = ()
@@ -154,7 +155,6 @@ class DicomSection(_Section):
 
 class WebSection(_Section):
     """``[web]``: the review page."""
-    tls_crl: str = ""
 
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
@@ -165,8 +165,16 @@ class WebSection(_Section):
     sign_ins_per_min: int = Field(30, ge=0)
     requests_per_min: int = Field(6000, ge=0)
     emergency_min: int = Field(30, ge=0, le=240)  # 0 switches emergency access off
+    tls_certificate: str = ""
+    tls_key: str = ""
+    redirect_port: int = Field(0, ge=0, le=65535)  # 0: nothing listens without TLS
     patient_ai_words: str = Field("", max_length=600)  # empty: our own sentence
     link_key: SecretStr = SecretStr("")  # who may ask for links from a chart; empty: nobody
+
+    @property
+    def cookies_are_secure(self) -> bool:
+        """Whether browsers may send the session over TLS only."""
+        return self.secure_cookies or bool(self.tls_certificate)
 
 
 class GroupSection(_Section):
@@ -174,16 +182,8 @@ class GroupSection(_Section):
 
     group: str = Field(min_length=1)
     role: Role
-    tls_certificate: str = ""
-    tls_key: str = ""
-    redirect_port: int = Field(0, ge=0, le=65535)  # 0: nothing listens without TLS
     locations: tuple[str, ...] = ()  # none: at every location
 
-
-    @property
-    def cookies_are_secure(self) -> bool:
-        """Whether browsers may send the session over TLS only."""
-        return self.secure_cookies or bool(self.tls_certificate)
 
 class OidcSection(_Section):
     """``[oidc]``: the practice's sign-in service (OpenID Connect); no issuer switches it off."""
