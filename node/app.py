@@ -55,12 +55,12 @@ from node.engine import (
     read_engine_key,
 )
 from node.errors import BitewingError, ConfigError, place_of
-from node.status import Probe, Status, metrics
 from node.expiry import CertificateCollector, warn_of_expiries
+from node.status import Probe, Status, metrics
 from node.web.app import create_web, end_streams
 from node.web.auth import demand_declarations, require
-from orchestration import approval_page, console, webhooks
 from node.web_server import WebServer
+from orchestration import approval_page, console, webhooks
 from orchestration.labs import fetching
 from orchestration.messengers import stop_page
 from orchestration.messengers.office import link_key
@@ -199,12 +199,12 @@ class Node:
             engine.connect()
         self._closers.append(inference.close)
         status = Status(db, config)
-        if Part.ANALYSIS in self.parts:
 
         def warn() -> None:
             warn_of_expiries(config, db, datetime.now(UTC))
 
         self._every(_DAY_S, "certificates", warn, at_once=True)
+        if Part.ANALYSIS in self.parts:
             self._start_analysis(db, engine, actor, inference, status)
             self._start_shadows(db, store, actor)
         if Part.WORKFLOWS in self.parts:
@@ -239,8 +239,8 @@ class Node:
         self.listener.start()
         self._closers.append(self.listener.stop)
         status.listener = _look_at(self.listener)
-        forwarder = Forwarder(db, store, self.config)
         self._every(_HEAL_EVERY_S, "dicom-certificate", self.listener.refresh_certificates)
+        forwarder = Forwarder(db, store, self.config)
         desk = CommitmentDesk(db, store, self.config, self.listener.find_open)
 
         def forward() -> None:
@@ -441,8 +441,8 @@ class Node:
         orchestra: Orchestra,
     ) -> None:
         registry = metrics(db, self.config.node.location_id)
-        app = create_web(
         registry.register(CertificateCollector(self.config, db))
+        app = create_web(
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
         include_routers(app, self.config, db, orchestra)
