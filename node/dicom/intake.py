@@ -17,10 +17,9 @@ import struct
 import sys
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from node.dicom.gulps import Gulps, HungUp
-from node.dicom.instances import FolderStore
+from node.dicom.parts import PartFolder, part_folder_of
 from node.dicom.reception import Reception
 from node.dicom.report import Report
 from node.dicom.storage_association import Broken, StorageAssociation, abort_pdu, end
@@ -34,7 +33,7 @@ STATUS = struct.Struct(">H")
 class Line:
     """The connection to the node of one association."""
 
-    store: FolderStore
+    folder: PartFolder
     location_id: str
     socket: socket.socket
 
@@ -42,7 +41,7 @@ class Line:
         self, class_uid: str, instance_uid: str, syntax_uid: str, calling_ae: str
     ) -> Reception:
         """Begin to receive an object; what is wrong is said when it is finished."""
-        reception = Reception(self.store, self.location_id, self.tell)
+        reception = Reception(self.folder, self.location_id, self.tell)
         reception.open(class_uid, instance_uid, syntax_uid, calling_ae)
         return reception
 
@@ -63,23 +62,18 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the node says when
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
-    settings = json.loads(control.recv(MOST_BYTES))
-    store = FolderStore(Path(settings["folder"]), settings["min_free_mb"])
-    location_id = str(settings["location_id"])
-    store.prepare(location_id)
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MOST_BYTES, 2)
         if not message:
             os._exit(0)  # what is under way was never answered
         sock, line = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-        threading.Thread(
-            target=_serve, args=(sock, Line(store, location_id, line), message), daemon=True
-        ).start()
+        threading.Thread(target=_serve, args=(sock, line, message), daemon=True).start()
 
 
-def _serve(sock: socket.socket, line: Line, message: bytes) -> None:
-    with sock, line.socket, contextlib.suppress(HungUp, OSError):
+def _serve(sock: socket.socket, to_node: socket.socket, message: bytes) -> None:
+    with sock, to_node, contextlib.suppress(HungUp, OSError):
         terms = json.loads(message)
+        line = Line(part_folder_of(terms["store"]), terms["location_id"], to_node)
         association = StorageAssociation(
             sock,
             Gulps(sock),

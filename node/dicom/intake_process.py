@@ -33,8 +33,7 @@ class _Running:
 class IntakeProcess:
     """One child process that receives; one that died is replaced at the next association."""
 
-    def __init__(self, settings: Mapping[str, object]) -> None:
-        self._settings = json.dumps(settings).encode()
+    def __init__(self) -> None:
         self._guard = threading.Lock()
         self._running: _Running | None = None
         self._is_stopped = False
@@ -92,7 +91,7 @@ class IntakeProcess:
         if running is not None:
             _LOG.warning("the receiving process ended; starting another")
             self._discard()
-        self._running = _start(self._settings)
+        self._running = _start()
         return self._running
 
     def _discard(self) -> None:
@@ -107,7 +106,7 @@ class IntakeProcess:
             running.child.wait()
 
 
-def _start(settings: bytes) -> _Running:
+def _start() -> _Running:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     with theirs:
@@ -118,5 +117,4 @@ def _start(settings: bytes) -> _Running:
             env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,
         )
-    ours.send(settings)
     return _Running(child, ours)

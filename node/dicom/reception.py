@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Iterator
 
 from node.dicom.incoming import Incoming, write_part_10
-from node.dicom.instances import FolderStore, Part
+from node.dicom.parts import Part, PartFolder
 from node.dicom.report import START_BYTES, Report, failed
 
 #: How often the room on the disk is looked at while a large object arrives.
@@ -29,8 +29,8 @@ class Reception:
     A failure does not end the message: the peer sends the rest, and then gets its answer.
     """
 
-    def __init__(self, store: FolderStore, location_id: str, tell: Tell) -> None:
-        self._store = store
+    def __init__(self, folder: PartFolder, location_id: str, tell: Tell) -> None:
+        self._folder = folder
         self._location_id = location_id
         self._tell = tell
         self._object_id = secrets.token_hex(16)
@@ -45,8 +45,8 @@ class Reception:
         """Make the part and its file meta information; what is wrong is said by :meth:`finish`."""
         with self._failing():
             incoming = Incoming(memoryview(b""), class_uid, instance_uid, syntax_uid, calling_ae)
-            self._store.require_room(0)
-            self._part = self._store.begin(self._location_id, f"{self._object_id}.dcm")
+            self._folder.require_room(0)
+            self._part = self._folder.begin(self._location_id, f"{self._object_id}.dcm")
             write_part_10(self._part, incoming)
             self._incoming = incoming
 
@@ -62,7 +62,7 @@ class Reception:
             self._size += data.nbytes
             if self._size - self._looked_at > _ROOM_EVERY_BYTES:
                 self._looked_at = self._size
-                self._store.require_room(0)
+                self._folder.require_room(0)
 
     def fail(self, error: Exception) -> None:
         """Keep nothing of the object; `error` will be its answer."""
@@ -87,7 +87,7 @@ class Reception:
             raise self._failure
         assert self._part is not None
         assert self._incoming is not None
-        self._store.require_room(0)
+        self._folder.require_room(0)
         self._part.finish()
         return Report(
             self._object_id,

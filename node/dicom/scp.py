@@ -230,8 +230,7 @@ class DicomListener:
         location_id = self._config.node.location_id
         fallback = self._config.dicom.fallback_charset
         place = Place(self._db, self._store, self._engine, location_id, fallback)
-        intake = IntakeProcess(self._store.settings() | {"location_id": location_id})
-        receiver = StorageReceiver(terms, Receiver(place), intake, admit, server.has_room)
+        receiver = StorageReceiver(terms, Receiver(place), IntakeProcess(), admit, server.has_room)
         receiver.start()
         return receiver
 

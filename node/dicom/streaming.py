@@ -91,7 +91,9 @@ class StorageReceiver:
         self._agreed: dict[bytes, _Agreed] = {}
 
     def start(self) -> None:
-        """Start the receiving process, so that the first sender need not wait for it."""
+        """Start the receiving process and make its folders: the first sender need not wait."""
+        with contextlib.suppress(OSError):  # the disk is away: each sender will be told
+            self.receiver.place.store.prepare(self.receiver.place.location_id)
         self.intake.start()
 
     @property
@@ -188,7 +190,10 @@ class StorageReceiver:
         agreed = self._negotiate(request, primitive, contexts)
         sock.sendall(agreed.answer)
         calling_ae = primitive.calling_ae_title.strip()[:16]
+        place = self.receiver.place
         handed_over = {
+            "store": place.store.settings(),
+            "location_id": place.location_id,
             "accepted": agreed.accepted,
             "calling_ae": calling_ae,
             "peer_pdu_bytes": primitive.maximum_length_received or 0,
