@@ -44,7 +44,9 @@ cli.add_typer(bridge_cli, name="bridge")
 cli.add_typer(practice_cli, name="practice")
 cli.add_typer(ca_cli, name="ca")
 cli.add_typer(audit_cli, name="audit")
+cli.add_typer(backup_cli, name="backup")
 cli.command("verify-audit")(verify_audit)
+cli.command("restore")(restore_command)
 
 def _config(
     config: Path | None,

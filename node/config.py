@@ -527,6 +527,14 @@ class AuditSection(_Section):
     syslog_key: str = ""
 
 
+class BackupSection(_Section):
+    """``[backup]``: the nightly backup; no folder switches it off."""
+
+    folder: str = ""
+    at: time = time(2, 0)
+    keep: int = Field(30, ge=1, le=3650)
+
+
 class AnalysisSection(_Section):
     """``[analysis]``: the inference process."""
 
@@ -558,6 +566,7 @@ class Config(_Section):
     outgoing: OutgoingSection = OutgoingSection()
     labs: LabsSection = LabsSection()
     audit: AuditSection = AuditSection()
+    backup: BackupSection = BackupSection()
     analysis: AnalysisSection = AnalysisSection()
     workflows: WorkflowsSection = WorkflowsSection()
 
