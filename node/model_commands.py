@@ -16,9 +16,10 @@ from node.errors import ConfigError, InvalidInput
 
 if TYPE_CHECKING:
     from models.registry import Choice, Listed
-    from node.analysis.agreement import Agreement, Row, Share
+    from node.analysis.agreement import Agreement, Row
     from node.analysis.reliability import Reliability
     from node.config import Config
+    from node.rollout.reports import Share
 
 models_cli = typer.Typer(
     no_args_is_help=True,

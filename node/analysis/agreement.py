@@ -14,6 +14,7 @@ from node.db.session import read
 from node.db.tables import analysis_run, finding, instance, review, shadow_run, study, tooth_mark
 from node.domain.review import Json, SignedReview, finding_to_json
 from node.domain.study import StudyState
+from node.rollout.reports import Share
 
 #: Fewer units than this say nothing yet.
 FEW = 20
@@ -22,15 +23,6 @@ _RESAMPLES = 2000
 
 #: An image, a kind of finding, a tooth and a surface (empty: the tooth as a whole).
 Unit = tuple[str, str, str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A share with its 95 % interval over patients; None without units."""
-
-    value: float | None
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +158,9 @@ def _images(
             _Image(
                 patient,
                 run.study_id,
-                _units(run.instance_id, kept),
-                _units(run.instance_id, live[run.instance_id]),
-                _units(run.instance_id, run.findings),
+                units_of(run.instance_id, kept),
+                units_of(run.instance_id, live[run.instance_id]),
+                units_of(run.instance_id, run.findings),
                 (live_runs[run.instance_id].view, run.view),
                 (
                     frozenset(teeth[run.instance_id]),
@@ -198,7 +190,7 @@ def _live_findings(conn: sa.Connection, run_ids: Sequence[str]) -> dict[str, lis
     return found
 
 
-def _units(image: str, findings: Iterable[Json]) -> frozenset[Unit]:
+def units_of(image: str, findings: Iterable[Json]) -> frozenset[Unit]:
     """Spread findings over teeth and surfaces; what has no tooth counts for the image."""
     found: set[Unit] = set()
     for one in findings:
@@ -223,15 +215,16 @@ def _agreement(
         images=len(images),
         studies=len({image.study for image in images}),
         patients=len({image.patient for image in images}),
-        live=_rows([(image.patient, image.signed, image.live) for image in images]),
-        shadow=_rows([(image.patient, image.signed, image.shadow) for image in images]),
+        live=rows_of([(image.patient, image.signed, image.live) for image in images]),
+        shadow=rows_of([(image.patient, image.signed, image.shadow) for image in images]),
         same_views=sum(a == b for a, b in (image.views for image in images)),
         teeth_alike=2 * sum(len(a & b) for a, b in pairs) / total if total else None,
         failed=failed,
     )
 
 
-def _rows(images: Sequence[tuple[str, frozenset[Unit], frozenset[Unit]]]) -> tuple[Row, ...]:
+def rows_of(images: Sequence[tuple[str, frozenset[Unit], frozenset[Unit]]]) -> tuple[Row, ...]:
+    """Count each kind at both levels; `images` are (patient, signed, said)."""
     names = {(unit[1], bool(unit[3])) for _, signed, said in images for unit in signed | said}
     return tuple(_row(images, kind, is_surface) for kind, is_surface in sorted(names))
 

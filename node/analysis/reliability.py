@@ -16,11 +16,12 @@ import sqlalchemy as sa
 
 from models import calibration
 from models.calibration import Bin
-from node.analysis.agreement import FEW, Share
+from node.analysis.agreement import FEW
 from node.db.session import read
 from node.db.tables import finding, study
 from node.domain.findings import DecisionState
 from node.domain.study import StudyState
+from node.rollout.reports import Share
 
 _RESAMPLES = 500
 _UNITS_A_BIN = 10

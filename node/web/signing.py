@@ -27,9 +27,10 @@ from node.domain.rights import Right
 from node.domain.study import MatchState, StudyState
 from node.engine import RESULTS, WORKFLOWS
 from node.errors import Conflict, Rejected
+from node.rollout import silent
 from node.web.accounts import Session, WrongCredentials
 from node.web.auth import Web
-from node.web.facts import Facts, Row, read_facts
+from node.web.facts import Facts, Row, latest_runs, read_facts
 from node.web.pins import WrongPin
 from node.web.problems import NotSignable
 from node.web.sensitivity import stop_of
@@ -344,6 +345,7 @@ def _write(tx: Tx, web: Web, signed: SignedReview, facts: Facts, digest: str) ->
         version,
         0,
     )
+    silent.keep(tx, study_id, version, facts.showing, facts.hidden, latest_runs(tx.conn, study_id))
     counts = signed.to_json()["counts"]
     tx.record(f"study:{study_id}", version=version, content_hash=digest, counts=counts)
 
