@@ -33,6 +33,7 @@ _LISTS = (
     "disabled_models",
     "prep_codes",
     "archive_senders",
+    "declared_archives",
     "allowed_hosts",
     "send_weekdays",
     "hygienists",
@@ -453,6 +454,18 @@ class OutgoingSection(_Section):
         return Reach(party, named, takes_near)
 
 
+class RetentionSection(_Section):
+    """``[retention]``: how long what is kept; findings, reviews and the audit always stay.
+
+    ``processor`` gives up signed pixels that an archive has promised to keep; see
+    :mod:`node.dicom.retention`.
+    """
+
+    mode: Literal["keep", "processor"] = "keep"
+    pixels_days: float = Field(30.0, ge=0)  # after the signature, and after they were fetched again
+    declared_archives: tuple[str, ...] = ()  # AE titles of senders that are the archive
+
+
 class LabSection(_Section):
     """``[[labs.partners]]``: one laboratory and how it is reached."""
 
@@ -564,6 +577,8 @@ class Config(_Section):
     payers: PayersSection = PayersSection()
     gateway: GatewaySection = GatewaySection()
     outgoing: OutgoingSection = OutgoingSection()
+    retention: RetentionSection = RetentionSection()
+    encryption: EncryptionSection = EncryptionSection()
     labs: LabsSection = LabsSection()
     audit: AuditSection = AuditSection()
     backup: BackupSection = BackupSection()

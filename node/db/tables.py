@@ -566,6 +566,57 @@ prior_fetch = sa.Table(
     sa.UniqueConstraint("appointment_id", "peer"),
 )
 
+#: Pixels that this node gave up because somebody else holds them (node.dicom.retention); the row
+#: comes before the file goes, and stays when the pixels are fetched again.
+pixel_purge = sa.Table(
+    "pixel_purge",
+    metadata,
+    sa.Column("instance_id", sa.String(32), sa.ForeignKey("instance.id"), primary_key=True),
+    _location(),
+    sa.Column("state", sa.String(16), nullable=False),  # purging purged restored
+    sa.Column("holder", sa.String(32), nullable=False),  # name of the archive, or its AE title
+    sa.Column("basis", sa.String(16), nullable=False),  # committed | declared
+    sa.Column("transaction_uid", sa.String(64), nullable=False, server_default=""),
+    sa.Column("pixel_sha256", sa.String(64), nullable=False),  # of all frames, decoded
+    _at("purged_at"),
+    _at("removed_at", nullable=True),  # when the file was gone
+    _at("restored_at", nullable=True),
+    sa.Index("ix_pixel_purge_state", "location_id", "state"),
+)
+
+#: Studies whose purged pixels somebody wants to see again.
+pixel_fetch = sa.Table(
+    "pixel_fetch",
+    metadata,
+    sa.Column("study_id", sa.String(32), sa.ForeignKey("study.id"), primary_key=True),
+    _location(),
+    _ref("study_id", "study"),
+    sa.Column("state", sa.String(16), nullable=False),  # queued done failed
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    _at("created_at"),
+    _at("updated_at"),
+    sa.Index("ix_pixel_fetch_state", "location_id", "state"),
+)
+
+#: Who or what must not lose anything, because a court, an insurer or a person said so.
+legal_hold = sa.Table(
+    "legal_hold",
+    metadata,
+    _id(),
+    _location(),
+    _ref("patient_id", "patient", nullable=True),  # one of the two
+    _ref("study_id", "study", nullable=True),
+    sa.Column("reason", sa.String(255), nullable=False),
+    sa.Column("placed_by", sa.String(64), nullable=False),
+    _at("placed_at"),
+    sa.Column("released_by", sa.String(64), nullable=False, server_default=""),
+    sa.Column("release_reason", sa.String(255), nullable=False, server_default=""),
+    _at("released_at", nullable=True),
+    sa.Index("ix_legal_hold_patient", "location_id", "patient_id"),
+    sa.Index("ix_legal_hold_study", "location_id", "study_id"),
+)
+
 #: Files of a watched folder: what became of each, by its bytes; names of files are not kept.
 import_file = sa.Table(
     "import_file",
@@ -607,55 +658,6 @@ analysis_run = sa.Table(
     _at("started_at"),
     _at("finished_at"),
     sa.UniqueConstraint("instance_id", "pipeline"),
-)
-
-#: Pixels that this node gave up because somebody else holds them (node.dicom.retention); the row
-#: comes before the file goes, and stays when the pixels are fetched again.
-pixel_purge = sa.Table(
-    "pixel_purge",
-    metadata,
-    sa.Column("instance_id", sa.String(32), sa.ForeignKey("instance.id"), primary_key=True),
-    _location(),
-    sa.Column("state", sa.String(16), nullable=False),  # purging purged restored
-    sa.Column("holder", sa.String(32), nullable=False),  # name of the archive, or its AE title
-    sa.Column("basis", sa.String(16), nullable=False),  # committed | declared
-    sa.Column("transaction_uid", sa.String(64), nullable=False, server_default=""),
-    _at("purged_at"),
-    _at("removed_at", nullable=True),  # when the file was gone
-    _at("restored_at", nullable=True),
-    sa.Index("ix_pixel_purge_state", "location_id", "state"),
-)
-
-#: Studies whose purged pixels somebody wants to see again.
-pixel_fetch = sa.Table(
-    "pixel_fetch",
-    metadata,
-    sa.Column("study_id", sa.String(32), sa.ForeignKey("study.id"), primary_key=True),
-    _location(),
-    sa.Column("state", sa.String(16), nullable=False),  # queued done failed
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("error", sa.String(255), nullable=False, server_default=""),
-    _at("created_at"),
-    _at("updated_at"),
-    sa.Index("ix_pixel_fetch_state", "location_id", "state"),
-)
-
-#: Who or what must not lose anything, because a court, an insurer or a person said so.
-legal_hold = sa.Table(
-    "legal_hold",
-    metadata,
-    _id(),
-    _location(),
-    _ref("patient_id", "patient", nullable=True),  # one of the two
-    _ref("study_id", "study", nullable=True),
-    sa.Column("reason", sa.String(255), nullable=False),
-    sa.Column("placed_by", sa.String(64), nullable=False),
-    _at("placed_at"),
-    sa.Column("released_by", sa.String(64), nullable=False, server_default=""),
-    sa.Column("release_reason", sa.String(255), nullable=False, server_default=""),
-    _at("released_at", nullable=True),
-    sa.Index("ix_legal_hold_patient", "location_id", "patient_id"),
-    sa.Index("ix_legal_hold_study", "location_id", "study_id"),
 )
 
 #: What a network in trial said of an image; never shown, never sent (node.analysis.shadow).

@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("holder", sa.String(32), nullable=False),
         sa.Column("basis", sa.String(16), nullable=False),
         _words("transaction_uid", 64),
+        sa.Column("pixel_sha256", sa.String(64), nullable=False),
         _at("purged_at"),
         _at("removed_at", nullable=True),
         _at("restored_at", nullable=True),
@@ -56,8 +57,9 @@ def upgrade() -> None:
     op.create_index("ix_pixel_purge_state", "pixel_purge", ["location_id", "state"])
     op.create_table(
         "pixel_fetch",
-        sa.Column("study_id", sa.String(32), nullable=False),
+        sa.Column("id", sa.String(32), nullable=False),
         _location(),
+        sa.Column("study_id", sa.String(32), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False, server_default="0"),
         _words("error", 255),
@@ -66,7 +68,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["study_id"], ["study.id"], name=op.f("fk_pixel_fetch_study_id_study")
         ),
-        sa.PrimaryKeyConstraint("study_id", name=op.f("pk_pixel_fetch")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_pixel_fetch")),
+        sa.UniqueConstraint("study_id", name=op.f("uq_pixel_fetch_study_id")),
     )
     op.create_index("ix_pixel_fetch_state", "pixel_fetch", ["location_id", "state"])
     op.create_table(
