@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from node.domain.destinations import Network, Reach
 from node.domain.rights import Role
@@ -100,6 +108,7 @@ class PeerSection(_Section):
     preliminary: bool = False
     objects: tuple[Literal["SR", "SC", "PR"], ...] = ("SR", "SC")
     archive: bool = False
+    external: bool = False
     when: str = ""
     priors: bool = False
     tls: bool = False
@@ -523,6 +532,20 @@ class LabsSection(_Section):
     tell_patients: bool = False
     partners: tuple[LabSection, ...] = ()
     prescribers: tuple[PrescriberSection, ...] = ()
+
+
+class EncryptionSection(_Section):
+    """``[encryption]``: what lies in the database and the store is sealed; where the master key is.
+
+    Without any of the places the master key is a file beside the data folder.
+    """
+
+    enabled: bool = True
+    key_file: str = ""
+    master_key: SecretStr = SecretStr("")  # 32 bytes in base 64; for the environment
+    kms_command: str = ""
+    kms_url: str = Field("", pattern=r"^(https://[^\s@]+|http://(127\.0\.0\.1|localhost)[^\s@]*)?$")
+    kms_token: SecretStr = SecretStr("")
 
 
 class AuditSection(_Section):

@@ -10,8 +10,9 @@ import sqlalchemy as sa
 
 from node.db.session import Actor, Tx, begin, insert_once
 from node.db.tables import analysis_run, finding, instance, study, tooth_mark
+from node.dicom import burned_in
 from node.domain.events import EventKind
-from node.domain.findings import DecisionState, ImageAnalysis, ModelVersion
+from node.domain.findings import DecisionState, ImageAnalysis, ModelVersion, QualityKind
 from node.domain.image_json import (
     flag_to_json,
     orientation_to_json,
@@ -67,6 +68,9 @@ def store_analysis(
         if is_new:
             _add_marks(tx, run_id, instance_id, analysis)
             _add_findings(tx, run_id, image, analysis)
+        for flag in analysis.quality:
+            if flag.kind is QualityKind.LETTERING:
+                burned_in.note(tx, instance_id, flag.detail)
         set_image_state(tx, instance_id, InstanceState.ANALYSED)
         tx.append_event(
             EventKind.IMAGE_ANALYSED,

@@ -12,13 +12,20 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from node import logs
 from node.dicom.object_file import ObjectFile, file_from_json
-from node.domain.findings import Box, ImageAnalysis, ToothMark, View
+from node.domain.findings import (
+    Box,
+    ImageAnalysis,
+    QualityFlag,
+    QualityKind,
+    ToothMark,
+    View,
+)
 from node.domain.image_json import (
     flag_from_json,
     flag_to_json,
@@ -42,6 +49,8 @@ from node.domain.teeth import Tooth
 from node.errors import BitewingError, InvalidInput
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from models.pipeline import Pipeline
     from models.registry import Choice
 
@@ -191,17 +200,37 @@ def _serve(pipeline: Pipeline, files: Sequence[ObjectFile]) -> list[dict[str, ob
 
     answers: list[dict[str, object]] = [{} for _ in files]
     images = {}
+    declared: set[int] = set()
     for number, file in enumerate(files):
         try:
             pixels, spacing = model_input(file)
             subject = read_subject(file)
+            if subject.is_lettered:
+                declared.add(number)
             images[number] = Film(pixels, spacing, subject.age_years, subject.side)
         except InvalidInput as error:
             answers[number] = {"unreadable": str(error)}
     outcomes = pipeline.analyse_all(list(images.values()))
     for number, outcome in zip(images, outcomes, strict=True):
+        if isinstance(outcome, ImageAnalysis):
+            flag = _lettering(images[number].pixels, number in declared)
+            outcome = replace(outcome, quality=(*outcome.quality, *flag))
         answers[number] = _outcome_to_json(outcome)
     return answers
+
+
+def _lettering(pixels: np.ndarray, is_declared: bool) -> tuple[QualityFlag, ...]:
+    """Flag lettering in the picture, declared by its sender or seen."""
+    from models.lettering import find_lettering
+
+    lines = len(find_lettering(pixels))
+    if not lines and not is_declared:
+        return ()
+    words = "The sender says that lettering is burned into the picture."
+    if lines:
+        count = "a line" if lines == 1 else f"{lines} lines"
+        words = f"There seems to be {count} of lettering in the picture; it may name the patient."
+    return (QualityFlag(QualityKind.LETTERING, words),)
 
 
 def _outcome_to_json(outcome: ImageAnalysis | Exception) -> dict[str, object]:

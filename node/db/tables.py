@@ -485,6 +485,49 @@ instance_duplicate = sa.Table(
     sa.UniqueConstraint("instance_id", "sha256"),
 )
 
+#: Lettering in an image's pixels, seen or declared: it may name the patient (node.dicom.burned_in).
+burned_in = sa.Table(
+    "burned_in",
+    metadata,
+    sa.Column("instance_id", sa.String(32), sa.ForeignKey("instance.id"), primary_key=True),
+    _location(),
+    sa.Column("words", sa.String(255), nullable=False),  # how it is known, for a person
+    _at("found_at"),
+    sa.Column("released_by", sa.String(64), nullable=False, server_default=""),  # who let it leave
+    sa.Column("released_reason", sa.String(255), nullable=False, server_default=""),
+    _at("released_at", nullable=True),
+)
+
+#: Objects that their sender has withdrawn by a rejection note (node.dicom.withdrawal).
+rejected_object = sa.Table(
+    "rejected_object",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+    _ref("note_id", "instance"),  # the key object that says so
+    sa.Column("code", sa.String(16), nullable=False),  # DCM code of the note's title
+    _at("at"),
+    sa.UniqueConstraint("location_id", "sop_instance_uid"),
+)
+
+#: Telling peers which images of a study are here (Instance Availability Notification).
+availability_notice = sa.Table(
+    "availability_notice",
+    metadata,
+    _id(),
+    _location(),
+    _ref("study_id", "study"),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("peer", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # queued done failed
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    _at("updated_at"),
+    sa.UniqueConstraint("study_id", "generation", "peer"),
+    sa.Index("ix_availability_notice_state", "location_id", "state"),
+)
+
 #: A Modality Performed Procedure Step; all that was said of it is in its `messages`.
 performed_step = sa.Table(
     "performed_step",
@@ -907,10 +950,14 @@ dicom_result = sa.Table(
     _ref("study_id", "study"),
     sa.Column("review_version", sa.Integer, nullable=False),  # 0 = preliminary
     sa.Column("generation", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("kind", sa.String(8), nullable=False),  # SR | SC
+    sa.Column("kind", sa.String(8), nullable=False),  # SR | SC | PR | SEG | KO
     _ref("instance_id", "instance", nullable=True),  # the annotated image's source
     sa.Column("sop_instance_uid", sa.String(64), nullable=False, unique=True),
     sa.Column("sop_class_uid", sa.String(64), nullable=False),
+    # Empty in rows made before these were kept: the file says them (node.dicom.held).
+    sa.Column("series_instance_uid", sa.String(64), nullable=False, server_default=""),
+    sa.Column("modality", sa.String(16), nullable=False, server_default=""),
+    sa.Column("instance_number", sa.Integer, nullable=True),
     sa.Column("storage_key", sa.String(255), nullable=False),
     _at("created_at"),
     sa.Index("ix_dicom_result_study", "study_id"),
@@ -1407,4 +1454,15 @@ audit_checkpoint = sa.Table(  # where a part of the audit was closed; its rows a
     sa.Column("file", sa.String(128), nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),  # of the file
     _at("at"),
+)
+
+audit_forward = sa.Table(  # up to which row the audit was told to a syslog collector
+    "audit_forward",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),
+    sa.Column("last_seq", sa.BigInteger, nullable=False),
+    sa.Column("sent", sa.BigInteger, nullable=False, server_default="0"),  # messages, in all
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),  # since one succeeded
+    sa.Column("error", sa.String(255), nullable=False, server_default=""),
+    _at("updated_at"),
 )

@@ -2,7 +2,8 @@
 
 What a study holds is queued once it is ready, so that a rule (``when``) may ask what was found. An
 archive (``archive = true``) is asked to vouch for each image; none goes back to where it came from.
-Rows survive restarts; what a peer does not take now is tried again.
+Rows survive restarts; what a peer does not take now is tried again. A peer outside the house
+(``external = true``) gets no picture that may name its patient before a person let it go.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from node.config import Config, PeerSection
 from node.db import switches
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import analysis_run, finding, image_delivery, instance, study
-from node.dicom import commitment
+from node.dicom import burned_in, commitment
 from node.dicom.damage import DAMAGE_ERRORS
 from node.dicom.instances import InstanceStore
 from node.dicom.object_file import read_dataset
@@ -153,6 +154,8 @@ class Forwarder:
         }
 
     def _send_to(self, peer: PeerSection, now: datetime) -> int:
+        if peer.external:
+            self._hold_doubted(peer)
         waiting = [row for row in self._rows(peer.name, "queued") if _is_due(row, now)][:_BATCH]
         if not waiting:
             return 0
@@ -165,6 +168,16 @@ class Forwarder:
         for outcome in report.outcomes:
             self._note([paths[outcome.path]], *_state_of(outcome))
         return len(report.sent)
+
+    def _hold_doubted(self, peer: PeerSection) -> None:
+        """Hold what may name its patient in its pixels; let go what a person let leave."""
+        for state, other, words in (("queued", "held", burned_in.DOUBT), ("held", "queued", "")):
+            rows = self._rows(peer.name, state)
+            with read(self.db) as conn:
+                doubted = burned_in.doubted(conn, [str(row.instance_id) for row in rows])
+            moved = [row for row in rows if (row.instance_id in doubted) is (other == "held")]
+            if moved:
+                self._note(moved, other, words)
 
     def _rows(self, peer: str, state: str) -> Sequence[Row]:
         with read(self.db) as conn:

@@ -39,10 +39,14 @@ _TOOTH_WORD = re.compile(r"(?:TOOTH|TEETH|ZAHN|FDI|DENT|DIENTE)\W{0,3}([1-8][1-8
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Age at the study in years, None when unknown; ``side`` of the mouth, R, L or empty."""
+    """Age at the study in years, None when unknown; ``side`` of the mouth, R, L or empty.
+
+    ``is_lettered``: the file says that something is burned into its pixels.
+    """
 
     age_years: float | None = None
     side: str = ""
+    is_lettered: bool = False
 
 
 def read_subject(path: ObjectFile) -> Subject:
@@ -52,7 +56,7 @@ def read_subject(path: ObjectFile) -> Subject:
     """
     try:
         ds = read_dataset(path, stop_before_pixels=True)
-        return Subject(_age(ds), _side(ds))
+        return Subject(_age(ds), _side(ds), _text(ds, "BurnedInAnnotation") == "YES")
     except DAMAGE_ERRORS:  # the decoder of the pixels says what is wrong
         return Subject()
 

@@ -245,6 +245,7 @@ class QualityKind(Enum):
     POSITIONING = "positioning"
     WRONG_SIDE = "wrong_side"
     OUT_OF_SCOPE = "out_of_scope"
+    LETTERING = "lettering"  # may name the patient (node.dicom.burned_in)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class Right(StrEnum):
     IMAGES_SEE = "images.see"
     IMAGES_DOWNLOAD = "images.download"  # the DICOM file as received
     IMAGES_STORE = "images.store"  # bring images by DICOMweb
+    IMAGES_RELEASE = "images.release"  # let a picture leave that may name its patient
     IMAGES_MOUNT = "images.mount"  # which place of the mount, and how it hangs
     FINDINGS_SEE_UNSIGNED = "findings.see_unsigned"
     FINDINGS_PROPOSE = "findings.propose"
@@ -81,7 +82,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.PATIENTS_LINK, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
         | {_R.FINDINGS_SEE_UNSIGNED, _R.FINDINGS_PROPOSE, _R.FINDINGS_DECIDE, _R.FINDINGS_SIGN}
         | {_R.IMAGES_MOUNT, _R.PATIENT_PAGE_SHOW, _R.WRITES_RETRY}
-        | {_R.FINDINGS_RETRACT, _R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT}
+        | {_R.FINDINGS_RETRACT, _R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT, _R.IMAGES_RELEASE}
         | {_R.ANALYSIS_RETRY, _R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.RECALLS_ADJUST}
         | {_R.LAB_CASES_MANAGE, _R.LAB_CASES_PRESCRIBE, _R.MESSAGES_APPROVE, _R.IMAGES_STORE}
         | {_R.ROLLOUT_SEE, _R.ROLLOUT_LEAD, _R.ROLLOUT_SWITCH}
@@ -134,6 +135,7 @@ WORDS: dict[Right, str] = {
     _R.IMAGES_SEE: "see images",
     _R.IMAGES_DOWNLOAD: "download images",
     _R.IMAGES_STORE: "store images",
+    _R.IMAGES_RELEASE: "let images with lettering leave the practice",
     _R.IMAGES_MOUNT: "place images on the mount",
     _R.FINDINGS_SEE_UNSIGNED: "see unsigned findings",
     _R.FINDINGS_PROPOSE: "propose decisions on findings",

@@ -24,6 +24,7 @@ _HINTS = {
     _Q.RECEPTOR: "clean or replace the receptor",
     _Q.POSITIONING: "align the head with the light lines",
     _Q.WRONG_SIDE: "check the side marker first",
+    _Q.LETTERING: "export films without an overlay",
 }
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 
 from node.db.session import begin, new_id, read
 from node.db.tables import event, instance, patient, patient_identity, study_identity
-from node.dicom import identity
+from node.dicom import burned_in, identity
 from node.domain import jobs
 from node.domain.events import EventKind
 from node.domain.rights import Right
@@ -26,6 +26,7 @@ from node.web.shapes import (
     LinkRequest,
     PatientHeader,
     PatientSearch,
+    Release,
     RetryAnswer,
 )
 from node.web.studies import match_shape, today
@@ -130,6 +131,18 @@ def post_retry(
         )
         tx.record(f"instance:{image.id}", attempt=attempt)
     return RetryAnswer(attempt=attempt)
+
+
+@router.post("/images/{image_id}/release", status_code=204)
+def post_release(
+    image_id: str,
+    body: Release,
+    web: WebDep,
+    session: Annotated[Session, Depends(require(Right.IMAGES_RELEASE))],
+) -> None:
+    """Let an image leave the practice whose pixels may name the patient; a person looked at it."""
+    with begin(web.db, session.actor, "image.released") as tx:
+        burned_in.release(tx, opaque_id(image_id), body.reason)
 
 
 @router.post("/receipts/{receipt_id}/retry", status_code=204)

@@ -212,10 +212,18 @@ class Progress(_Shape):
 class WorkProblem(_Shape):
     """Why a study needs a person: ``kind`` chooses the repair, ``words`` say it.
 
-    ``failed`` is repaired at `instance_id`, ``write_failed`` at `receipt_id`.
+    ``failed`` and ``lettering`` are repaired at `instance_id`, ``write_failed`` at `receipt_id`.
     """
 
-    kind: Literal["ambiguous", "unmatched", "suggested", "failed", "unreadable", "write_failed"]
+    kind: Literal[
+        "ambiguous",
+        "unmatched",
+        "suggested",
+        "failed",
+        "unreadable",
+        "write_failed",
+        "lettering",
+    ]
     words: str
     instance_id: str | None = None
     receipt_id: str | None = None
@@ -836,6 +844,12 @@ class LinkAnswer(_Shape):
     match: Match
 
 
+class Release(_Shape):
+    """Why an image may leave the practice though its pixels may name the patient."""
+
+    reason: str = Field(min_length=3, max_length=255)
+
+
 class RetryAnswer(_Shape):
     """The analysis that was started again."""
 
@@ -1026,10 +1040,21 @@ class Boot(_Shape):
 
     `page` is ``login``, ``worklist``, ``review``, ``patient`` or ``search``; `me` is None on the
     sign-in page; `study`, `worklist` and `patient_page` carry the first answer so that the page
-    needs no further request to draw.
+    needs no further request to draw; `failure` says why the first answer is missing.
     """
 
-    page: Literal["login", "worklist", "review", "patient", "search", "workflows"]
+    page: Literal[
+        "login",
+        "worklist",
+        "review",
+        "patient",
+        "search",
+        "workflows",
+        "account",
+        "people",
+        "emergency",
+        "emergencies",
+    ]
     practice_name: str
     software_version: str
     me: Me | None = None
@@ -1037,7 +1062,8 @@ class Boot(_Shape):
     worklist: Worklist | None = None
     patient_page: PatientPage | None = None
     study_id: str | None = None
-    failure: str = ""  # why the first answer is missing
+    failure: str = ""
+    sign_in_label: str = ""  # of the practice's sign-in service; empty: none
 
 
 Problem.model_rebuild()

@@ -24,6 +24,7 @@ from node.db.tables import (
     study_reading,
     user_account,
 )
+from node.dicom import burned_in
 from node.domain.findings import FindingKind
 from node.domain.reading import StudyReading
 from node.domain.rights import Right
@@ -126,6 +127,7 @@ class _Book:
     visits: Mapping[str, Visit]
     urgencies: Mapping[str, Urgency]
     failed_writes: Mapping[str, list[Row]]
+    lettered: Mapping[str, str]  # images that some destination waits for, and why they are held
     signed_today: frozenset[str]
 
     @classmethod
@@ -154,6 +156,7 @@ class _Book:
             visits=visits_of(conn, studies, midnight, now),
             urgencies=_urgencies(conn, shown) if _asks_urgency(conn, session) else {},
             failed_writes=_failed_writes(conn, ids),
+            lettered=_lettered(conn, web, ids),
             signed_today=_signed_since(conn, ids, midnight),
         )
 
@@ -214,6 +217,9 @@ class _Book:
                         instance_id=image.id,
                     )
                 )
+            if image.id in self.lettered:
+                words = f"{_sentence(self.lettered[image.id])} It leaves only when you let it."
+                found.append(WorkProblem(kind="lettering", words=words, instance_id=image.id))
         for command in self.failed_writes.get(listed.id, ()):
             words = _sentence(command.error) or "The practice system did not take a write."
             found.append(WorkProblem(kind="write_failed", words=words, receipt_id=command.id))
@@ -238,6 +244,15 @@ def _studies(conn: sa.Connection, location_id: str) -> list[Row]:
         *conn.execute(still_open.limit(_MOST_OPEN)),
         *conn.execute(signed.limit(_MOST_SIGNED)),
     ]
+
+
+def _lettered(conn: sa.Connection, web: Web, ids: Sequence[str]) -> dict[str, str]:
+    """Find the images that would leave if their pixels were sure to name nobody."""
+    leaves = any(peer.external for peer in web.config.dicom.peers)
+    if not leaves and not web.config.analysis.training_export:
+        return {}
+    images = conn.execute(sa.select(instance.c.id).where(instance.c.study_id.in_(ids))).scalars()
+    return burned_in.unreleased(conn, list(images))
 
 
 def _images(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[Row]]:

@@ -8,9 +8,10 @@ as soon as a person lets it go on. Writes: the peer's copy. Approved by: whoever
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +19,7 @@ from node.config import Config, Mode, PeerSection
 from node.db import switches
 from node.db.session import Actor, Tx, begin, insert_once, read
 from node.db.tables import dicom_delivery, dicom_result, study
+from node.dicom import burned_in
 from node.dicom.instances import InstanceStore
 from node.dicom.object_file import ObjectFile
 from node.domain import jobs
@@ -32,7 +34,7 @@ Send = Callable[[ObjectFile, PeerSection], None]
 
 _LONGEST_S = 300.0
 _HELD = "everything outbound is paused"
-Row = sa.Row[tuple[object, ...]]
+Row = sa.Row[Any]
 
 
 class DeliveryState(StrEnum):
@@ -40,13 +42,14 @@ class DeliveryState(StrEnum):
 
     QUEUED = "queued"
     HELD = "held"  # a person paused everything outbound
+    DOUBTED = "doubted"  # the picture may name its patient
     DONE = "done"
     FAILED = "failed"
     WITHDRAWN = "withdrawn"
 
 
 #: Not at the peer yet, and meant to get there.
-WAITING = (DeliveryState.QUEUED.value, DeliveryState.HELD.value)
+WAITING = (DeliveryState.QUEUED.value, DeliveryState.HELD.value, DeliveryState.DOUBTED.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,9 @@ class ResultSender:
             if reason := self._withdrawal(row, peer):
                 return self._close(row, DeliveryState.WITHDRAWN, reason)
             if self._is_held():
-                return self._hold(row)
+                return self._hold(row, DeliveryState.HELD, _HELD)
+            if peer.external and self._is_doubted(row):
+                return self._hold(row, DeliveryState.DOUBTED, burned_in.DOUBT)
             self.send(self.store.file(row.storage_key), peer)
         except Retryable as error:
             return self._try_later(row, error)
@@ -105,6 +110,13 @@ class ResultSender:
         with read(self.db) as conn:
             return switches.is_paused(conn, self.config.node.location_id, [switches.OUTBOUND])
 
+    def _is_doubted(self, row: Row) -> bool:
+        """Whether this is a copy of a picture that may name its patient."""
+        if row.kind != "SC" or row.instance_id is None:
+            return False
+        with read(self.db) as conn:
+            return bool(burned_in.doubted(conn, [row.instance_id]))
+
     def _withdrawal(self, row: Row, peer: PeerSection) -> str:
         """Say why a preliminary report may not leave any more; empty when it still may."""
         if row.review_version:
@@ -124,10 +136,10 @@ class ResultSender:
     def _actor(self) -> Actor:
         return Actor("results", self.config.node.location_id)
 
-    def _hold(self, row: Row) -> str:
+    def _hold(self, row: Row, state: DeliveryState, words: str) -> str:
         with begin(self.db, self._actor, "result.held") as tx:
-            _note(tx, row.id, DeliveryState.HELD, _HELD)
-        return DeliveryState.HELD.value
+            _note(tx, row.id, state, words)
+        return state.value
 
     def _try_later(self, row: Row, error: Retryable) -> str:
         wait_s = min(error.retry_after_s * 2.0 ** min(row.attempts, 8), _LONGEST_S)
@@ -173,28 +185,44 @@ def queue(tx: Tx, engine: DurableEngine, result_id: str, peer: str) -> None:
 
 
 def resume(db: sa.Engine, engine: DurableEngine, actor: Actor) -> int:
-    """Send what was held, unless everything outbound is still paused; returns how many."""
-    is_held = sa.and_(
-        dicom_delivery.c.location_id == actor.location_id,
-        dicom_delivery.c.state == DeliveryState.HELD.value,
-    )
+    """Send what was held and may leave now; returns how many."""
     with read(db) as conn:
-        if switches.is_paused(conn, actor.location_id, [switches.OUTBOUND]):
+        if switches.is_paused(conn, actor.location_id, [switches.OUTBOUND]) or not _free(
+            conn, actor.location_id
+        ):
             return 0
-        held = conn.execute(sa.select(dicom_delivery.c.id).where(is_held).limit(1)).first()
-    if held is None:
-        return 0
     with begin(db, actor, "results.resumed") as tx:
-        rows = tx.conn.execute(
-            sa.select(dicom_delivery.c.id, dicom_delivery.c.attempts)
-            .where(is_held)
-            .order_by(dicom_delivery.c.updated_at, dicom_delivery.c.id)
-        ).all()
+        rows = _free(tx.conn, tx.location_id)
         for row in rows:
             _note(tx, row.id, DeliveryState.QUEUED, "", attempts=row.attempts + 1)
             _enqueue(tx, engine, row.id, row.attempts + 1)
         tx.record("results", resumed=len(rows))
     return len(rows)
+
+
+def _free(conn: sa.Connection, location_id: str) -> Sequence[Row]:
+    """List what was held and is doubted no more."""
+    rows = conn.execute(
+        sa.select(
+            dicom_delivery.c.id,
+            dicom_delivery.c.attempts,
+            dicom_delivery.c.state,
+            dicom_result.c.instance_id,
+        )
+        .join(dicom_result, dicom_result.c.id == dicom_delivery.c.result_id)
+        .where(
+            dicom_delivery.c.location_id == location_id,
+            dicom_delivery.c.state.in_([DeliveryState.HELD.value, DeliveryState.DOUBTED.value]),
+        )
+        .order_by(dicom_delivery.c.updated_at, dicom_delivery.c.id)
+    ).all()
+    asked = [row.instance_id for row in rows if row.state == DeliveryState.DOUBTED.value]
+    doubted = burned_in.doubted(conn, asked) if asked else frozenset()
+    return [
+        row
+        for row in rows
+        if row.state == DeliveryState.HELD.value or row.instance_id not in doubted
+    ]
 
 
 def register(

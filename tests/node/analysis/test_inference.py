@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
@@ -27,6 +28,7 @@ from node.domain.findings import (
     Line,
     ModelVersion,
     Polygon,
+    QualityKind,
     ToothMark,
     View,
 )
@@ -236,3 +238,37 @@ def test_an_analysis_survives_the_pipe() -> None:
         ("a note",),
     )
     assert analysis_from_json(analysis_to_json(analysis)) == analysis
+
+
+def screenshot(folder: Path, name: str, **attributes: str) -> Path:
+    """Write a grey film as an RGB picture, a name in its corner if there is one."""
+    film = Image.fromarray(np.linspace(40, 90, 400, dtype=np.uint8)[None].repeat(300, axis=0))
+    ImageDraw.Draw(film).text((8, 8), name, fill=255, font=ImageFont.load_default(16))
+    path = write_image(folder / "film.dcm", np.zeros((300, 400)))
+    ds = pydicom.dcmread(path)
+    ds.SamplesPerPixel, ds.PlanarConfiguration, ds.PhotometricInterpretation = 3, 0, "RGB"
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.PixelData = np.asarray(film.convert("RGB")).tobytes()
+    for keyword, value in attributes.items():
+        setattr(ds, keyword, value)
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_a_name_in_the_picture_is_flagged_whatever_the_header_says(
+    process: InferenceProcess, tmp_path: Path
+) -> None:
+    said_no = screenshot(tmp_path, "MUSTER, ERIKA 12.03.1961", BurnedInAnnotation="NO")
+    (flag,) = process.analyse(said_no).quality
+    assert (flag.kind, flag.is_disqualifying) == (QualityKind.LETTERING, False)
+    assert "may name the patient" in flag.detail
+    assert process.analyse(screenshot(tmp_path, "")).quality == ()
+
+
+def test_lettering_that_only_the_sender_knows_of_is_flagged_too(
+    process: InferenceProcess, tmp_path: Path
+) -> None:
+    declared = screenshot(tmp_path, "", BurnedInAnnotation="YES")
+    (flag,) = process.analyse(declared).quality
+    assert flag.detail.startswith("The sender says")

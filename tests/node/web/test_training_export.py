@@ -19,8 +19,9 @@ from pydicom.dataset import Dataset
 from node.__main__ import main
 from node.config import Config, read_config
 from node.db import audit as chain
-from node.db.session import read
+from node.db.session import begin, read
 from node.db.tables import audit, instance, patient, review, study, user_account
+from node.dicom import burned_in
 from node.dicom.pixels import model_input
 from node.errors import InvalidInput, Rejected
 from node.training_export import FORMAT, Wish, export_training
@@ -168,6 +169,19 @@ def test_images_that_may_carry_text_stay_out_unless_asked_for(practice, signed, 
     assert len(careful["images"]) == 1
     assert len(everything["images"]) == 3
     assert len({film["group"] for film in everything["images"]}) == 2
+
+
+def test_lettering_that_was_seen_stays_out_until_a_person_let_it_go(
+    practice, signed, tmp_path
+) -> None:
+    _, image_id = signed
+    with begin(practice.db, practice.actor, "test") as tx:
+        burned_in.note(tx, image_id, "There seems to be a line of lettering in the picture.")
+    held, _ = export(practice, tmp_path, "held")
+    with begin(practice.db, practice.actor, "test") as tx:
+        burned_in.release(tx, image_id, "only the side")
+    free, _ = export(practice, tmp_path, "free")
+    assert (len(held["images"]), len(free["images"])) == (0, 1)
 
 
 def test_unsigned_amended_and_older_reviews_stay_out(practice, signed, tmp_path) -> None:

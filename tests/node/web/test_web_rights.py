@@ -29,6 +29,7 @@ MATRIX = [
         {},
         {"dentist", "hygienist", "office_manager", "admin"},
     ),
+    ("/api/images/{image}/release", {}, {"dentist"}),
     ("/api/receipts/{image}/retry", {}, {"dentist", "office_manager", "admin"}),
 ]
 

@@ -17,6 +17,7 @@ const TITLES = {
 	failed: "The AI failed on an image.",
 	unreadable: "An image cannot be read.",
 	write_failed: "The practice system refused an entry.",
+	lettering: "A picture may name the patient.",
 };
 
 export function Problems({ rows, chosen, onChanged }) {
@@ -38,10 +39,31 @@ function Problem({ row, index, chosen, onChanged }) {
 				<span class=${LINKABLE.includes(problem.kind) ? "warning" : "danger"}>${TITLES[problem.kind] ?? ""}</span>
 				<span class="muted"> ${problem.words}</span>
 				${problem.kind === "write_failed" && problem.receipt_id && may("writes.retry") && html` <${Retry} path=${`/api/receipts/${problem.receipt_id}/retry`} onChanged=${onChanged} />`}
-				${problem.kind === "failed" && problem.instance_id && may("analysis.retry") && html` <${Retry} id=${problem.instance_id} onChanged=${onChanged} />`}</p>`)}
+				${problem.kind === "failed" && problem.instance_id && may("analysis.retry") && html` <${Retry} id=${problem.instance_id} onChanged=${onChanged} />`}
+				${problem.kind === "lettering" && may("images.release") && html` <${Release} id=${problem.instance_id} onChanged=${onChanged} />`}</p>`)}
 		</div>
 		${link && may("patients.link") && html`<button class="primary" onClick=${() => (repairing.value = row)}>Link patient</button>`}
 	</li>`;
+}
+
+/** Let a picture leave the practice that may name the patient: a person looked at it and says why. */
+function Release({ id, onChanged }) {
+	const [isAsking, setAsking] = useState(false);
+	const release = async (event) => {
+		event.preventDefault();
+		const reason = new FormData(event.currentTarget).get("reason").trim();
+		try {
+			await call(`/api/images/${id}/release`, { body: { reason } });
+			say("The picture may leave.");
+			onChanged();
+		} catch (problem) {
+			say(problem.words);
+		}
+	};
+	if (!isAsking) return html`<button onClick=${() => setAsking(true)}>I looked at it: let it leave</button>`;
+	return html`<form class="row" onSubmit=${release}><label class="sr-only" for=${`why-${id}`}>Why it may leave</label>
+		<input id=${`why-${id}`} name="reason" required minlength="3" maxlength="255" placeholder="What is written there" autocomplete="off" />
+		<button class="primary">Let it leave</button></form>`;
 }
 
 /** The dialog: what the images say, who it may be, choose, confirm. */
