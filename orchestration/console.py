@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from node.db import switches
-from node.db.session import Actor, begin, read
+from node.db.session import Actor, begin, look, note_reads, read
 from node.db.tables import (
     approval,
     case_entry,
@@ -201,6 +201,7 @@ class _Console:
             query = query.where(columns.updated_at < before)
         with read(self._db) as conn:
             rows = conn.execute(query.order_by(columns.updated_at.desc()).limit(_PAGE)).all()
+        self._note(person, "cases.listed", f"cases:{workflow or 'all'}", shown=len(rows))
         return {"cases": [self._case_line(person, row) for row in rows]}
 
     def case(self, person: Person, case_id: str) -> dict[str, JsonValue]:
@@ -232,6 +233,7 @@ class _Console:
                 .where(pms_command.c.key.startswith(f"case:{case_id}:"))
                 .order_by(pms_command.c.created_at)
             ).all()
+        self._note(person, "case.opened", f"case:{case_id}")
         timeline: list[JsonValue] = [
             {"at": e.at.isoformat(), "kind": e.kind, "stage": e.stage, "detail": e.detail}
             for e in entries
@@ -265,6 +267,7 @@ class _Console:
                 .order_by(approval.c.created_at).limit(500)
             ).all()  # fmt: skip
         lines = [self._asked(person, row) for row in rows]
+        self._note(person, "approvals.listed", "approvals", shown=len(rows))
         lines.sort(key=lambda line: not line["may_decide"])
         return {"approvals": lines}  # type: ignore[dict-item]
 
@@ -276,8 +279,7 @@ class _Console:
             raise NotFound("There is no such approval.")
         if Right(row.right) not in person.rights:
             raise Forbidden("You may not decide this, so its draft is not shown to you.")
-        with begin(self._db, person.actor, "approval.opened") as tx:
-            tx.record(f"approval:{approval_id}")
+        self._note(person, "approval.opened", f"approval:{approval_id}")
         draft = row.decided_draft or row.draft
         return {**self._asked(person, row), "draft": draft, "reason": row.reason}
 
@@ -309,6 +311,10 @@ class _Console:
             wake(self._db, self._runner.engine, person.actor)
             send_results.resume(self._db, self._runner.engine, person.actor)
         return self.overview()
+
+    def _note(self, person: Person, action: str, subject: str, **detail: object) -> None:
+        """Write down what a person reads, before it is shown."""
+        note_reads(self._db, [look(person.actor, action, subject, **detail)])
 
     def _asking(self) -> sa.Select:  # type: ignore[type-arg]
         # SQLAlchemy's Select is generic over its columns.

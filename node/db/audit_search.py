@@ -69,26 +69,30 @@ def conditions_of(conn: sa.Connection, wanted: Wanted) -> list[sa.ColumnElement[
         found.append((audit.c.action == wanted.action) | is_kind)
     if wanted.study:
         study_id = _study(conn, wanted)
-        found.append(_about([study_id], sa.select(study.c.id).where(study.c.id == study_id)))
+        found.append(_about(conn, [], study.c.id == study_id))
     if wanted.patient:
         patient_id = _patient(conn, wanted)
-        theirs = sa.select(study.c.id).where(study.c.patient_id == patient_id)
         cases = sa.select(workflow_case.c.id).where(workflow_case.c.patient_id == patient_id)
-        found.append(_about([patient_id], theirs) | _of_cases(cases))
+        theirs = study.c.patient_id == patient_id
+        found.append(_about(conn, [patient_id], theirs) | _of_cases(cases))
     return found
 
 
-def _about(ids: list[str], studies: sa.Select[tuple[str]]) -> sa.ColumnElement[bool]:
-    """Entries on studies, their images and writes, or that name one of `ids`."""
-    images = sa.select(instance.c.id).where(instance.c.study_id.in_(studies))
-    writes = sa.select(pms_command.c.id).where(pms_command.c.study_id.in_(studies))
+def _about(
+    conn: sa.Connection, names: list[str], is_wanted: sa.ColumnElement[bool]
+) -> sa.ColumnElement[bool]:
+    """Entries on some studies, their images and writes, or that name one of them or of `names`."""
+    studies = conn.execute(sa.select(study.c.id, study.c.study_instance_uid).where(is_wanted)).all()
+    ids = sa.select(study.c.id).where(is_wanted)
+    images = sa.select(instance.c.id).where(instance.c.study_id.in_(ids))
+    writes = sa.select(pms_command.c.id).where(pms_command.c.study_id.in_(ids))
+    known = [*names, *(each for row in studies for each in row)]
     named = [
-        sa.cast(audit.c.detail, sa.Text).contains(each, autoescape=True)
-        | audit.c.subject.endswith(each, autoescape=True)
-        for each in ids
+        column.contains(each, autoescape=True)
+        for each in known
+        for column in (sa.cast(audit.c.detail, sa.Text), audit.c.subject)
     ]
     return sa.or_(
-        audit.c.subject.in_(_subjects("study:", studies)),
         audit.c.subject.in_(_subjects("instance:", images)),
         audit.c.subject.in_(_subjects("command:", writes)),
         *named,

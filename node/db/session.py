@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -138,6 +138,18 @@ def begin_member(conn: sa.Connection, actor: Actor, action: str) -> Iterator[Tx]
     """Open one write of a group: what fails inside undoes this write alone, audit row included."""
     with conn.begin_nested(), _audited(conn, actor, action) as tx:
         yield tx
+
+
+def look(actor: Actor, action: str, subject: str, **detail: object) -> AuditEntry:
+    """Make the audit's entry of somebody who reads something now; see :func:`note_reads`."""
+    now = datetime.now(UTC)
+    return AuditEntry(actor.location_id, now, actor.name, action, subject, detail)
+
+
+def note_reads(engine: sa.Engine, entries: Sequence[AuditEntry]) -> None:
+    """Append entries about reads to the audit, in one transaction. Raises Retryable as `begin`."""
+    with begin_group(engine) as conn:
+        audit.append(conn, *entries)
 
 
 @contextmanager

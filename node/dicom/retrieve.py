@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -18,14 +19,15 @@ from pynetdicom import build_context
 from pynetdicom.presentation import PresentationContext
 
 from node.config import Config
-from node.db.session import Actor, begin, read
+from node.db.session import Actor, read
 from node.dicom import archive, matching
 from node.dicom.damage import DAMAGE_ERRORS
-from node.dicom.object_file import read_dataset
 from node.dicom.held import Held, find_held
 from node.dicom.instances import InstanceStore
+from node.dicom.object_file import read_dataset
 from node.dicom.peers import MAX_CONTEXTS
 from node.dicom.query import Query, parse_query
+from node.dicom.reads import note_retrieval, note_search
 from node.dicom.store import log_failure
 from node.errors import InvalidInput, Retryable
 
@@ -87,18 +89,20 @@ def on_study_find(
         level = archive.level_of(query)
         status = PENDING if archive.is_fully_supported(query, level) else PENDING_UNSUPPORTED
         encoding = (syntax.is_implicit_VR, syntax.is_little_endian)
-        count = 0
         with read(db) as conn:
-            for found in _archive(conn, store, config).find(query, level):
-                if event.is_cancelled:
-                    yield CANCEL, None
-                    return
-                if count == _MAX_ANSWERS:
-                    yield OUT_OF_RESOURCES, None
-                    return
-                count += 1
-                yield status, archive.answer(query, found, *encoding)
-        _audit(db, config, event, "archive.queried", level.value, count)
+            matches = _archive(conn, store, config).find(query, level)
+            found = list(islice(matches, _MAX_ANSWERS + 1))
+        uids = [each.values[archive.STUDY_UID] for each in found[:_MAX_ANSWERS]]
+        caller = _caller(event)
+        note_search(db, _actor(config), "archive.queried", level.value, uids, peer=caller)
+        for count, each in enumerate(found):
+            if event.is_cancelled:
+                yield CANCEL, None
+                return
+            if count == _MAX_ANSWERS:
+                yield OUT_OF_RESOURCES, None
+                return
+            yield status, archive.answer(query, each, *encoding)
     except Exception as error:  # noqa: BLE001 - the DIMSE edge
         yield log_failure("C-FIND", _known(error)).find_status, None
 
@@ -114,7 +118,8 @@ def on_c_move(
         return
     try:
         objects = _held(event, db, store, config)
-        _audit(db, config, event, "archive.moved", peer.name, len(objects))
+        caller = _caller(event)
+        note_retrieval(db, _actor(config), "archive.moved", objects, peer=caller, to=peer.name)
     except Exception as error:
         log_failure("C-MOVE", _known(error))
         raise
@@ -130,7 +135,7 @@ def on_c_get(
     """Send what is asked for on the peer's own association: how many, then each object."""
     try:
         objects = _held(event, db, store, config)
-        _audit(db, config, event, "archive.retrieved", "same association", len(objects))
+        note_retrieval(db, _actor(config), "archive.retrieved", objects, peer=_caller(event))
     except Exception as error:  # noqa: BLE001 - the DIMSE edge
         yield 1
         yield log_failure("C-GET", _known(error)).find_status, None
@@ -196,8 +201,9 @@ def _known(error: Exception) -> Exception:
     return error
 
 
-def _audit(
-    db: sa.Engine, config: Config, event: RetrieveEvent, action: str, what: str, count: int
-) -> None:
-    with begin(db, Actor("dicom", config.node.location_id), action) as tx:
-        tx.record(what, peer=event.assoc.requestor.ae_title.strip(), objects=count)
+def _actor(config: Config) -> Actor:
+    return Actor("dicom", config.node.location_id)
+
+
+def _caller(event: RetrieveEvent) -> str:
+    return event.assoc.requestor.ae_title.strip()

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from node.config import Config
-from node.db.session import read
+from node.db.session import Actor, read
 from node.db.tables import (
     appointment,
     operatory,
@@ -29,6 +29,7 @@ from node.db.tables import (
 from node.dicom import charset, matching
 from node.dicom.answers import level_matches
 from node.dicom.query import STEP_SEQUENCE, Query, parse_query
+from node.dicom.reads import note_search
 from node.dicom.steps import (
     ACCESSION,
     MODALITY,
@@ -274,7 +275,11 @@ def on_c_find(
         status = PENDING if is_fully_supported(query) else PENDING_UNSUPPORTED
         caller = event.assoc.requestor.ae_title.strip()
         readable = _charsets_of(caller, config)
-        for count, entry in enumerate(_find(query, db, config, caller)):
+        found = _find(query, db, config, caller)
+        offered = [entry.study_instance_uid for entry in found[:_MAX_ANSWERS]]
+        actor = Actor("dicom", config.node.location_id)
+        note_search(db, actor, "worklist.queried", "worklist", offered, peer=caller)
+        for count, entry in enumerate(found):
             if event.is_cancelled:
                 yield CANCEL, None
                 return

@@ -17,7 +17,7 @@ from node.db.tables import user_account, web_session
 from node.domain.rights import RIGHTS, Right, Role
 from node.errors import BitewingError, InvalidInput, Rejected, Retryable
 from node.web.hashing import NOBODY, check_password, fits, hashed
-from node.web.pins import check_pin, keep_pin
+from node.web.pins import check_pin, keep_pin, note_refusal
 from node.web.second_factor import CodeMissing, Codes
 
 log = logging.getLogger(__name__)
@@ -417,9 +417,11 @@ class Accounts:
             ).first()
         is_right = fits(row.password_hash if row else NOBODY, password)
         if row is None:
+            note_refusal(self._db, self._location_id, "unknown")
             raise WrongCredentials
         now = datetime.now(UTC)
         if row.locked_until is not None and row.locked_until > now:
+            note_refusal(self._db, self._location_id, row.id)
             raise WrongCredentials
         if not is_right:
             self._count_failure(row.id)

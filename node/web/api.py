@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from node.domain.rights import Right
 from node.web.accounts import Session
-from node.web.auth import WebDep, audit_first_read, audit_read, opaque_id, require
+from node.web.auth import WebDep, audit_look, opaque_id, require
 from node.web.images import Pictures, pictures_of
 from node.web.operations import apply_operations, worst_status
 from node.web.shapes import (
@@ -30,12 +30,15 @@ router = APIRouter(prefix="/api")
 
 @router.get("/worklist")
 def get_worklist(
+    request: Request,
     web: WebDep,
     session: Annotated[Session, Depends(require(Right.WORKLIST_SEE))],
     filter: Filter = "to_review",
 ) -> Worklist:
     """Give the reader's queue."""
-    return compose_worklist(web, session, filter)
+    worklist = compose_worklist(web, session, filter)
+    audit_look(request, web, session, "worklist.shown", f"worklist:{filter}")
+    return worklist
 
 
 @router.get("/studies/{study_id}")
@@ -48,8 +51,7 @@ def get_study(
 ) -> Study:
     """Give one study; opening it is audited, a refresh of the open page is not again."""
     study = compose_study(web, pictures, session, opaque_id(study_id))
-    note = audit_first_read if "x-background" in request.headers else audit_read
-    note(web, session, "study.opened", f"study:{study_id}")
+    audit_look(request, web, session, "study.opened", f"study:{study_id}")
     return study
 
 

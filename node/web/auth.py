@@ -20,7 +20,7 @@ from fastapi.dependencies.models import Dependant
 
 from node import __version__
 from node.config import Config
-from node.db.session import begin, read
+from node.db.session import read
 from node.dicom.instances import InstanceStore
 from node.domain import cdt
 from node.domain.cdt import CodeTable
@@ -33,6 +33,7 @@ from node.web.accounts import PROOF, Accounts, Locked, Origin, Session, Unauthen
 from node.web.callers import Callers
 from node.web.limits import Pace
 from node.web.preferences import preferences_of
+from node.web.read_log import ReadLog
 from node.web.second_factor import Codes
 from node.web.shapes import Me, Settings
 from node.web.tokens import Tokens
@@ -68,14 +69,16 @@ class Opened:
         self._guard = threading.Lock()
 
     def is_new(self, key: tuple[str, str, str]) -> bool:
-        """Whether this is the first time; from now on it is not."""
+        """Whether this is the first time, as far as was noted."""
         with self._guard:
-            if key in self._known:
-                return False
+            return key not in self._known
+
+    def note(self, key: tuple[str, str, str]) -> None:
+        """Note that it was opened and written down."""
+        with self._guard:
             self._known[key] = None
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
-            return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ class Web:
     engine: DurableEngine
     accounts: Accounts
     opened: Opened
+    reads: ReadLog
     code_table: CodeTable
     codes: Codes
     tokens: Tokens
@@ -140,6 +144,7 @@ def open_web(config: Config, db: sa.Engine, store: InstanceStore, engine: Durabl
         engine,
         accounts,
         Opened(),
+        ReadLog(db),
         cdt.load(Path(table) if table else None),
         codes,
         Tokens(db, location_id),
@@ -325,19 +330,26 @@ def opaque_id(value: str) -> str:
     return value
 
 
-def audit_read(web: Web, session: Session, action: str, subject: str) -> None:
-    """Write down that a person opened a study or an image."""
-    with begin(web.db, session.actor, action) as tx:
-        tx.record(subject, role=session.role.value)
+def audit_read(web: Web, session: Session, action: str, subject: str, **detail: object) -> None:
+    """Write down that a person opened a study or an image; done before it is shown."""
+    web.reads.note(session.actor, action, subject, role=session.role.value, **detail)
 
 
 def audit_first_read(web: Web, session: Session, action: str, subject: str) -> None:
-    """Write down that a person opened this, once in a session."""
-    if web.opened.is_new((session.token_hash, action, subject)):
+    """Write down that a person looks at this, once in a session: for what a page asks again."""
+    key = (session.token_hash, action, subject)
+    if web.opened.is_new(key):
         audit_read(web, session, action, subject)
 
 
 def me_of(web: Web, session: Session) -> Me:
+        web.opened.note(key)
+
+
+def audit_look(request: Request, web: Web, session: Session, action: str, subject: str) -> None:
+    """Write down a look; one that an open page repeats by itself counts once in a session."""
+    note = audit_first_read if "x-background" in request.headers else audit_read
+    note(web, session, action, subject)
     """Describe the signed-in person to the page."""
     return Me(
         user_id=session.user_id,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 
 from node.db.session import read
 from node.db.tables import appointment, patient, review, study
@@ -18,7 +18,7 @@ from node.domain.review import SignedReview
 from node.domain.rights import Right
 from node.domain.study import MatchState, StudyState
 from node.web.accounts import Session
-from node.web.auth import Web, WebDep, audit_first_read, demand, opaque_id, require
+from node.web.auth import Web, WebDep, audit_look, demand, opaque_id, require
 from node.web.facts import Row, find_study
 from node.web.shapes import ChartContext, ChartLine, EarlierStudy
 from node.web.studies import today
@@ -42,17 +42,17 @@ router = APIRouter(prefix="/api")
 @router.get("/studies/{study_id}/chart")
 def get_chart(
     study_id: str,
+    request: Request,
     web: WebDep,
-    session: Annotated[Session, Depends(require(Right.IMAGES_SEE))],
+    session: Annotated[Session, Depends(require(Right.IMAGES_SEE, Right.PATIENTS_SEE))],
 ) -> ChartContext:
     """Give what the chart says; nothing while the patient is in doubt."""
-    demand(session, Right.PATIENTS_SEE)
     with read(web.db) as conn:
         row = find_study(conn, web.location_id, opaque_id(study_id))
         if row.patient_id is None or not MatchState(row.match_state).is_certain:
             return ChartContext(is_known=False)
         context = _compose(conn, web, row)
-    audit_first_read(web, session, "chart.opened", f"study:{study_id}")
+    audit_look(request, web, session, "chart.opened", f"study:{study_id}")
     return context
 
 

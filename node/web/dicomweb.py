@@ -26,11 +26,12 @@ from node.dicom.greyscale import Colour
 from node.dicom.held import Held, find_held
 from node.dicom.pixels import decode, render8
 from node.dicom.query import Keys, Query, vr_of
+from node.dicom.reads import note_retrieval, note_search
 from node.dicom.web_json import bulk_of, metadata_of
 from node.domain.rights import Right
 from node.errors import InvalidInput, NotFound
 from node.web.accounts import Session
-from node.web.auth import Web, WebDep, allow, audit_first_read
+from node.web.auth import Web, WebDep, allow
 
 router = APIRouter(prefix="/dicomweb")
 
@@ -117,9 +118,10 @@ def _search(
         place = archive.Archive(
             conn, web.store, web.location_id, dicom.ae_title, dicom.fallback_charset
         )
-        found = _slice(place.find(query, level), first, most)
+        found = list(_slice(place.find(query, level), first, most))
         answers = [_answer(request, query, each) for each in found]
-    audit_first_read(web, session, "archive.searched", level.value)
+    uids = [each.values[archive.STUDY_UID] for each in found]
+    note_search(web.db, session.actor, "archive.searched", level.value, uids)
     if not answers:
         return Response(status_code=204)
     headers = {"Warning": '299 bitewing "fuzzymatching is not supported"'}
@@ -206,7 +208,7 @@ def _held(
         )
     if not held:
         raise NotFound("There is no such object.")
-    audit_first_read(web, session, "archive.opened", held[0].study_id)
+    note_retrieval(web.db, session.actor, "archive.opened", held)
     return held
 
 

@@ -23,7 +23,7 @@ from node.domain.rights import Right
 from node.domain.study import InstanceState
 from node.errors import InvalidInput, NotFound, Rejected
 from node.web.accounts import Session
-from node.web.auth import WebDep, audit_first_read, audit_read, opaque_id, require
+from node.web.auth import WebDep, audit_read, opaque_id, require
 from node.web.facts import Row, find_image
 from node.web.shapes import Grey, GreyWindow, LookUp
 
@@ -200,24 +200,26 @@ def get_preview(
         raise InvalidInput("A preview is 160 or 900 pixels wide.")
     image = _image(web.db, session, image_id)
     headers = {"X-Image-Columns": str(image.columns or 0)}
-    return Response(pictures.preview(image, w), media_type="image/webp", headers=headers)
+    drawn = pictures.preview(image, w)
+    audit_read(web, session, "image.previewed", f"instance:{image.id}")
+    return Response(drawn, media_type="image/webp", headers=headers)
 
 
 @router.get("/images/{image_id}/pixels", response_class=Response)
 def get_pixels(image_id: str, web: WebDep, pictures: PicturesDep, session: Viewer) -> Response:
-    """Give the stored samples; the first time in a session is audited."""
+    """Give the stored samples."""
     image = _image(web.db, session, image_id)
     samples = pictures.samples(image)
-    audit_first_read(web, session, "image.opened", f"instance:{image.id}")
+    audit_read(web, session, "image.opened", f"instance:{image.id}")
     return Response(samples, media_type="application/octet-stream")
 
 
 @router.get("/images/{image_id}/color", response_class=Response)
 def get_color(image_id: str, web: WebDep, pictures: PicturesDep, session: Viewer) -> Response:
-    """Give a colour photograph; the first time in a session is audited."""
+    """Give a colour photograph."""
     image = _image(web.db, session, image_id)
     drawn = pictures.color(image)
-    audit_first_read(web, session, "image.opened", f"instance:{image.id}")
+    audit_read(web, session, "image.opened", f"instance:{image.id}")
     return Response(drawn, media_type="image/png")
 
 
@@ -227,7 +229,7 @@ def get_dicom(
     web: WebDep,
     session: Annotated[Session, Depends(require(Right.IMAGES_DOWNLOAD))],
 ) -> Response:
-    """Give the file as it was received; every time is audited."""
+    """Give the file as it was received."""
     image = _image(web.db, session, image_id)
     file = web.store.file(image.storage_key)
     if not file.is_file():

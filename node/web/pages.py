@@ -100,6 +100,7 @@ def worklist_page(request: Request, web: WebDep) -> Response:
         return RedirectResponse("/workflows", status_code=303)
     boot = _boot(web, "worklist", session)
     if not session.is_locked and session.may(Right.WORKLIST_SEE):
+        audit_read(web, session, "worklist.shown", "worklist:to_review")
         web.accounts.touch(session)
         worklist = compose_worklist(web, session, "to_review")
         boot = boot.model_copy(update={"worklist": worklist})

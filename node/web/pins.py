@@ -11,7 +11,7 @@ import re
 
 import sqlalchemy as sa
 
-from node.db.session import Actor, begin, read
+from node.db.session import Actor, begin, look, note_reads, read
 from node.db.tables import user_account
 from node.errors import BitewingError, InvalidInput
 from node.web.hashing import fits, hashed
@@ -45,6 +45,14 @@ def keep_pin(db: sa.Engine, actor: Actor, pin: str) -> None:
         tx.record(f"user:{actor.name}", has_pin=bool(pin))
 
 
+def note_refusal(db: sa.Engine, location_id: str, user_id: str) -> None:
+    """Write down that somebody was refused who has no account, or whose account rests.
+
+    What was typed as a name is not kept: people type passwords there.
+    """
+    note_reads(db, [look(Actor("web", location_id), "user.refused", f"user:{user_id}")])
+
+
 def check_pin(db: sa.Engine, location_id: str, who: sa.ColumnElement[bool], pin: str) -> str:
     """Return the id of the person whose PIN this is.
 
@@ -58,6 +66,7 @@ def check_pin(db: sa.Engine, location_id: str, who: sa.ColumnElement[bool], pin:
         ).first()
     is_right = fits(row.pin_hash if row else "", pin)
     if row is None or not row.pin_hash or row.pin_failures >= MAX_TRIES:
+        note_refusal(db, location_id, row.id if row else "unknown")
         raise WrongPin
     if not is_right:
         _count(db, Actor("web", location_id), row.id, row.pin_failures + 1)

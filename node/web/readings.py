@@ -29,7 +29,7 @@ from node.domain.study import MatchState, StudyState
 from node.errors import InvalidInput, NotFound
 from node.rollout.showing import StudyShowing, study_showing
 from node.web.accounts import Session
-from node.web.auth import Web, WebDep, audit_first_read, opaque_id, require
+from node.web.auth import Web, WebDep, audit_read, opaque_id, require
 from node.web.change_pictures import Part, draw
 from node.web.facts import Facts, Row, find_image, find_study, latest_runs, sees_ai
 
@@ -134,8 +134,8 @@ def get_comparison(
         spacing,
     )
     for image in (now, before):
-        audit_first_read(web, session, "image.opened", f"instance:{image.id}")
-    audit_first_read(web, session, "images.compared", f"study:{row.id}")
+        audit_read(web, session, "image.opened", f"instance:{image.id}")
+    audit_read(web, session, "images.compared", f"study:{row.id}")
     headers = {"Cache-Control": "private, no-store"}
     return Response(drawn, media_type="image/png", headers=headers)
 

@@ -341,7 +341,7 @@ def test_the_page_itself_may_search_and_a_forged_store_is_refused(practice, held
     assert forged.status_code == 403
 
 
-def test_opening_a_study_is_audited_once_a_session(practice, viewer, held):
+def test_every_opening_is_audited_with_its_objects(practice, viewer, held):
     for _ in range(2):
         viewer.get(path_of(held[0], "/metadata"))
     with read(practice.db) as conn:
@@ -349,7 +349,8 @@ def test_opening_a_study_is_audited_once_a_session(practice, viewer, held):
         study_id = conn.execute(
             sa.select(study.c.id).where(study.c.study_instance_uid == held[0].StudyInstanceUID)
         ).scalar_one()
-    assert [row.subject for row in rows] == [study_id]
+    assert [row.subject for row in rows] == [f"study:{study_id}"] * 2
+    assert held[0].SOPInstanceUID in rows[0].detail["instances"]
 
 
 def test_two_practices_never_see_each_other(practice, viewer, held):

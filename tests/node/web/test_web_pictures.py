@@ -124,15 +124,16 @@ def test_the_file_comes_back_byte_for_byte_and_every_time_is_audited(practice, s
     assert len(practice.rows(downloads)) == 2
 
 
-def test_opening_an_image_is_audited_once_in_a_session_and_previews_are_not(practice, shown):
+def test_every_look_at_an_image_is_audited(practice, shown):
     dentist, image_id, image = shown()
     for _ in range(3):
         dentist.get(f"/api/images/{image_id}/preview")
         samples_of(dentist, image_id, image)
-    opened = practice.rows(sa.select(audit).where(audit.c.action == "image.opened"))
-    assert [(row.actor, row.subject) for row in opened] == [
-        (dentist.me["user_id"], f"instance:{image_id}")
-    ]
+    for action in ("image.opened", "image.previewed"):
+        rows = practice.rows(sa.select(audit).where(audit.c.action == action))
+        assert [(row.actor, row.subject) for row in rows] == [
+            (dentist.me["user_id"], f"instance:{image_id}")
+        ] * 3
 
 
 def test_damaged_pixels_are_said_in_words_and_leave_the_rest_alone(practice, make_bitewing):
