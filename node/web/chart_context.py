@@ -18,7 +18,7 @@ from node.domain.review import SignedReview
 from node.domain.rights import Right
 from node.domain.study import MatchState, StudyState
 from node.web.accounts import Session
-from node.web.auth import Web, WebDep, audit_look, demand, opaque_id, require
+from node.web.auth import Web, WebDep, audit_look, opaque_id, require
 from node.web.facts import Row, find_study
 from node.web.shapes import ChartContext, ChartLine, EarlierStudy
 from node.web.studies import today

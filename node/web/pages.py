@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
@@ -19,10 +18,10 @@ from starlette.concurrency import run_in_threadpool
 
 from node import __version__
 from node.domain.rights import Open, Right
-from node.errors import BitewingError, Forbidden, NotFound
-from node.web.accounts import Session, Unauthenticated
+from node.errors import BitewingError, NotFound
+from node.web.accounts import Session
 from node.web.assets import release
-from node.web.auth import Web, WebDep, audit_read, demand, me_of, opaque_id, page, session_of
+from node.web.auth import Web, WebDep, audit_read, me_of, opaque_id, page
 from node.web.first_look import first_image, placeholder, preloads
 from node.web.images import Pictures, pictures_of
 from node.web.patient_pages import compose_patient_page
@@ -87,43 +86,37 @@ def _shell(page: str) -> tuple[str, str]:
 @router.get("/login", dependencies=[Depends(Open("shows nothing but the form"))])
 def login_page(web: WebDep) -> HTMLResponse:
     """Show the sign-in page."""
-    return render("login", _boot(web, "login"))
+    label = web.config.oidc.label if web.config.oidc.issuer else ""
+    return render("login", _boot(web, "login").model_copy(update={"sign_in_label": label}))
 
 
-@router.get("/", dependencies=[Depends(page())])
-def worklist_page(request: Request, web: WebDep) -> Response:
-    """Show the queue."""
-    session = _signed_in(request)
-    if session is None:
-        return _to_login("/")
-    if session.may(Right.WORKFLOWS_SEE) and not session.may(Right.WORKLIST_SEE):
-        return RedirectResponse("/workflows", status_code=303)
+@router.get("/")
+def worklist_page(web: WebDep, session: Annotated[Session, Depends(page())]) -> Response:
+    """Show the queue; who has none goes where their work is."""
+    if not session.may(Right.WORKLIST_SEE) and not session.is_locked:
+        may_see_cases = session.may(Right.WORKFLOWS_SEE)
+        return RedirectResponse("/workflows" if may_see_cases else "/account", status_code=303)
     boot = _boot(web, "worklist", session)
-    if not session.is_locked and session.may(Right.WORKLIST_SEE):
-        audit_read(web, session, "worklist.shown", "worklist:to_review")
+    if not session.is_locked:
         web.accounts.touch(session)
         worklist = compose_worklist(web, session, "to_review")
+        audit_read(web, session, "worklist.shown", "worklist:to_review")
         boot = boot.model_copy(update={"worklist": worklist})
     return render("worklist", boot)
 
 
-@router.get("/review/{study_id}", dependencies=[Depends(page(Right.IMAGES_SEE))])
+@router.get("/review/{study_id}")
 def review_page(
     study_id: str,
-    request: Request,
     web: WebDep,
     pictures: Annotated[Pictures, Depends(pictures_of)],
+    session: Annotated[Session, Depends(page(Right.IMAGES_SEE))],
 ) -> Response:
     """Show one study; a study that this person may not see is a page without it."""
-    session = _signed_in(request)
-    if session is None:
-        return _to_login(f"/review/{opaque_id(study_id)}")
     me = me_of(web, session)
     boot = _boot(web, "review").model_copy(update={"me": me})
     if session.is_locked:
         return render("review", boot)
-    if not session.may(Right.IMAGES_SEE):
-        raise Forbidden("You need the right: see images. Ask an administrator.")
     web.accounts.touch(session)
     image = first_image(web, opaque_id(study_id))
     audit_read(web, session, "study.opened", f"study:{study_id}")
@@ -138,15 +131,13 @@ def review_page(
     return _in_parts(before, after, compose, boot)
 
 
-@router.get("/patient/{study_id}", dependencies=[Depends(page(Right.PATIENT_PAGE_SHOW))])
-def patient_page(study_id: str, request: Request, web: WebDep) -> Response:
+@router.get("/patient/{study_id}")
+def patient_page(
+    study_id: str, web: WebDep, session: Annotated[Session, Depends(page(Right.PATIENT_PAGE_SHOW))]
+) -> Response:
     """Show what was signed in plain words, for the screen at the chair."""
-    session = _signed_in(request)
-    if session is None:
-        return _to_login(f"/patient/{opaque_id(study_id)}")
     boot = _boot(web, "patient", session)
     if not session.is_locked:
-        demand(session, Right.PATIENT_PAGE_SHOW)
         web.accounts.touch(session)
         shown = compose_patient_page(web, session, opaque_id(study_id))
         audit_read(web, session, "patient_page.shown", f"study:{study_id}")
@@ -154,26 +145,54 @@ def patient_page(study_id: str, request: Request, web: WebDep) -> Response:
     return render("patient", boot)
 
 
-@router.get("/search", dependencies=[Depends(page(Right.FINDINGS_SEARCH))])
-def search_page(request: Request, web: WebDep) -> Response:
+@router.get("/search")
+def search_page(
+    web: WebDep, session: Annotated[Session, Depends(page(Right.FINDINGS_SEARCH))]
+) -> Response:
     """Show the search of signed findings."""
-    session = _signed_in(request)
-    if session is None:
-        return _to_login("/search")
-    if not session.is_locked:
-        demand(session, Right.FINDINGS_SEARCH)
     return render("search", _boot(web, "search", session))
 
 
-@router.get("/workflows", dependencies=[Depends(page(Right.WORKFLOWS_SEE))])
-def workflows_page(request: Request, web: WebDep) -> Response:
+@router.get("/workflows")
+def workflows_page(
+    web: WebDep, session: Annotated[Session, Depends(page(Right.WORKFLOWS_SEE))]
+) -> Response:
     """Show the console of the workflows."""
-    session = _signed_in(request)
-    if session is None:
-        return _to_login("/workflows")
-    if not session.is_locked:
-        demand(session, Right.WORKFLOWS_SEE)
     return render("workflows", _boot(web, "workflows", session))
+
+
+@router.get("/account")
+def account_page(web: WebDep, session: Annotated[Session, Depends(page())]) -> Response:
+    """Show a person's own account."""
+    return render("account", _boot(web, "account", session))
+
+
+@router.get("/people")
+def people_page(
+    web: WebDep, session: Annotated[Session, Depends(page(Right.USERS_CHANGE))]
+) -> Response:
+    """Show the accounts of this location."""
+    return render("people", _boot(web, "people", session))
+
+
+@router.get("/emergency")
+@router.get("/emergency/{study_id}")
+def emergency_page(
+    web: WebDep,
+    session: Annotated[Session, Depends(page(Right.GLASS_BREAK))],
+    study_id: str = "",
+) -> Response:
+    """Ask why a study must be opened in an emergency."""
+    boot = _boot(web, "emergency", session)
+    return render("emergency", boot.model_copy(update={"study_id": study_id or None}))
+
+
+@router.get("/emergencies")
+def emergencies_page(
+    web: WebDep, session: Annotated[Session, Depends(page(Right.GLASS_REVIEW))]
+) -> Response:
+    """Show what was opened in emergencies."""
+    return render("emergencies", _boot(web, "emergencies", session))
 
 
 @router.get("/static/{name:path}", dependencies=[Depends(Open("files of the pages"))])
@@ -211,14 +230,3 @@ def _boot(web: Web, page: str, session: Session | None = None) -> Boot:
             "me": me_of(web, session) if session else None,
         }
     )
-
-
-def _signed_in(request: Request) -> Session | None:
-    try:
-        return session_of(request)
-    except Unauthenticated:
-        return None
-
-
-def _to_login(next_path: str) -> Response:
-    return RedirectResponse(f"/login?next={quote(next_path, safe='/')}", status_code=303)

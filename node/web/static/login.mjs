@@ -15,6 +15,7 @@ function destination() {
 function Login() {
 	const [words, setWords] = useState("");
 	const [isBusy, setBusy] = useState(false);
+	const [wantsCode, setWantsCode] = useState(false);
 	const password = useRef(null);
 	const submit = async (event) => {
 		event.preventDefault();
@@ -23,12 +24,14 @@ function Login() {
 		setWords("");
 		try {
 			await call("/api/login", {
-				body: { username: fields.get("username"), password: fields.get("password") },
+				body: { username: fields.get("username"), password: fields.get("password"), code: fields.get("code") ?? "" },
 			});
 			location.assign(destination());
 		} catch (problem) {
 			setBusy(false);
 			setWords(problem.words);
+			if (problem.type === "second_factor") return setWantsCode(true);
+			setWantsCode(false);
 			password.current.value = "";
 			password.current.focus();
 		}
@@ -46,8 +49,11 @@ function Login() {
 					<input ref=${password} name="password" type="password" autocomplete="current-password"
 						required maxlength="256" />
 				</label>
-				${words && html`<p class="notice bad" role="alert">${words}</p>`}
+				${wantsCode && html`<label class="field">Code of the authenticator app, or a recovery code
+					<input ref=${(field) => field?.focus()} name="code" autocomplete="one-time-code" autocapitalize="none" spellcheck="false" required maxlength="32" /></label>`}
+				${words && html`<p class=${`notice ${wantsCode ? "" : "bad"}`} role="alert">${words}</p>`}
 				<button class="primary" disabled=${isBusy}>${isBusy ? "Signing in" : "Sign in"}</button>
+				${start.sign_in_label && html`<a class="button" href=${`/oidc/sign-in?next=${encodeURIComponent(destination())}`}>${start.sign_in_label}</a>`}
 			</form>
 		</main>
 		<footer class="footline"><span>${NOT_CLEARED}</span><span class="grow"></span>

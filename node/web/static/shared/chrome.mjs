@@ -23,7 +23,7 @@ export function Person({ beforeSignOut, onSettings }) {
 		signOut();
 	};
 	return html`<div class="row person">
-		<span class="muted ellipsis">${me.value.display_name} · ${roleWords(me.value.role)}</span>
+		<a class="muted ellipsis" href="/account" title="Your account">${me.value.display_name} · ${roleWords(me.value.role)}</a>
 		${onSettings && html`<button class="quiet" onClick=${onSettings}>Settings</button>`}
 		<button class="quiet" onClick=${lock} title="Lock this screen (Shift+L)">Lock</button>
 		<button class="quiet" onClick=${leave}>Sign out</button>

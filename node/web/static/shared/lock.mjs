@@ -27,18 +27,22 @@ function Unlock() {
 	const [words, setWords] = useState("");
 	const [isBusy, setBusy] = useState(false);
 	const [isOther, setOther] = useState(false);
+	const [wantsCode, setWantsCode] = useState(false);
 	const field = useRef(null);
 	const name = useRef(null);
+	const code = useRef(null);
 	useEffect(() => (isOther ? name : field).current?.focus(), [isOther]);
 	const unlock = async (event) => {
 		event.preventDefault();
 		setBusy(true);
 		setWords("");
 		try {
-			if (isOther) await takeOver(name.current.value, field.current.value);
+			if (isOther) await takeOver(name.current.value, field.current.value, code.current?.value);
 			else await goOn(field.current.value);
 		} catch (problem) {
 			setWords(problem.words);
+			setBusy(false);
+			if (problem.type === "second_factor") return setWantsCode(true);
 			field.current.value = "";
 			field.current.focus();
 		}
@@ -56,6 +60,7 @@ function Unlock() {
 			<label class="field">${proof}
 				<input ref=${field} type="password" autocomplete="current-password" required maxlength="256" />
 			</label>
+			${isOther && wantsCode && html`<label class="field">Code of the authenticator app <input ref=${code} autocomplete="one-time-code" required maxlength="32" /></label>`}
 			${words && html`<p class="notice bad" role="alert">${words}</p>`}
 			<button class="primary" disabled=${isBusy}>${isOther ? "Take over" : "Unlock"}</button>
 			<button type="button" onClick=${() => [setOther(!isOther), setWords("")]}>${isOther ? `I am ${me.value.display_name}` : "Somebody else"}</button>
@@ -74,7 +79,7 @@ async function goOn(text) {
 }
 
 /** The page is fetched anew, so that nothing of the person before is left on it. */
-async function takeOver(username, text) {
-	await call("/api/switch", { body: { username, ...proofOf(text, true) } });
+async function takeOver(username, text, code = "") {
+	await call("/api/switch", { body: { username, code, ...proofOf(text, true) } });
 	location.reload();
 }

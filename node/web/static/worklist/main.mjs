@@ -127,6 +127,8 @@ function Page() {
 			<span class="muted ellipsis">${start.practice_name}</span><span class="grow"></span>
 			${may("findings.search") && html`<a class="button quiet" href="/search">Search findings</a>`}
 			${may("workflows.see") && html`<a class="button quiet" href="/workflows">Workflows</a>`}
+			${may("users.change") && html`<a class="button quiet" href="/people">People</a>`}
+			${may("glass.review") && html`<a class="button quiet" href="/emergencies">Emergencies</a>`}
 			<${Person} onSettings=${openSettings} />
 		</header>
 		<main>
