@@ -343,9 +343,6 @@ def audit_first_read(web: Web, session: Session, action: str, subject: str) -> N
     key = (session.token_hash, action, subject)
     if web.opened.is_new(key):
         audit_read(web, session, action, subject)
-
-
-def me_of(web: Web, session: Session) -> Me:
         web.opened.note(key)
 
 
@@ -353,6 +350,9 @@ def audit_look(request: Request, web: Web, session: Session, action: str, subjec
     """Write down a look; one that an open page repeats by itself counts once in a session."""
     note = audit_first_read if "x-background" in request.headers else audit_read
     note(web, session, action, subject)
+
+
+def me_of(web: Web, session: Session) -> Me:
     """Describe the signed-in person to the page."""
     return Me(
         user_id=session.user_id,
