@@ -7,6 +7,7 @@ and leaves a delayed run behind, so that one patient's trouble holds nobody else
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import sqlalchemy as sa
 from node.db import switches
 from node.db.session import Actor, Tx, begin, new_id, read
 from node.db.tables import patient, study
+from node.domain.audit_chain import canonical
 from node.domain.events import EventKind
 from node.domain.study import MatchState
 from node.engine import DurableEngine
@@ -229,7 +231,7 @@ class Delivery:
                 sent_at=sent_at,
                 unknown_answers=row.unknown_answers,
             )
-            tx.record(row.id, kind=row.kind)
+            _say(tx, row)
 
     def _keep(self, row: CommandRow, outcome: _Outcome, pause: Pause | None) -> None:
         """Commit what a try came to, and the run that follows from it."""
@@ -247,6 +249,7 @@ class Delivery:
                     if pause is not None:
                         end_pause(tx)
                     self._announce(tx, row, CommandState.DONE)
+                    tx.record(f"command:{row.id}", receipt=f"{receipt.resource}/{receipt.key}")
             case _Ended(state, error, sent_at):
                 with begin(self.db, self._actor, f"pms.command_{state.value}") as tx:
                     store_state(
@@ -280,7 +283,7 @@ class Delivery:
                 failures = 1 if pause is None else pause.failures + 1
                 store_pause(tx, Pause(until, failures, row.id, later.error))
             schedule_run(tx, self.engine, row.id, later.wait_s)
-            tx.record(row.id, kind=row.kind, state=later.state.value)
+            _say(tx, row, state=later.state.value)
 
     def _announce(self, tx: Tx, row: CommandRow, state: CommandState) -> None:
         """Leave the event of an end, and wake the patient's next command."""
@@ -294,7 +297,7 @@ class Delivery:
         following = next_open(tx.conn, row)
         if following is not None:
             schedule_run(tx, self.engine, following, None)
-        tx.record(row.id, kind=row.kind, state=state.value)
+        _say(tx, row, state=state.value)
 
     @property
     def _actor(self) -> Actor:
@@ -346,3 +349,11 @@ def _obstacle(conn: sa.Connection, row: CommandRow) -> _Ended | None:
     if owner.patient_id != row.patient_id:
         return _Ended(CommandState.FAILED, "The study was linked to another patient.", row.sent_at)
     return None
+
+
+def _say(tx: Tx, row: CommandRow, **detail: object) -> None:
+    """Say in the audit which write this is about, whose it is and what it carries (a digest)."""
+    command = row.payload.get("command")
+    digest = hashlib.sha256(canonical([command])).hexdigest()
+    whose = {"study": row.study_id or "", "patient": row.patient_id}
+    tx.record(f"command:{row.id}", kind=row.kind, command=digest, **whose, **detail)

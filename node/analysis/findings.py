@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from node.db.session import Actor, Tx, begin, insert_once
 from node.db.tables import analysis_run, finding, instance, study, tooth_mark
 from node.dicom import burned_in
+from node.domain.audit_chain import canonical
 from node.domain.events import EventKind
 from node.domain.findings import DecisionState, ImageAnalysis, ModelVersion, QualityKind
 from node.domain.image_json import (
@@ -20,6 +21,7 @@ from node.domain.image_json import (
     points_to_json,
     site_to_json,
 )
+from node.domain.plain_json import encode
 from node.domain.review import finding_to_json, model_to_json
 from node.domain.study import InstanceState
 from node.errors import NotFound
@@ -84,8 +86,15 @@ def store_analysis(
             sha256=image.sha256,
             models=[model_to_json(model) for model in analysis.models],
             findings=len(analysis.findings),
+            output=_output_digest(analysis),
+            kept=f"analysis_run:{run_id}" if is_new else "",
         )
     return is_new
+
+
+def _output_digest(analysis: ImageAnalysis) -> str:
+    """Digest everything that the networks said of the image (SHA-256)."""
+    return hashlib.sha256(canonical([encode(analysis)])).hexdigest()
 
 
 def store_failure(

@@ -6,6 +6,7 @@ and never leaves the node; ``bitewing models compare`` sets it against the signe
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ from node.config import AnalysisSection, ModelSection
 from node.db.session import Actor, begin, insert_once, new_id, read
 from node.db.tables import analysis_run, instance, shadow_run
 from node.dicom.object_file import ObjectFile
+from node.domain.audit_chain import canonical
 from node.domain.findings import ImageAnalysis, View
 from node.domain.image_json import outline_to_json, site_to_json
 from node.domain.review import finding_to_json
@@ -155,7 +157,13 @@ class ShadowReader:
                     **values,
                 },
             )
-            tx.record(f"instance:{instance_id}", task=entry.task, version=entry.version)
+            tx.record(
+                f"instance:{instance_id}",
+                task=entry.task,
+                version=entry.version,
+                model=entry.sha256,
+                output=hashlib.sha256(canonical([values])).hexdigest(),
+            )
 
     def _analyse(self, path: ObjectFile, number: int) -> tuple[ImageAnalysis | None, str]:
         for _ in range(_TRIES):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from node.db import audit as chain
 from node.db.session import Actor, begin, read
-from node.db.tables import audit, instance, study
+from node.db.tables import analysis_run, audit, instance, study
 from node.domain.rights import Right
 from node.errors import Retryable
 from node.web.auth import declarations
@@ -296,3 +296,15 @@ def test_refused_sign_ins_are_written_down(practice):
         kept = str(tx.conn.execute(sa.select(audit)).all())
     assert "nobody-here" not in kept
     assert "wrong password" not in kept
+
+
+def test_an_inference_leaves_its_image_networks_and_a_digest_of_what_they_said(practice):
+    practice.add_study(images=2)
+    rows = practice.rows(sa.select(audit).where(audit.c.action == "analysis.stored"))
+    runs = set(practice.rows(sa.select(analysis_run.c.id)))
+    assert len(rows) == len(runs) == 2
+    for row in rows:
+        assert row.subject.startswith("instance:")
+        assert len(row.detail["sha256"]) == len(row.detail["output"]) == 64
+        assert row.detail["models"][0]["version"]
+    assert {row.detail["kept"] for row in rows} == {f"analysis_run:{run.id}" for run in runs}
