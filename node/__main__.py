@@ -23,6 +23,7 @@ from node.backup_commands import backup_cli, restore_command
 from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.errors import BitewingError, InvalidInput, Unsupported, outcome, place_of
 from node.model_commands import models_cli
+from node.rollout_commands import pilot, rollout_cli
 from orchestration.sandboxes import cli as sandbox_cli
 from pms_writeback.bridge.cli import cli as bridge_cli
 from pms_writeback.practice_cli import practice_cli
@@ -40,6 +41,8 @@ users = typer.Typer(no_args_is_help=True, help="Accounts of the people who work 
 cli.add_typer(users, name="user")
 cli.add_typer(sandbox_cli, name="sandbox")
 cli.add_typer(models_cli, name="models")
+cli.add_typer(rollout_cli, name="rollout")
+cli.command("pilot")(pilot)
 cli.add_typer(bridge_cli, name="bridge")
 cli.add_typer(practice_cli, name="practice")
 cli.add_typer(ca_cli, name="ca")

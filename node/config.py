@@ -308,6 +308,13 @@ class WebhookSection(_Section):
         return value
 
 
+class RolloutSection(_Section):
+    """``[rollout]``: what is asked for before suggestions are shown, and how much is checked."""
+
+    min_studies: int = Field(30, ge=0)  # compared in silence before a finding is let in
+    auto_sample: float = Field(0.2, gt=0, le=1)  # of automatic entries, to estimate their errors
+
+
 class WorkflowsSection(_Section):
     """``[workflows]``: which workflows run, and how; one that is not named runs silently.
 
@@ -607,6 +614,7 @@ class Config(_Section):
     backup: BackupSection = BackupSection()
     analysis: AnalysisSection = AnalysisSection()
     workflows: WorkflowsSection = WorkflowsSection()
+    rollout: RolloutSection = RolloutSection()
 
     @property
     def database_url(self) -> str:

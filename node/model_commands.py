@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from node.analysis.agreement import Agreement, Row
     from node.analysis.reliability import Reliability
     from node.config import Config
-    from node.rollout.reports import Share
 
 models_cli = typer.Typer(
     no_args_is_help=True,
@@ -183,7 +182,7 @@ def _print_agreement(one: Agreement) -> None:
 def _agreement_row(row: Row) -> tuple[str, ...]:
     counts = (str(row.signed), str(row.said), str(row.both))
     few = "too few to say" if row.is_few else ""
-    return (*counts, _share(row.sensitivity), _share(row.precision), few)
+    return (*counts, row.sensitivity.words, row.precision.words, few)
 
 
 def _print_reliability(one: Reliability) -> None:
@@ -191,17 +190,11 @@ def _print_reliability(one: Reliability) -> None:
         f"{one.model}, {one.kind}: {one.count} decided suggestions of {one.patients} patients, "
         f"{one.kept} kept" + ("; too few to say" if one.is_few else "")
     )
-    typer.echo(f"  ECE {_share(one.expected_error)}, Brier {_share(one.brier)}")
+    typer.echo(f"  ECE {one.expected_error.words}, Brier {one.brier.words}")
     _table(
         ("  n", "said", "kept"),
         [(f"  {b.count}", f"{b.said:.2f}", f"{b.true:.2f}") for b in one.bins],
     )
-
-
-def _share(share: Share) -> str:
-    if share.value is None:
-        return "–"
-    return f"{share.value:.2f} ({share.low:.2f}–{share.high:.2f})"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

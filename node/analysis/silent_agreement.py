@@ -37,12 +37,13 @@ class Tally:
         study_id: str,
         signed: frozenset[Unit],
         said: frozenset[Unit],
+        images: int = 1,
     ) -> None:
-        """Count one image, or one study's images of one view together."""
+        """Count one image, or so many of one study's view together."""
         self._images[view].append((patient, signed, said))
         self._studies[view].add(study_id)
         self._patients.add(patient)
-        self._count += 1
+        self._count += images
 
     def report(
         self,

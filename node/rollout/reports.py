@@ -24,6 +24,13 @@ class Share:
     low: float | None = None
     high: float | None = None
 
+    @property
+    def words(self) -> str:
+        """Write the share with its interval."""
+        if self.value is None:
+            return "–"
+        return f"{self.value:.2f} ({self.low:.2f}–{self.high:.2f})"
+
 
 @dataclass(frozen=True, slots=True)
 class AgreementRow:
