@@ -15,6 +15,7 @@ Run: ``python -m benchmarks.review_page [--rounds 9]`` (about two minutes).
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import tempfile
@@ -38,27 +39,32 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-#: Milliseconds from navigation until the stage is no longer black, and until the image is full.
-_PAINTED = """() => {
-  window.firstPaint = null;
+#: When the first picture was painted, as the browser says (element timing); and when the
+#: frame after the one that painted the full image began, which is how the other page is measured.
+_WATCH = """
+  new PerformanceObserver((list) => {
+    for (const { renderTime, loadTime } of list.getEntries()) window.firstPaint ??= renderTime || loadTime;
+  }).observe({ type: "element", buffered: true });
   const look = () => {
-    const canvas = document.querySelector("#stage canvas");
-    if (canvas && canvas.width > 1) {
-      const context = canvas.getContext("2d");
-      const [x, y] = [canvas.width / 2, canvas.height / 2];
-      const data = context.getImageData(x - 40, y - 40, 80, 80).data;
-      for (let i = 0; i < data.length; i += 4) {
-        if (data[i] > 8) { window.firstPaint = performance.now(); return; }
-      }
-    }
-    requestAnimationFrame(look);
+    if (!performance.getEntriesByName("image-painted").length) requestAnimationFrame(look);
+    else window.fullPaint = performance.now();
   };
   requestAnimationFrame(look);
+  window.fromPage = (name) => import(document.querySelector("script[type=module]").src
+    .replace(/(.static.[0-9a-f]{16}.).*/, "$1") + name);
+"""
+#: What one opening asked the node for: requests that left the browser, and their kilobytes.
+_ASKED = """() => {
+  const asked = performance.getEntriesByType("resource").filter((entry) => entry.transferSize);
+  const page = performance.getEntriesByType("navigation")[0].transferSize;
+  const early = asked.filter((entry) => entry.startTime < window.fullPaint);
+  const sum = (list) => (list.reduce((all, entry) => all + entry.transferSize, page)) / 1000;
+  return [early.length + 1, sum(early)];
 }"""
 #: Median milliseconds of 30 steps: from the cause to the end of the frame that shows it, and the
 #: work inside that frame, which is what must stay below 16 ms.
 _STEPS = """async (kind) => {
-  const { viewing } = await import("/static/review/actions.mjs");
+  const { viewing } = await fromPage("review/actions.mjs");
   const times = [];
   const works = [];
   for (let i = 0; i < 30; i += 1) {
@@ -93,7 +99,7 @@ def main() -> None:
             try:
                 reading = _study(node, "bitewings-4")
                 series = _study(node, "full-mouth-14")
-                _measure(node.url, reading, series, rounds)
+                _measure(node, reading, series, rounds)
             finally:
                 node.stop()
 
@@ -105,7 +111,8 @@ def _study(node: NodeProcess, key: str) -> str:
     return str(node.rows(sa.select(study.c.id).where(study.c.study_instance_uid == uid))[0].id)
 
 
-def _measure(url: str, reading: str, series: str, rounds: int) -> None:
+def _measure(node: NodeProcess, reading: str, series: str, rounds: int) -> None:
+    url = node.url
     page_url = f"{url}/review/{reading}"
     rows: list[tuple[str, str]] = []
 
@@ -120,10 +127,12 @@ def _measure(url: str, reading: str, series: str, rounds: int) -> None:
         page = _signed_in(browser, url)
         _open(page, page_url)
         warm = [_open(page, page_url) for _ in range(rounds)]
+        asked = page.evaluate(_ASKED)
         add("navigation to the first picture (preview), cold, ms", [first for first, _ in cold])
         add("navigation to the full 16-bit image, cold, ms", [full for _, full in cold])
         add("navigation to the first picture (preview), warm, ms", [first for first, _ in warm])
         add("navigation to the full 16-bit image, warm, ms", [full for _, full in warm])
+        cpu = _server_ms(node, page, page_url)
         for kind in ("window", "zoom"):
             whole, work = page.evaluate(_STEPS, kind)
             add(f"{kind} step to the end of its frame, median of 30, ms", [whole])
@@ -142,6 +151,9 @@ def _measure(url: str, reading: str, series: str, rounds: int) -> None:
     print("|---|--:|--:|--:|")
     for name, words in rows:
         print(f"| {name} | {words} |")
+    print(f"| requests of a warm opening until the full image | {asked[0]} | | |")
+    print(f"| kilobytes of those, the samples among them | {asked[1]:.0f} | | |")
+    print(f"| processor time of the node for the page itself, ms | {cpu:.1f} | | 30 |")
     print(f"| JavaScript until the picture stands, kB | {sizes[0] / 1000:.0f} | | |")
     print(f"| JavaScript of a whole reading with its signature, kB | {sizes[1] / 1000:.0f} | | |")
     if cornerstone_page.BUNDLE.is_file():
@@ -156,6 +168,7 @@ def _measure(url: str, reading: str, series: str, rounds: int) -> None:
 
 def _signed_in(browser: Browser, url: str) -> Page:
     page = browser.new_context(viewport={"width": 1600, "height": 1000}).new_page()
+    page.add_init_script(_WATCH)
     page.goto(f"{url}/login")
     page.get_by_label("User name").fill("dentist")
     page.get_by_label("Password").fill(PASSWORD)
@@ -165,14 +178,29 @@ def _signed_in(browser: Browser, url: str) -> Page:
 
 
 def _open(page: Page, page_url: str) -> tuple[float, float]:
-    """Milliseconds to the first picture and to the full image."""
-    start = time.perf_counter()
-    page.goto(page_url, wait_until="commit")
-    page.evaluate(_PAINTED)
-    page.locator("#stage:not([aria-busy=true])").wait_for()
-    full = (time.perf_counter() - start) * 1000
+    """Milliseconds to the first picture and to the full image, from the start of navigation."""
+    page.goto(page_url)
+    page.wait_for_function("() => window.fullPaint")
+    page.locator("#stage[aria-busy=false]").wait_for()
     page.wait_for_timeout(400)  # let the page finish what it loads behind the picture
-    return float(page.evaluate("() => window.firstPaint ?? performance.now()")), full
+    first, full = page.evaluate("() => [window.firstPaint ?? window.fullPaint, window.fullPaint]")
+    return float(first), float(full)
+
+
+def _server_ms(node: NodeProcess, page: Page, page_url: str, times: int = 30) -> float:
+    """Milliseconds of processor time that the node spends on one page, images left out."""
+    assert node.process is not None
+    stat = Path(f"/proc/{node.process.pid}/stat")
+    ticks = os.sysconf("SC_CLK_TCK")
+
+    def spent() -> float:
+        fields = stat.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) * 1000 / ticks
+
+    before = spent()
+    for _ in range(times):
+        page.request.get(page_url)
+    return (spent() - before) / times
 
 
 def _same_image(page: Page, study_id: str) -> tuple[bytes, dict[str, float]]:

@@ -97,6 +97,7 @@ _CASES_EVERY_S = 0.5
 _FLAG_EVERY_S = 3.0
 _FORWARD_EVERY_S = 2.0
 _HEAL_EVERY_S = 60.0
+_PICTURES_EVERY_S = 1.0
 _HOUR_S = 3_600.0
 _DAY_S = 86_400.0
 _FORGOTTEN_S = 600.0
@@ -450,6 +451,7 @@ class Node:
         self._closers.append(server.stop)
         server.start()
         self.web_port = server.port
+        self._every(_PICTURES_EVERY_S, "early-pictures", app.state.early_pictures.follow, True)
         self._closers.append(lambda: end_streams(app))
         self._every(_HEAL_EVERY_S, "web-certificate", server.refresh_certificates)
 

@@ -17,6 +17,7 @@ from node.web import (
     chart_links,
     dicomweb,
     dicomweb_store,
+    early_pictures,
     emergency,
     finding_search,
     health,
@@ -56,6 +57,7 @@ def create_web(
     app.state.web = web
     app.state.live = live.Live(web)
     app.state.pictures = images.Pictures(store)
+    app.state.early_pictures = early_pictures.EarlyPictures(web, app.state.pictures)
     problems.install(app)
     for part in (
         sign_in,

@@ -33,6 +33,8 @@ _PAGES = Path(__file__).parent / "pages"
 _PLACE = "<!--boot-->"
 _PRELOADS, _FRAME = "<!--preloads-->", "<!--frame-->"
 _ENTRY = re.compile(r'<script type="module" src="/static/([^"]+)">')
+_STYLE = re.compile(r'<link rel="stylesheet" href="/static/([^"]+)">')
+_SOON = re.compile(r"<!--soon (\S+)-->\n")
 _RELEASE = re.compile(r"([0-9a-f]{16})/(.+)")
 #: A year: what stands below a release's address never changes.
 _KEPT = "public, max-age=31536000, immutable"
@@ -77,10 +79,19 @@ def _shell(page: str) -> tuple[str, str]:
         f'<link rel="modulepreload" href="/static/{name}">\n'
         for name in files.modules_from(entry.group(1))
     )
-    text = text.replace("</head>", f"{preloads}</head>")
+    text = _SOON.sub(_prefetches, text.replace("</head>", f"{preloads}</head>"))
     before, found, after = text.replace('="/static/', f'="/static/{files.name}/').partition(_PLACE)
     assert found, f"{page}.html has no place for its boot block"
     return before, after
+
+
+def _prefetches(soon: re.Match[str]) -> str:
+    """Name the files of the page that is opened next; a browser fetches them when it is idle."""
+    page = (_PAGES / soon.group(1)).read_text(encoding="utf-8")
+    entry = _ENTRY.search(page)
+    assert entry is not None, "a page has one module to start from"
+    names = [*_STYLE.findall(page), *release().modules_from(entry.group(1))]
+    return "".join(f'<link rel="prefetch" href="/static/{name}">\n' for name in names)
 
 
 @router.get("/login", dependencies=[Depends(Open("shows nothing but the form"))])
