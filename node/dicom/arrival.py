@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,6 +49,10 @@ _TOUCH = (
 )
 
 
+#: The first instance under a UID: id, study_id, sha256, storage_key.
+_First = sa.Row[Any, Any, Any, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Arrived:
     """An object whose bytes are here: what the network and its own header say about it."""
@@ -79,24 +84,35 @@ class Arrival:
     it: Arrived
     storage_key: str
 
-    def insert(self) -> StoreOutcome:
-        """Write the rows of bytes that were not here before."""
+    def keep(self, holds: Callable[[str], bool]) -> StoreOutcome:
+        """Write the rows; `holds` says of a storage key whether its file is there."""
         first = self._first_instance()
-        if first is not None:
-            return self._keep_beside(*first)
+        return self._insert() if first is None else self._again(first, holds)
+
+    def _insert(self) -> StoreOutcome:
         study_id = self._study()
         if not insert_once(self.tx.conn, instance, self._instance_values(study_id)):
             raced = self._first_instance()  # PostgreSQL: a transaction beside this one won
             assert raced is not None
-            return self._keep_beside(*raced)
+            return self._again(raced, lambda _: True)
         self._touch(study_id)
         self._announce(study_id)
         self.tx.record(self.it.object_id, kept=Kept.STORED.value, study=study_id)
         status = SUCCESS if self._is_what_it_says() else DOES_NOT_MATCH
         return StoreOutcome(Kept.STORED, status, self.it.object_id, study_id)
 
-    def restore(self, known: Known) -> StoreOutcome:
-        """Put bytes back whose file was lost (a restored backup): Success must not be a lie."""
+    def _again(self, first: _First, holds: Callable[[str], bool]) -> StoreOutcome:
+        """Keep what came under a UID that is here already."""
+        known = _known_bytes(self.tx.conn, first, self.it.sha256)
+        if known is None:
+            return self._keep_beside(first)
+        if not holds(known.storage_key):
+            return self._restore(known)
+        self.tx.record(known.outcome.instance_id, kept=Kept.SAME_AGAIN.value)
+        return known.outcome
+
+    def _restore(self, known: Known) -> StoreOutcome:
+        """Put bytes back whose file was lost or given up: Success must not be a lie."""
         for table in (instance, instance_duplicate):
             self.tx.conn.execute(
                 table.update()
@@ -106,19 +122,14 @@ class Arrival:
                 )
                 .values(storage_key=self.storage_key)
             )
-        self.tx.record(known.outcome.instance_id, kept="restored")
-        return known.outcome
+        self.tx.record(known.outcome.instance_id, kept=Kept.RESTORED.value)
+        return replace(known.outcome, kept=Kept.RESTORED)
 
-    def _first_instance(self) -> tuple[str, str, str] | None:
-        row = self.tx.conn.execute(
-            _FIRST, {"location": self.tx.location_id, "uid": self.it.sop_instance_uid}
-        ).first()
-        return None if row is None else (row.id, row.study_id, row.sha256)
+    def _first_instance(self) -> _First | None:
+        return _find_first(self.tx.conn, self.tx.location_id, self.it.sop_instance_uid)
 
-    def _keep_beside(self, instance_id: str, study_id: str, sha256: str) -> StoreOutcome:
-        if sha256 == self.it.sha256:
-            self.tx.record(instance_id, kept=Kept.SAME_AGAIN.value)
-            return StoreOutcome(Kept.SAME_AGAIN, SUCCESS, instance_id, study_id)
+    def _keep_beside(self, first: _First) -> StoreOutcome:
+        instance_id, study_id = first.id, first.study_id
         values = {
             "id": self.it.object_id,
             "location_id": self.tx.location_id,
@@ -284,13 +295,17 @@ class Arrival:
         )
 
 
-def find_known(
-    conn: sa.Connection, location_id: str, sop_instance_uid: str, sha256: str
-) -> Known | None:
+def find_known(conn: sa.Connection, location_id: str, arrived: Arrived) -> Known | None:
     """Find bytes that were kept before under the same SOP Instance UID."""
-    first = conn.execute(_FIRST, {"location": location_id, "uid": sop_instance_uid}).first()
-    if first is None:
-        return None
+    first = _find_first(conn, location_id, arrived.sop_instance_uid)
+    return None if first is None else _known_bytes(conn, first, arrived.sha256)
+
+
+def _find_first(conn: sa.Connection, location_id: str, sop_instance_uid: str) -> _First | None:
+    return conn.execute(_FIRST, {"location": location_id, "uid": sop_instance_uid}).first()
+
+
+def _known_bytes(conn: sa.Connection, first: _First, sha256: str) -> Known | None:
     if first.sha256 == sha256:
         same = StoreOutcome(Kept.SAME_AGAIN, SUCCESS, first.id, first.study_id)
         return Known(same, first.storage_key)

@@ -21,10 +21,10 @@ from pydicom.uid import UID
 from node.config import Config
 from node.db.session import Actor, Tx, begin, insert_once, new_id
 from node.db.tables import commitment, image_delivery, instance
-from node.dicom.header import is_uid
 from node.dicom.instances import InstanceStore
 from node.dicom.query import Keys, parse_query
 from node.dicom.store import log_failure
+from node.dicom.uid import is_uid
 from node.errors import InvalidInput, Retryable
 
 COMMITMENT_CLASS = "1.2.840.10008.1.20.1"

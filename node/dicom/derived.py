@@ -26,8 +26,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from pydicom.valuerep import validate_value
 
 from node.dicom import charset
-from node.dicom.header import is_uid
 from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from node.dicom.uid import is_uid
 from node.errors import InvalidInput
 
 MANUFACTURER = "Bitewing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 
 _BUFFER_BYTES = 1 << 20
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
@@ -13,9 +14,14 @@ class HungUp(Exception):
 
 
 class Gulps:
-    """Reads a blocking socket; what it gives is valid until the next call."""
+    """Reads a blocking socket.
+
+    What :meth:`at_most` gives is valid until `before_reuse` was called, all else until the next
+    call.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
+        self.before_reuse: Callable[[], None] = _nothing
         self._socket = sock
         self._buffer = bytearray(_BUFFER_BYTES)
         self._view = memoryview(self._buffer)
@@ -24,6 +30,7 @@ class Gulps:
     def exactly(self, count: int) -> memoryview:
         """Give the next `count` bytes, no more than the buffer holds."""
         if len(self._buffer) - self._start < count:
+            self.before_reuse()
             rest = self._end - self._start
             self._buffer[:rest] = self._buffer[self._start : self._end]
             self._start, self._end = 0, rest
@@ -43,6 +50,7 @@ class Gulps:
         return taken
 
     def _read(self) -> None:
+        self.before_reuse()
         if self._start == self._end:
             self._start = self._end = 0
         try:
@@ -54,3 +62,7 @@ class Gulps:
         self._end += count
         if _QUICKACK is not None:  # not sticky: Linux clears it again by itself
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+
+def _nothing() -> None:
+    """Do nothing."""

@@ -8,7 +8,6 @@ unreadable header, not as a stalled receiver.
 from __future__ import annotations
 
 import io
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 from node.dicom import charset
 from node.dicom.elements import read_flat
 from node.dicom.object_file import ObjectFile
+from node.dicom.uid import is_uid
 from node.domain.findings import NO_SPACING, Spacing
 from node.errors import InvalidInput
 
@@ -26,7 +26,6 @@ from node.errors import InvalidInput
 _MAX_HEADER_BYTES = 4 << 20
 _META_BYTES = 65_536
 _LAST_GROUP = 0x0028
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 _TAGS = {
     "specific_character_set": 0x00080005,
@@ -59,14 +58,6 @@ _TAGS = {
     "calibration_type": 0x00280A02,
 }
 _NAMES = {tag: name for name, tag in _TAGS.items()}
-
-
-def is_uid(text: str) -> bool:
-    """Whether `text` can serve as a UID: digits and dots, 1–64 characters.
-
-    Leading zeros are let through: they occur, and harm nobody. Source: PS3.5 chapter 9.
-    """
-    return len(text) <= 64 and _UID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

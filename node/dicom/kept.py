@@ -17,6 +17,7 @@ class Kept(Enum):
 
     STORED = "stored"
     SAME_AGAIN = "same_again"  # the bytes were here already; nothing was written
+    RESTORED = "restored"  # the bytes were known, but their file was gone
     BESIDE = "beside"  # other bytes under a known SOP Instance UID
 
 

@@ -21,11 +21,11 @@ from pydicom.uid import UID, generate_uid
 from node.config import Config
 from node.db.session import Actor, Tx, begin, insert_once, new_id
 from node.db.tables import performed_step, worklist_item
-from node.dicom.header import is_uid
 from node.dicom.identity import MatchOutcome, SenderIdentity, match_identity, read_day
 from node.dicom.instances import InstanceStore
 from node.dicom.query import Keys, parse_query
 from node.dicom.store import Incoming, log_failure, write_part_10
+from node.dicom.uid import is_uid
 from node.domain.events import EventKind
 from node.domain.performed import PerformedState
 from node.domain.study import dicom_name_key

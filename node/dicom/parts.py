@@ -17,11 +17,12 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from node.db.keyring import DataKey, Purpose
+from node.dicom.raw_file import RawFile
 from node.dicom.sealed_file import Sealer
 from node.errors import InvalidInput, Retryable
 
@@ -43,6 +44,9 @@ class Part(Protocol):
     def write(self, data: bytes | memoryview) -> int:
         """Append; raise Retryable when the disk is full or away."""
 
+    def write_all(self, pieces: Sequence[memoryview]) -> int:
+        """Append several pieces at once; raises as :meth:`write`."""
+
     def finish(self) -> None:
         """Make the object durable under its name; raise Retryable when that cannot be."""
 
@@ -53,9 +57,8 @@ class Part(Protocol):
 class _FilePart:
     """A part in the folder of unfinished files."""
 
-    def __init__(self, path: Path, final: Path, storage_key: str) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        self._file: BinaryIO = os.fdopen(descriptor, "wb")
+    def __init__(self, path: str, final: str, storage_key: str) -> None:
+        self._file = RawFile(path)
         self._path = path
         self._final = final
         self._is_finished = False
@@ -63,8 +66,11 @@ class _FilePart:
         self.size_bytes = 0
 
     def write(self, data: bytes | memoryview) -> int:
+        return self.write_all([memoryview(data)])
+
+    def write_all(self, pieces: Sequence[memoryview]) -> int:
         try:
-            count = self._file.write(data)
+            count = self._put(pieces)
         except OSError as error:
             raise retryable(error) from None
         self.size_bytes += count
@@ -72,43 +78,41 @@ class _FilePart:
 
     def finish(self) -> None:
         try:
+            self._end()
             self._file.flush()
-            _flush(self._file.fileno())
             self._file.close()
-            self._path.rename(self._final)
-            _flush_folder(self._final.parent)
+            os.replace(self._path, self._final)
+            self._path = self._final
+            _flush_folder(os.path.dirname(self._final))
         except OSError as error:
             raise retryable(error) from None
         self._is_finished = True
 
     def discard(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk refuses what is still buffered
-            self._file.close()
+        self._file.close()
         if not self._is_finished:
-            self._path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)
+
+    def _put(self, pieces: Sequence[memoryview]) -> int:
+        return self._file.write_all(pieces)
+
+    def _end(self) -> None:
+        """Write what belongs behind the last byte."""
 
 
 class _SealedPart(_FilePart):
     """A part that is sealed as it is written."""
 
-    def __init__(self, path: Path, final: Path, storage_key: str, key: DataKey) -> None:
+    def __init__(self, path: str, final: str, storage_key: str, key: DataKey) -> None:
         super().__init__(path, final, storage_key)
         self._sealer = Sealer(self._file, storage_key, key)
 
-    def write(self, data: bytes | memoryview) -> int:
-        try:
-            count = self._sealer.write(data)
-        except OSError as error:
-            raise retryable(error) from None
-        self.size_bytes += count
-        return count
+    def _put(self, pieces: Sequence[memoryview]) -> int:
+        return sum(self._sealer.write(piece) for piece in pieces)
 
-    def finish(self) -> None:
-        try:
-            self._sealer.finish()
-        except OSError as error:
-            raise retryable(error) from None
-        super().finish()
+    def _end(self) -> None:
+        self._sealer.finish()
 
 
 class PartFolder:
@@ -143,12 +147,18 @@ class PartFolder:
 
     def prepare(self, location_id: str) -> None:
         """Make a location's folders, so that its first object need not wait for them."""
-        self._make_folder((self._folder / storage_key_of(location_id, "0000")).parent)
+        folder = (self._folder / storage_key_of(location_id, "0000")).parent.parent
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # all at once, so that later objects need not flush new ones; the last says that all are
+        for shard in (*(f"{number:02x}" for number in range(256)), _PARTS):
+            (folder / shard).mkdir(exist_ok=True, mode=0o700)
+        for parent in (folder, self._folder):
+            _flush_folder(parent)
 
     def require_room(self, size_bytes: int) -> None:
         """Raise Retryable when `size_bytes` more would pass the free-space watermark."""
         try:
-            free = shutil.disk_usage(self._folder).free
+            free = _free_bytes(self._folder)
         except OSError as error:
             raise Retryable(f"the image store is away ({_name_of(error)})", 30.0) from None
         if free - size_bytes < self._min_free_bytes:
@@ -157,16 +167,22 @@ class PartFolder:
     def begin(self, location_id: str, name: str) -> Part:
         """Open a part; finishing it flushes it, renames it, flushes the folder."""
         storage_key = storage_key_of(location_id, name)
-        final = self._folder / storage_key
-        part = final.parent.parent / _PARTS / f"{final.name}.{secrets.token_hex(4)}.part"
-        key = self._current_key()
+        final = f"{self._folder}/{storage_key}"
+        part = f"{self._folder}/{location_id}/{_PARTS}/{name}.{secrets.token_hex(4)}.part"
         try:
-            self._make_folder(final.parent)
-            if key is None:
-                return _FilePart(part, final, storage_key)
-            return _SealedPart(part, final, storage_key, key)
+            try:
+                return self._open(part, final, storage_key)
+            except FileNotFoundError:  # the location's first object
+                self.prepare(location_id)
+                return self._open(part, final, storage_key)
         except OSError as error:
             raise retryable(error) from None
+
+    def _open(self, part: str, final: str, storage_key: str) -> Part:
+        key = self._current_key()
+        if key is None:
+            return _FilePart(part, final, storage_key)
+        return _SealedPart(part, final, storage_key, key)
 
     def sweep(self, older_than_s: float = _STALE_PART_S) -> int:
         """Remove parts that a killed process left; return how many."""
@@ -182,16 +198,6 @@ class PartFolder:
         if removed:
             _LOG.info("removed %d unfinished files from the image store", removed)
         return removed
-
-    def _make_folder(self, folder: Path) -> None:
-        """Make a location's folders all at once, so that later images need not flush new ones."""
-        if folder.is_dir() and folder.with_name(_PARTS).is_dir():
-            return
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for shard in (folder.name, _PARTS, *(f"{number:02x}" for number in range(256))):
-            folder.with_name(shard).mkdir(exist_ok=True, mode=0o700)
-        for parent in (folder.parent, self._folder):
-            _flush_folder(parent)
 
 
 def part_folder_of(settings: Mapping[str, object]) -> PartFolder:
@@ -211,14 +217,7 @@ def storage_key_of(location_id: str, name: str) -> str:
     return f"{location_id}/{name[:2]}/{name}"
 
 
-def _flush(descriptor: int) -> None:
-    if hasattr(os, "fdatasync"):
-        os.fdatasync(descriptor)
-    else:  # macOS, Windows
-        os.fsync(descriptor)
-
-
-def _flush_folder(folder: Path) -> None:
+def _flush_folder(folder: str | Path) -> None:
     """Make a rename in `folder` survive a power cut (POSIX; other systems do so themselves)."""
     if os.name != "posix":
         return
@@ -227,6 +226,13 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _free_bytes(folder: Path) -> int:
+    if not hasattr(os, "statvfs"):  # Windows
+        return shutil.disk_usage(folder).free
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def retryable(error: OSError) -> Retryable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -33,9 +33,7 @@ class Place:
     location_id: str
     fallback_charset: str
 
-    def keep(
-        self, arrived: Arrived, put: Callable[[], str], transact: Transact | None = None
-    ) -> StoreOutcome:
+    def keep(self, arrived: Arrived, put: Callable[[], str]) -> StoreOutcome:
         """Keep one object: the file that `put` makes, and its rows; all of it or nothing.
 
         `put` makes the file durable and returns its storage key; it is not called for bytes that
@@ -46,10 +44,30 @@ class Place:
         Retryable
             The disk is full or the database is away; nothing is left behind.
         """
+        with _reading(), read(self.db) as conn:
+            known = find_known(conn, self.location_id, arrived)
+        if known is not None and self.store.holds(known.storage_key):
+            return known.outcome
+        return self.keep_stored(arrived, put(), self.alone)
+
+    def keep_stored(self, arrived: Arrived, storage_key: str, transact: Transact) -> StoreOutcome:
+        """Write the rows of an object whose file is in the store; else remove the file again.
+
+        Raises Retryable as :meth:`keep`.
+        """
+
+        def work(tx: Tx) -> StoreOutcome:
+            return Arrival(tx, self.engine, arrived, storage_key).keep(self.store.holds)
+
         try:
-            return self._keep(arrived, put, transact or self.alone)
-        except sa.exc.OperationalError as error:  # reading; `begin` speaks for writing
-            raise Retryable(f"the database is away ({type(error.orig).__name__})") from None
+            with _reading():
+                result = transact(work)
+        except BaseException:
+            self._discard_if_unused(storage_key)
+            raise
+        if result.kept is Kept.SAME_AGAIN:  # these bytes were here already
+            self.store.discard(storage_key)
+        return result
 
     def alone(self, work: Callable[[Tx], StoreOutcome]) -> StoreOutcome:
         """Write the rows of one object in a transaction of its own."""
@@ -60,26 +78,6 @@ class Place:
     def actor(self) -> Actor:
         """Who writes what arrives here."""
         return Actor("dicom", self.location_id)
-
-    def _keep(self, arrived: Arrived, put: Callable[[], str], transact: Transact) -> StoreOutcome:
-        with read(self.db) as conn:
-            known = find_known(conn, self.location_id, arrived.sop_instance_uid, arrived.sha256)
-        if known is not None and self.store.holds(known.storage_key):
-            return known.outcome
-        storage_key = put()
-
-        def work(tx: Tx) -> StoreOutcome:
-            arrival = Arrival(tx, self.engine, arrived, storage_key)
-            return arrival.insert() if known is None else arrival.restore(known)
-
-        try:
-            result = transact(work)
-        except BaseException:
-            self._discard_if_unused(storage_key)
-            raise
-        if result.kept is Kept.SAME_AGAIN and known is None:  # another association was faster
-            self.store.discard(storage_key)
-        return result
 
     def _discard_if_unused(self, storage_key: str) -> None:
         """Remove a file unless its row may be there: a commit can succeed, its answer be lost."""
@@ -92,3 +90,12 @@ class Place:
             )
             if conn.execute(rows).first() is None:
                 self.store.discard(storage_key)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Say of a database that cannot be read what `begin` says of one that takes no writes."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        raise Retryable(f"the database is away ({type(error.orig).__name__})") from None

@@ -34,28 +34,22 @@ class Receiver:
             return log_failure("C-STORE", error).store_status
 
     def _keep(self, report: Report, calling_ae: str) -> int:
-        is_used = False
-
-        def put() -> str:
-            nonlocal is_used
-            is_used = True
-            return report.storage_key
-
         try:
-            arrived = Arrived(
-                report.object_id,
-                report.sop_class_uid,
-                report.sop_instance_uid,
-                report.transfer_syntax_uid,
-                calling_ae,
-                self._header(report),
-                report.sha256,
-                report.size_bytes,
-            )
-            return self.place.keep(arrived, put, self._committer.run).status
-        finally:
-            if not is_used:  # these bytes were here already, or nobody could say so
-                self.place.store.discard(report.storage_key)
+            header = self._header(report)
+        except BaseException:
+            self.place.store.discard(report.storage_key)
+            raise
+        arrived = Arrived(
+            report.object_id,
+            report.sop_class_uid,
+            report.sop_instance_uid,
+            report.transfer_syntax_uid,
+            calling_ae,
+            header,
+            report.sha256,
+            report.size_bytes,
+        )
+        return self.place.keep_stored(arrived, report.storage_key, self._committer.run).status
 
     def _header(self, report: Report) -> Header:
         """Read the header from the start of the data set; from the store where that is not all."""

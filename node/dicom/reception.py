@@ -19,6 +19,9 @@ from node.dicom.report import START_BYTES, Report, failed
 #: How often the room on the disk is looked at while a large object arrives.
 _ROOM_EVERY_BYTES = 64 << 20
 
+#: So many fragments are written in one system call.
+_MOST_WAITING = 512
+
 #: Tells the node of an object; returns the status for its sender.
 Tell = Callable[[Report], int]
 
@@ -36,6 +39,7 @@ class Reception:
         self._object_id = secrets.token_hex(16)
         self._digest = hashlib.sha256()
         self._start = bytearray()
+        self._waiting: list[memoryview] = []
         self._size = self._looked_at = 0
         self._failure: Exception | None = None
         self._incoming: Incoming | None = None
@@ -51,15 +55,23 @@ class Reception:
             self._incoming = incoming
 
     def write(self, data: memoryview) -> None:
-        """Take the next bytes of the data set."""
-        if self._failure is not None or self._part is None:
+        """Take the next bytes of the data set; they are needed until :meth:`flush`."""
+        self._waiting.append(data)
+        if len(self._waiting) == _MOST_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what was taken: to the disk and through the digest."""
+        pieces, self._waiting = self._waiting, []
+        if self._failure is not None or self._part is None or not pieces:
             return
         with self._failing():
-            self._part.write(data)
-            self._digest.update(data)
-            if self._size < START_BYTES:
-                self._start += data[: START_BYTES - self._size]
-            self._size += data.nbytes
+            count = self._part.write_all(pieces)
+            for piece in pieces:
+                self._digest.update(piece)
+                if len(self._start) < START_BYTES:
+                    self._start += piece[: START_BYTES - len(self._start)]
+            self._size += count
             if self._size - self._looked_at > _ROOM_EVERY_BYTES:
                 self._looked_at = self._size
                 self._folder.require_room(0)
@@ -71,6 +83,7 @@ class Reception:
 
     def finish(self) -> int:
         """Make the object durable and tell the node; return the status for the sender."""
+        self.flush()
         with self._failing():
             report = self._store_whole()
         if self._failure is not None:

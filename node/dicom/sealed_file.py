@@ -20,6 +20,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from node.db.keyring import DataKey, KeyRing
+from node.dicom.incoming import Writable
 from node.errors import InvalidInput
 
 MAGIC = b"\x93BWSEAL1"
@@ -33,7 +34,7 @@ _HEAD = struct.Struct(">8s8sL32s12x")
 class Sealer:
     """Seals what is written and passes it on; :meth:`finish` writes the last frame."""
 
-    def __init__(self, file: BinaryIO, storage_key: str, key: DataKey) -> None:
+    def __init__(self, file: Writable, storage_key: str, key: DataKey) -> None:
         salt = os.urandom(_SALT_BYTES)
         self._file = file
         self._head = _HEAD.pack(MAGIC, bytes.fromhex(key.key_id), FRAME_BYTES, salt)

@@ -50,6 +50,7 @@ class StorageAssociation:
     ) -> None:
         self._socket = sock
         self._gulps = gulps
+        gulps.before_reuse = self._flush
         self._begin = begin
         self._accepted = accepted
         self._calling_ae = calling_ae
@@ -72,6 +73,10 @@ class StorageAssociation:
                 return
             else:
                 raise Broken(_UNEXPECTED if 1 <= kind <= 7 else _UNRECOGNISED)
+
+    def _flush(self) -> None:
+        if self._reception is not None:
+            self._reception.flush()
 
     def discard(self) -> None:
         """Leave nothing behind of an object that was cut off."""

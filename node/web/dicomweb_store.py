@@ -15,8 +15,9 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydicom.dataset import Dataset
 
-from node.dicom.header import is_uid, parse_data_set, read_transfer_syntax
+from node.dicom.header import parse_data_set, read_transfer_syntax
 from node.dicom.store import DOES_NOT_MATCH, Incoming, receive
+from node.dicom.uid import is_uid
 from node.domain.rights import Right
 from node.errors import InvalidInput, Retryable
 from node.web.accounts import Session

@@ -19,7 +19,8 @@ from pydicom.uid import (
 )
 
 from node.dicom.elements import read_nested
-from node.dicom.header import is_uid, parse_data_set, read_header
+from node.dicom.header import parse_data_set, read_header
+from node.dicom.uid import is_uid
 from node.errors import InvalidInput
 
 

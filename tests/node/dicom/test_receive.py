@@ -310,7 +310,7 @@ def test_a_lost_file_is_put_back_when_it_is_sent_again(database, keep, folder, f
     first = keep(message)
     stored_files(folder)[0].unlink()
     again = keep(message)
-    assert (again.kept, again.status) == (Kept.SAME_AGAIN, SUCCESS)
+    assert (again.kept, again.status) == (Kept.RESTORED, SUCCESS)
     assert again.instance_id == first.instance_id
     (path,) = stored_files(folder)
     (image,) = rows(database, instance)
