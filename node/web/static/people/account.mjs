@@ -139,7 +139,7 @@ function Page() {
 		${owes && html`<p class="notice warn">${owes}</p>`}
 		${done.value && html`<p class="notice good" role="status">${done.value} ${!me.value.owes && html`<a href="/">Go on</a>`}</p>`}
 		${me.value.has_password && html`<${Password} />`}
-		${me.value.owes !== "password" && html`<${Factor} /><${Pin} /><${Sessions} />`}`;
+		${me.value.owes !== "password" && html`${me.value.has_password && html`<${Factor} />`}<${Pin} /><${Sessions} />`}`;
 }
 
 open("Your account", Page, load);
