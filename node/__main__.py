@@ -20,8 +20,9 @@ from node import __version__
 from node.audit_commands import audit_cli, verify_audit
 from node.ca_commands import ca_cli
 from node.backup_commands import backup_cli, restore_command
-from node.command_options import ConfigFile, DataDir, open_db, read_settings
+from node.command_options import ConfigFile, DataDir, open_db, open_store, read_settings
 from node.errors import BitewingError, InvalidInput, Unsupported, outcome, place_of
+from node.keys_commands import encrypt_data_command, keys_cli
 from node.model_commands import models_cli
 from node.rollout_commands import pilot, rollout_cli
 from orchestration.sandboxes import cli as sandbox_cli
@@ -49,7 +50,10 @@ cli.add_typer(ca_cli, name="ca")
 cli.add_typer(audit_cli, name="audit")
 cli.add_typer(backup_cli, name="backup")
 cli.command("verify-audit")(verify_audit)
+cli.add_typer(keys_cli, name="keys")
+cli.command("encrypt-data")(encrypt_data_command)
 cli.command("restore")(restore_command)
+
 
 def _config(
     config: Path | None,
@@ -285,7 +289,6 @@ def export_training_command(
 
     from rich.progress import Progress
 
-    from node.dicom.instances import FolderStore
     from node.errors import InvalidInput
     from node.training_export import Wish, export_training
 
@@ -294,11 +297,12 @@ def export_training_command(
         day = date.fromisoformat(since) if since else None
     except ValueError:
         raise InvalidInput("--since takes a day like 2026-01-31") from None
+    db = open_db(settings)
     with Progress(transient=not sys.stderr.isatty()) as bar:
         line = bar.add_task("exporting", total=None)
         done = export_training(
-            open_db(settings),
-            FolderStore(settings.node.data_dir / "images"),
+            db,
+            open_store(settings, db),
             settings,
             Wish(out, day, task, include_burned_in),
             lambda count, total: bar.update(line, completed=count, total=total),

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from node.config import Config
+    from node.dicom.instances import FolderStore
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file; ./bitewing.toml when there is one.")
@@ -36,7 +37,18 @@ def read_settings(
 
 
 def open_db(settings: Config) -> sa.Engine:
-    """Open the configuration's database as it is."""
+    """Open the configuration's database as it is, with its keys if it has any."""
+    from node.db.keys import attach_keys_if_there
     from node.db.session import open_database
 
-    return open_database(settings.database_url)
+    db = open_database(settings.database_url)
+    attach_keys_if_there(db, settings)
+    return db
+
+
+def open_store(settings: Config, db: sa.Engine) -> FolderStore:
+    """Open the configuration's store of objects with the keys of `db`."""
+    from node.db.sealed import keys_of
+    from node.dicom.instances import FolderStore
+
+    return FolderStore(settings.node.data_dir / "images", ring=keys_of(db))

@@ -144,8 +144,8 @@ def read_records(
         query = query.where(pms_record.c.patient_key == patient_key)
     if key is not None:
         query = query.where(pms_record.c.pms_key == key)
-    rows = conn.execute(query.order_by(sa.func.length(pms_record.c.pms_key), pms_record.c.pms_key))
-    return [_record(row) for row in rows]
+    found = [_record(row) for row in conn.execute(query)]
+    return sorted(found, key=lambda each: (len(each.key), each.key))
 
 
 def _record(row: sa.Row[tuple[object, ...]]) -> PmsRecord:

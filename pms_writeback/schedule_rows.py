@@ -24,7 +24,7 @@ from node.db.tables import (
     provider,
 )
 from node.domain import schedule
-from node.domain.study import name_key
+from node.domain.study import name_key, name_start
 from pms_writeback.changes import Changes, Row, bounds, chunks, difference, fit, storable
 from pms_writeback.pms import (
     AppointmentStatus,
@@ -298,13 +298,15 @@ class ScheduleRows:
 
 
 def _identity(each: PmsPatient) -> dict[str, object]:
+    key = fit(name_key(each.family_name, each.given_name), 255)
     return {
         "family_name": fit(each.family_name, 128),
         "given_name": fit(each.given_name, 128),
         "middle_name": fit(each.middle_name, 128),
         "birth_date": each.birth_date,
         "sex": each.sex if each.sex in ("M", "F", "O") else "",
-        "name_key": fit(name_key(each.family_name, each.given_name), 255),
+        "name_key": key,
+        "name_start": name_start(key),
     }
 
 

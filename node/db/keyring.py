@@ -86,6 +86,10 @@ class KeyRing:
         self._reload = reload
         self._take(keys)
 
+    def lenient(self) -> KeyRing:
+        """Return a ring of the same keys that also reads what is not sealed."""
+        return KeyRing(self.location_id, self._keys.values(), False, self._reload)
+
     def refresh(self) -> None:
         """Look for keys that were made since; new values are sealed with the newest."""
         if self._reload is not None:

@@ -1,14 +1,20 @@
 """Every table of the product, on one page.
 
 Rules: every table carries ``location_id``; identifying fields stand in ``*_identity`` tables apart
-from operational ones; ids that leave the process are opaque hex; times are aware UTC.
+from operational ones; ids that leave the process are opaque hex; times are aware UTC. What names or
+describes a person is sealed (`Sealed…`, docs/encryption.md); only columns `for_lookup` can be
+compared.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Protocol
 
 import sqlalchemy as sa
+
+from node.db.sealed import SealedBytes, SealedDate, SealedJson, SealedText
+from node.domain.study import name_start
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -57,6 +63,14 @@ def _ref(name: str, target: str, nullable: bool = False) -> sa.Column[str]:
 
 def _at(name: str, nullable: bool = False) -> sa.Column[datetime]:
     return sa.Column(name, UtcDateTime, nullable=nullable)
+
+
+class _Inserting(Protocol):
+    def get_current_parameters(self) -> dict[str, str]: ...
+
+
+def _start_of_name(context: _Inserting) -> str:
+    return name_start(context.get_current_parameters()["name_key"])
 
 
 # --- people who work here ------------------------------------------------------------------------
@@ -160,7 +174,7 @@ emergency_access = sa.Table(
     _location(),
     _ref("user_id", "user_account"),
     sa.Column("study_id", sa.String(32), nullable=False),
-    sa.Column("reason", sa.String(500), nullable=False),
+    sa.Column("reason", SealedText("emergency_access.reason"), nullable=False),
     _at("at"),
     _at("expires_at"),
     sa.Column("reviewed_by", sa.String(32), nullable=True),
@@ -185,11 +199,11 @@ patient = sa.Table(
     metadata,
     _id(),
     _location(),
-    sa.Column("pms_key", sa.String(64), nullable=False),
+    sa.Column("pms_key", SealedText("patient_number", for_lookup=True), nullable=False),
     sa.Column("status", sa.String(32), nullable=False, server_default="Patient"),
     # Id of the patient this one was merged into there; its links have moved (merging).
     sa.Column("merged_into", sa.String(32), nullable=True),
-    sa.Column("raw", sa.JSON(none_as_null=True), nullable=True),  # what was not understood
+    sa.Column("raw", SealedJson("patient.raw"), nullable=True),  # what was not understood
     _at("synced_at"),
     _at("tombstoned_at", nullable=True),
     sa.UniqueConstraint("location_id", "pms_key"),
@@ -200,13 +214,24 @@ patient_identity = sa.Table(
     metadata,
     sa.Column("patient_id", sa.String(32), sa.ForeignKey("patient.id"), primary_key=True),
     _location(),
-    sa.Column("family_name", sa.String(128), nullable=False),
-    sa.Column("given_name", sa.String(128), nullable=False),
-    sa.Column("middle_name", sa.String(128), nullable=False, server_default=""),
-    sa.Column("birth_date", sa.Date, nullable=True),
+    sa.Column("family_name", SealedText("patient_identity.family_name"), nullable=False),
+    sa.Column("given_name", SealedText("patient_identity.given_name"), nullable=False),
+    sa.Column(
+        "middle_name", SealedText("patient_identity.middle_name"), nullable=False, server_default=""
+    ),
+    sa.Column("birth_date", SealedDate("birth_date", for_lookup=True), nullable=True),
     sa.Column("sex", sa.String(1), nullable=False, server_default=""),
-    sa.Column("name_key", sa.String(255), nullable=False),  # node.domain.study.name_key
+    # node.domain.study.name_key, and name_start of it
+    sa.Column("name_key", SealedText("name_key", for_lookup=True), nullable=False),
+    sa.Column(
+        "name_start",
+        SealedText("name_start", for_lookup=True),
+        nullable=False,
+        server_default="",
+        default=_start_of_name,
+    ),
     sa.Index("ix_patient_identity_name", "location_id", "name_key", "birth_date"),
+    sa.Index("ix_patient_identity_start", "location_id", "name_start"),
 )
 
 provider = sa.Table(
@@ -245,10 +270,12 @@ appointment = sa.Table(
     sa.Column("operatory_key", sa.String(64), nullable=False, server_default=""),
     sa.Column("provider_key", sa.String(64), nullable=False, server_default=""),
     sa.Column("status", sa.String(32), nullable=False),
-    sa.Column("description", sa.String(255), nullable=False, server_default=""),
+    sa.Column(
+        "description", SealedText("appointment.description"), nullable=False, server_default=""
+    ),
     sa.Column("accession_number", sa.String(16), nullable=False),
     sa.Column("study_instance_uid", sa.String(64), nullable=False),
-    sa.Column("raw", sa.JSON(none_as_null=True), nullable=True),  # what was not understood
+    sa.Column("raw", SealedJson("appointment.raw"), nullable=True),  # what was not understood
     _at("synced_at"),
     _at("tombstoned_at", nullable=True),
     sa.UniqueConstraint("location_id", "pms_key"),
@@ -270,7 +297,7 @@ procedure = sa.Table(
     sa.Column("status", sa.String(32), nullable=False),
     sa.Column("tooth", sa.String(4), nullable=False, server_default=""),
     sa.Column("procedure_date", sa.Date, nullable=True),
-    sa.Column("raw", sa.JSON(none_as_null=True), nullable=True),  # what was not understood
+    sa.Column("raw", SealedJson("procedure.raw"), nullable=True),  # what was not understood
     _at("synced_at"),
     _at("tombstoned_at", nullable=True),
     sa.UniqueConstraint("location_id", "pms_key"),
@@ -292,7 +319,7 @@ worklist_item = sa.Table(
     sa.Column("start_time", sa.String(6), nullable=False),  # practice's local time, HHMMSS
     sa.Column("scheduled_procedure_step_id", sa.String(16), nullable=False),
     sa.Column("requested_procedure_id", sa.String(16), nullable=False),
-    sa.Column("description", sa.String(64), nullable=False),
+    sa.Column("description", SealedText("worklist_item.description"), nullable=False),
     sa.Column("cdt_code", sa.String(16), nullable=False, server_default=""),
     sa.Column("expected_images", sa.Integer, nullable=True),
     sa.Column("is_open", sa.Boolean, nullable=False, server_default=sa.true()),
@@ -311,12 +338,17 @@ pms_record = sa.Table(
     _id(),
     _location(),
     sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("pms_key", sa.String(64), nullable=False),
-    sa.Column("patient_key", sa.String(64), nullable=False, server_default=""),
+    sa.Column("pms_key", SealedText("pms_record.pms_key", for_lookup=True), nullable=False),
+    sa.Column(
+        "patient_key",
+        SealedText("patient_number", for_lookup=True),
+        nullable=False,
+        server_default="",
+    ),
     sa.Column("clinic_key", sa.String(64), nullable=False, server_default=""),
-    sa.Column("record", sa.JSON, nullable=False),  # under neutral names
-    sa.Column("raw", sa.JSON, nullable=False),  # what came beyond them
-    sa.Column("digest", sa.String(32), nullable=False),  # of all of the above
+    sa.Column("record", SealedJson("pms_record.record"), nullable=False),  # under neutral names
+    sa.Column("raw", SealedJson("pms_record.raw"), nullable=False),  # what came beyond them
+    sa.Column("digest", SealedText("pms_record.digest"), nullable=False),  # of all of the above
     _at("changed_at", nullable=True),
     _at("synced_at"),
     _at("tombstoned_at", nullable=True),
@@ -434,10 +466,19 @@ study_identity = sa.Table(
     metadata,
     sa.Column("study_id", sa.String(32), sa.ForeignKey("study.id"), primary_key=True),
     _location(),
-    sa.Column("patient_name", sa.String(324), nullable=False, server_default=""),
-    sa.Column("patient_id_text", sa.String(64), nullable=False, server_default=""),
+    sa.Column(
+        "patient_name", SealedText("study_identity.patient_name"), nullable=False, server_default=""
+    ),
+    sa.Column(
+        "patient_id_text",
+        SealedText("study_identity.patient_id_text", for_lookup=True),
+        nullable=False,
+        server_default="",
+    ),
     sa.Column("issuer_of_patient_id", sa.String(64), nullable=False, server_default=""),
-    sa.Column("birth_date", sa.String(8), nullable=False, server_default=""),
+    sa.Column(
+        "birth_date", SealedText("study_identity.birth_date"), nullable=False, server_default=""
+    ),
     sa.Column("sex", sa.String(1), nullable=False, server_default=""),
 )
 
@@ -631,7 +672,7 @@ pixel_purge = sa.Table(
 pixel_fetch = sa.Table(
     "pixel_fetch",
     metadata,
-    sa.Column("study_id", sa.String(32), sa.ForeignKey("study.id"), primary_key=True),
+    _id(),
     _location(),
     _ref("study_id", "study"),
     sa.Column("state", sa.String(16), nullable=False),  # queued done failed
@@ -639,6 +680,7 @@ pixel_fetch = sa.Table(
     sa.Column("error", sa.String(255), nullable=False, server_default=""),
     _at("created_at"),
     _at("updated_at"),
+    sa.UniqueConstraint("study_id"),
     sa.Index("ix_pixel_fetch_state", "location_id", "state"),
 )
 
@@ -764,7 +806,7 @@ finding = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("disposition", sa.String(16), nullable=True),
     sa.Column("reason", sa.String(64), nullable=False, server_default=""),
-    sa.Column("comment", sa.Text, nullable=False, server_default=""),
+    sa.Column("comment", SealedText("finding.comment"), nullable=False, server_default=""),
     _ref("decided_by", "user_account", nullable=True),
     _at("decided_at", nullable=True),
     sa.Column("is_removed", sa.Boolean, nullable=False, server_default=sa.false()),
@@ -798,8 +840,8 @@ operation = sa.Table(
     sa.Column("finding_id", sa.String(32), nullable=True),
     sa.Column("kind", sa.String(32), nullable=False),
     sa.Column("base_rev", sa.Integer, nullable=True),
-    sa.Column("data", sa.JSON, nullable=False),
-    sa.Column("before", sa.JSON, nullable=True),
+    sa.Column("data", SealedJson("operation.data"), nullable=False),
+    sa.Column("before", SealedJson("operation.before"), nullable=True),
     sa.Column("outcome", sa.JSON, nullable=False),
     _at("at"),
     sa.Index("ix_operation_study", "study_id", "at"),
@@ -875,11 +917,13 @@ retraction = sa.Table(
     _ref("study_id", "study"),
     sa.Column("kind", sa.String(16), nullable=False),  # patient | findings
     sa.Column("version", sa.Integer, nullable=False),  # the last signed one it takes back
-    sa.Column("reason", sa.String(255), nullable=False),
+    sa.Column("reason", SealedText("retraction.reason"), nullable=False),
     sa.Column("finding_ids", sa.JSON, nullable=False),
     _ref("patient_id", "patient", nullable=True),  # whose chart held it
     _ref("new_patient_id", "patient", nullable=True),
-    sa.Column("steps", sa.JSON, nullable=False),  # what was done where, in words
+    sa.Column(
+        "steps", SealedJson("retraction.steps"), nullable=False
+    ),  # what was done where, in words
     _ref("retracted_by", "user_account"),
     _at("at"),
     sa.Index("ix_retraction_study", "study_id"),
@@ -896,9 +940,13 @@ review = sa.Table(
     sa.Column("signer_name", sa.String(128), nullable=False),
     sa.Column("signer_role", sa.String(32), nullable=False),
     sa.Column("statement", sa.String(255), nullable=False),
-    sa.Column("reason", sa.String(255), nullable=False, server_default=""),  # of an amendment
+    sa.Column(
+        "reason", SealedText("review.reason"), nullable=False, server_default=""
+    ),  # of an amendment
     sa.Column("content_hash", sa.String(64), nullable=False),
-    sa.Column("content", sa.JSON, nullable=False),  # the findings as signed; no names
+    sa.Column(
+        "content", SealedJson("review.content"), nullable=False
+    ),  # the findings as signed; no names
     sa.Column("software_version", sa.String(32), nullable=False),
     _at("signed_at"),
     sa.UniqueConstraint("study_id", "version"),
@@ -918,12 +966,12 @@ pms_command = sa.Table(
     _ref("patient_id", "patient"),
     sa.Column("review_version", sa.Integer, nullable=True),
     sa.Column("kind", sa.String(32), nullable=False),
-    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("payload", SealedJson("pms_command.payload"), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # queued sending unknown done failed held
     sa.Column("lane", sa.Integer, nullable=False, server_default="0"),  # 0 goes first
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
-    sa.Column("error", sa.String(512), nullable=False, server_default=""),
-    sa.Column("receipt", sa.JSON, nullable=True),
+    sa.Column("error", SealedText("pms_command.error"), nullable=False, server_default=""),
+    sa.Column("receipt", SealedJson("pms_command.receipt"), nullable=True),
     _at("created_at"),
     _at("updated_at"),
     sa.UniqueConstraint("location_id", "key"),
@@ -994,10 +1042,12 @@ workflow_case = sa.Table(
     sa.Column("leg", sa.Integer, nullable=False, server_default="0"),  # fences off older runs
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),  # of this stage
     sa.Column("waits", sa.JSON, nullable=True),  # topic -> stage
-    sa.Column("woken_by", sa.JSON, nullable=True),  # the signal that started this leg
+    sa.Column(
+        "woken_by", SealedJson("workflow_case.woken_by"), nullable=True
+    ),  # the signal that started this leg
     _at("wake_at", nullable=True),
     sa.Column("executor", sa.String(64), nullable=False, server_default=""),
-    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("data", SealedJson("workflow_case.data"), nullable=False),
     sa.Column("error", sa.String(255), nullable=False, server_default=""),
     _at("created_at"),
     _at("updated_at"),
@@ -1014,7 +1064,7 @@ case_step = sa.Table(  # what a case has done outside, once each
     sa.Column("name", sa.String(64), primary_key=True),
     _location(),
     sa.Column("state", sa.String(16), nullable=False),  # started done undone
-    sa.Column("result", sa.JSON, nullable=True),
+    sa.Column("result", SealedJson("case_step.result"), nullable=True),
     _at("started_at"),
     _at("done_at", nullable=True),
 )
@@ -1040,7 +1090,7 @@ case_signal = sa.Table(  # kept until the case listens for its topic
     _ref("case_id", "workflow_case"),
     sa.Column("topic", sa.String(64), nullable=False),
     sa.Column("delivery_id", sa.String(128), nullable=False),
-    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("payload", SealedJson("case_signal.payload"), nullable=False),
     _at("at"),
     _at("taken_at", nullable=True),
     sa.UniqueConstraint("case_id", "delivery_id"),
@@ -1053,14 +1103,14 @@ approval = sa.Table(  # a draft that waits for a person, and what the person sai
     _location(),
     _ref("case_id", "workflow_case"),
     sa.Column("kind", sa.String(48), nullable=False),
-    sa.Column("title", sa.String(128), nullable=False),
+    sa.Column("title", SealedText("approval.title"), nullable=False),
     sa.Column("right", sa.String(48), nullable=False),  # node.domain.rights
-    sa.Column("draft", sa.JSON, nullable=False),
+    sa.Column("draft", SealedJson("approval.draft"), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # waiting approved edited refused withdrawn
-    sa.Column("decided_draft", sa.JSON, nullable=True),
+    sa.Column("decided_draft", SealedJson("approval.decided_draft"), nullable=True),
     sa.Column("decided_by", sa.String(64), nullable=False, server_default=""),
     _at("decided_at", nullable=True),
-    sa.Column("reason", sa.Text, nullable=False, server_default=""),
+    sa.Column("reason", SealedText("approval.reason"), nullable=False, server_default=""),
     _at("due_at", nullable=True),
     sa.Column("escalate_to", sa.String(32), nullable=False, server_default=""),
     _at("escalated_at", nullable=True),
@@ -1109,7 +1159,7 @@ payer_mail = sa.Table(  # every answer of a payer, as it came; case_id null: a p
     sa.Column("kind", sa.String(16), nullable=False),  # 999 277CA 835 EOB, or the sender's word
     sa.Column("submission_id", sa.String(128), nullable=False, server_default=""),
     sa.Column("media_type", sa.String(64), nullable=False),
-    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("content", SealedBytes("payer_mail.content"), nullable=False),
     _ref("case_id", "workflow_case", nullable=True),
     sa.Column("state", sa.String(16), nullable=False),  # given, late, unknown
     _at("at"),
@@ -1145,13 +1195,18 @@ patient_contact = sa.Table(  # how the PMS says that a person is reached
     metadata,
     sa.Column("patient_id", sa.String(32), sa.ForeignKey("patient.id"), primary_key=True),
     _location(),
-    sa.Column("email", sa.String(254), nullable=False, server_default=""),
-    sa.Column("mobile", sa.String(32), nullable=False, server_default=""),
+    sa.Column("email", SealedText("patient_contact.email"), nullable=False, server_default=""),
+    sa.Column("mobile", SealedText("patient_contact.mobile"), nullable=False, server_default=""),
     sa.Column("text_allowed", sa.String(8), nullable=False, server_default=""),  # yes no "" unknown
     sa.Column("contact_method", sa.String(32), nullable=False, server_default=""),
     sa.Column("recall_method", sa.String(32), nullable=False, server_default=""),
     sa.Column("language", sa.String(32), nullable=False, server_default=""),
-    sa.Column("guarantor_key", sa.String(64), nullable=False, server_default=""),
+    sa.Column(
+        "guarantor_key",
+        SealedText("patient_number", for_lookup=True),
+        nullable=False,
+        server_default="",
+    ),
 )
 
 contact_choice = sa.Table(  # who wants messages and who does not; the newest of a scope counts
@@ -1161,7 +1216,12 @@ contact_choice = sa.Table(  # who wants messages and who does not; the newest of
     _location(),
     sa.Column("key", sa.String(128), nullable=False),
     _ref("patient_id", "patient", nullable=True),
-    sa.Column("address_digest", sa.String(32), nullable=False, server_default=""),
+    sa.Column(
+        "address_digest",
+        SealedText("address_digest", for_lookup=True),
+        nullable=False,
+        server_default="",
+    ),
     sa.Column("scope", sa.String(8), nullable=False),  # all, email, sms
     sa.Column("choice", sa.String(8), nullable=False),  # stop, start
     sa.Column("source", sa.String(32), nullable=False),
@@ -1182,7 +1242,7 @@ message = sa.Table(  # every message that was to go out, once per key; the text 
     _ref("patient_id", "patient", nullable=True),
     _ref("case_id", "workflow_case", nullable=True),
     sa.Column("template", sa.String(64), nullable=False, server_default=""),
-    sa.Column("address_digest", sa.String(32), nullable=False),
+    sa.Column("address_digest", SealedText("address_digest", for_lookup=True), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),  # orchestration.messengers.log
     sa.Column("provider_id", sa.String(128), nullable=False, server_default=""),
     sa.Column("error", sa.String(255), nullable=False, server_default=""),
@@ -1200,10 +1260,10 @@ message_reply = sa.Table(  # what people answered, as they wrote it
     _location(),
     sa.Column("key", sa.String(128), nullable=False),  # the provider's delivery id
     sa.Column("channel", sa.String(8), nullable=False),
-    sa.Column("address_digest", sa.String(32), nullable=False),
+    sa.Column("address_digest", SealedText("address_digest", for_lookup=True), nullable=False),
     _ref("patient_id", "patient", nullable=True),
     sa.Column("meaning", sa.String(16), nullable=False),  # orchestration.recall.replies
-    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("text", SealedText("message_reply.text"), nullable=False),
     _at("at"),
     sa.UniqueConstraint("location_id", "key"),
     sa.Index("ix_message_reply_patient", "location_id", "patient_id", "at"),

@@ -387,8 +387,8 @@ def _by_patient_id(
 
     exact = find(known.c.pms_key == identity.patient_id)
     bare = identity.patient_id.lstrip("0")
-    if not exact and bare:
-        exact = find(sa.func.ltrim(known.c.pms_key, "0") == bare)
+    if not exact and bare:  # numbers are sealed: each way to write it is looked up
+        exact = find(known.c.pms_key.in_([bare.rjust(n, "0") for n in range(len(bare), 65)]))
     return [_candidate(Key.PATIENT_ID, row, None) for row in exact]
 
 

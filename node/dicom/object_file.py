@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
-
-from pydicom import dcmread
-from pydicom.dataset import FileDataset
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from node.dicom.sealed_file import SealedFile
+
+if TYPE_CHECKING:
+    from pydicom.dataset import FileDataset
 
 _CHUNK_BYTES = 1 << 18
 
@@ -38,6 +38,8 @@ def read_dataset(
     specific_tags: Sequence[str] | None = None,
 ) -> FileDataset:
     """Read a stored object's data set; raises as pydicom does, and as the file's ``open``."""
+    from pydicom import dcmread  # the receiving process does without
+
     with file.open("rb") as opened:
         return dcmread(
             opened,

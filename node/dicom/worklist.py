@@ -49,6 +49,7 @@ from node.dicom.steps import (
 )
 from node.dicom.store import log_failure
 from node.domain.performed import PerformedState
+from node.domain.study import START_CHARS, name_start
 from node.errors import InvalidInput, Retryable
 
 PENDING = 0xFF00
@@ -73,7 +74,7 @@ def match(
     `default_days` (first and last) caps a query without any key. `station_ae_title` is whose steps
     a query that names no station is answered with; empty = everybody's.
     """
-    statement = _statement(query, conn.dialect.name, location_id)
+    statement = _statement(query, location_id)
     if station_ae_title and not query.key(STATION).strip():
         statement = statement.where(worklist_item.c.station_ae_title == station_ae_title)
     if default_days is not None and not query.keys.has_any:
@@ -102,9 +103,9 @@ def _is_match(query: Query, entry: Entry) -> bool:
     )
 
 
-def _statement(query: Query, dialect: str, location_id: str) -> sa.Select[tuple[object, ...]]:
+def _statement(query: Query, location_id: str) -> sa.Select[tuple[object, ...]]:
     return _open_steps().where(
-        worklist_item.c.location_id == location_id, *_conditions(query, dialect, location_id)
+        worklist_item.c.location_id == location_id, *_conditions(query, location_id)
     )
 
 
@@ -150,7 +151,7 @@ def _open_steps() -> sa.Select[tuple[object, ...]]:
     )
 
 
-def _conditions(query: Query, dialect: str, location_id: str) -> Iterator[sa.ColumnElement[bool]]:
+def _conditions(query: Query, location_id: str) -> Iterator[sa.ColumnElement[bool]]:
     """Narrow by what is indexed or cheap; never more than exact matching would."""
     item = worklist_item.c
     for tag, column in (
@@ -179,19 +180,14 @@ def _conditions(query: Query, dialect: str, location_id: str) -> Iterator[sa.Col
         yield item.start_date >= span.first
         if span.last:
             yield item.start_date <= span.last
-    prefix = matching.name_prefix(query.keys.texts.get(PATIENT_NAME, ""))
-    if prefix:
-        yield item.patient_id.in_(_named(prefix, dialect, location_id))
-
-
-def _named(prefix: str, dialect: str, location_id: str) -> sa.Select[tuple[str]]:
-    known = patient_identity.alias()
-    column = known.c.name_key
-    if dialect == "sqlite":  # bytewise collation: a range uses the index, LIKE does not
-        starts: sa.ColumnElement[bool] = column.between(prefix, prefix + "\U0010ffff")
-    else:
-        starts = column.startswith(prefix, autoescape=True)
-    return sa.select(known.c.patient_id).where(known.c.location_id == location_id, starts)
+    start = name_start(matching.name_prefix(query.keys.texts.get(PATIENT_NAME, "")))
+    if len(start) == START_CHARS:  # fewer letters cannot be looked up
+        people = patient_identity.alias()
+        yield item.patient_id.in_(
+            sa.select(people.c.patient_id).where(
+                people.c.location_id == location_id, people.c.name_start == start
+            )
+        )
 
 
 def _entry(row: sa.Row[tuple[object, ...]], issuer: str) -> Entry:

@@ -6,6 +6,9 @@ import re
 import unicodedata
 from enum import StrEnum
 
+#: By how many letters of the family name people can be looked for where names are sealed.
+START_CHARS = 3
+
 
 class StudyState(StrEnum):
     """Where a study stands on its way to a signature."""
@@ -24,6 +27,11 @@ class InstanceState(StrEnum):
     UNREADABLE = "unreadable"  # no pixels could be decoded; the reason is in `failure`
     FAILED = "failed"  # the models failed; may be retried
     NOT_AN_IMAGE = "not_an_image"
+    REJECTED = "rejected"  # withdrawn by its sender (node.dicom.withdrawal)
+
+
+#: Images that nobody is shown.
+NOT_SHOWN = (InstanceState.NOT_AN_IMAGE.value, InstanceState.REJECTED.value)
 
 
 class MatchState(StrEnum):
@@ -50,6 +58,11 @@ def name_key(family: str, given: str) -> str:
     """
     first = given.strip().split()[0] if given.strip() else ""
     return f"{_fold(family)}^{_fold(first)}"
+
+
+def name_start(key: str) -> str:
+    """Take what people are looked for by from a folded name: its first three letters."""
+    return key.partition("^")[0][:START_CHARS]
 
 
 def dicom_name_key(person_name: str) -> str:

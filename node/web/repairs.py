@@ -13,7 +13,7 @@ from node.dicom import burned_in, identity
 from node.domain import jobs
 from node.domain.events import EventKind
 from node.domain.rights import Right
-from node.domain.study import InstanceState, StudyState, name_key
+from node.domain.study import START_CHARS, InstanceState, StudyState, name_key, name_start
 from node.engine import ANALYSIS, STUDIES
 from node.errors import Rejected
 from node.web.accounts import Session
@@ -95,7 +95,7 @@ def post_search(body: PatientSearch, web: WebDep, session: Linker) -> Candidates
     """Find patients by the beginning of a name or by their number in the PMS."""
     day = today(web)
     with read(web.db) as conn:
-        rows = conn.execute(_search(web, body.text)).all()
+        rows = _search(web, conn, body.text)
     audit_read(web, session, "patients.searched", f"found:{len(rows)}")
     return Candidates(
         sender=None, candidates=tuple(_found(row, pms_header(row, day)) for row in rows)
@@ -155,28 +155,47 @@ def post_receipt_retry(
     outbox.retry(web.db, web.engine, session.actor, opaque_id(receipt_id))
 
 
-def _search(web: Web, text: str) -> sa.Select[tuple[object, ...]]:
-    """Look for a PMS number, or for names that begin so; the family name stands first."""
-    fits = [patient.c.pms_key == text.strip()]
+def _search(web: Web, conn: sa.Connection, text: str) -> list[Row]:
+    """Look for a PMS number, or for names that begin so; the family name stands first.
+
+    Names are sealed: who starts with the same letters is looked up, and compared here.
+    """
     words = text.replace(",", " ").split()
+    wanted = []
     for count in range(1, len(words) + 1):
-        # name_key folds, so that nothing a person types can be a wildcard
         family = name_key("".join(words[:count]), "").partition("^")[0]
         given = name_key("", "".join(words[count:])).partition("^")[2]
         if family:
-            pattern = f"{family}%^{given}%" if given else f"{family}%"
-            fits.append(patient_identity.c.name_key.like(pattern))
-    return (
-        sa.select(patient.c.pms_key, patient_identity)
+            wanted.append((family, given))
+    known = (
+        sa.select(patient.c.id, patient.c.pms_key, patient_identity.c.name_key)
         .join(patient_identity, patient_identity.c.patient_id == patient.c.id)
-        .where(
-            patient.c.location_id == web.location_id,
-            patient.c.tombstoned_at.is_(None),
-            sa.or_(*fits),
-        )
-        .order_by(patient_identity.c.name_key, patient.c.pms_key)
-        .limit(_MOST_FOUND)
+        .where(patient.c.location_id == web.location_id, patient.c.tombstoned_at.is_(None))
     )
+    number = text.strip()
+    fits = [patient.c.pms_key == number]
+    if all(len(family) >= START_CHARS for family, _ in wanted):
+        fits += [patient_identity.c.name_start == name_start(family) for family, _ in wanted]
+        known = known.where(sa.or_(*fits))
+    found = sorted(
+        (row.name_key, row.pms_key, row.id)
+        for row in conn.execute(known)
+        if row.pms_key == number or any(_begins(row.name_key, *each) for each in wanted)
+    )[:_MOST_FOUND]
+    rows = {
+        row.patient_id: row
+        for row in conn.execute(
+            sa.select(patient.c.pms_key, patient_identity)
+            .join(patient_identity, patient_identity.c.patient_id == patient.c.id)
+            .where(patient.c.id.in_([patient_id for *_, patient_id in found]))
+        )
+    }
+    return [rows[patient_id] for *_, patient_id in found]
+
+
+def _begins(key: str, family: str, given: str) -> bool:
+    own_family, _, own_given = key.partition("^")
+    return own_family.startswith(family) and own_given.startswith(given)
 
 
 def _found(row: Row, header: PatientHeader) -> Candidate:

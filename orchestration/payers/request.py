@@ -170,7 +170,7 @@ def planning_patients(chart: Chart, keys: Sequence[str] | None = None) -> list[s
     """Find patients with planned procedures: of some procedure records, or of all."""
     chart.demand(_K.PROCEDURE)
     query = (
-        sa.select(patient.c.id)
+        sa.select(patient.c.id, pms_record.c.record)
         .join(
             pms_record,
             sa.and_(
@@ -182,17 +182,23 @@ def planning_patients(chart: Chart, keys: Sequence[str] | None = None) -> list[s
             patient.c.location_id == chart.location_id,
             pms_record.c.kind == _K.PROCEDURE.value,
             pms_record.c.tombstoned_at.is_(None),
-            pms_record.c.record["status"].as_string().in_(sorted(PLANNED)),
         )
-        .distinct()
+    )
+    parts = (
+        [query]
+        if keys is None
+        else [
+            query.where(pms_record.c.pms_key.in_(list(keys[at : at + 500])))
+            for at in range(0, len(keys), 500)
+        ]
     )
     with read(chart.db) as conn:
-        if keys is None:
-            return sorted(conn.execute(query).scalars())
-        found: set[str] = set()
-        for at in range(0, len(keys), 500):
-            part = query.where(pms_record.c.pms_key.in_(list(keys[at : at + 500])))
-            found.update(conn.execute(part).scalars())
+        found = {  # records are sealed: their status is looked at here
+            row.id
+            for part in parts
+            for row in conn.execute(part, execution_options={"yield_per": 500})
+            if row.record.get("status") in PLANNED
+        }
     return sorted(found)
 
 

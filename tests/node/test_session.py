@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from node.db import audit
 from node.db.migrate import current_revision, head_revision, migrate
+from node.db.sealed import Sealed
 from node.db.session import Actor, begin, new_id, open_database, read, upsert
 from node.db.tables import audit as audit_table
 from node.db.tables import event, metadata, patient
@@ -138,8 +139,14 @@ def test_the_migrations_make_exactly_the_tables(database: sa.Engine) -> None:
     def ours(_object: object, name: str | None, kind: str, *_: object) -> bool:
         return kind != "table" or name in metadata.tables
 
+    def differs(context: MigrationContext, _found: object, column: sa.Column, *_: object) -> object:
+        """SQLite does not look at the type of a column; what became sealed keeps its old one."""
+        is_free = context.dialect.name == "sqlite" and isinstance(column.type, Sealed)
+        return False if is_free else None
+
     with database.connect() as conn:
-        context = MigrationContext.configure(conn, opts={"include_object": ours})
+        opts = {"include_object": ours, "compare_type": differs}
+        context = MigrationContext.configure(conn, opts=opts)
         assert compare_metadata(context, metadata) == []
 
 
