@@ -299,7 +299,7 @@ def test_refused_sign_ins_are_written_down(practice):
 
 
 def test_an_inference_leaves_its_image_networks_and_a_digest_of_what_they_said(practice):
-    practice.add_study(images=2)
+    practice.analysed_study(images=2)
     rows = practice.rows(sa.select(audit).where(audit.c.action == "analysis.stored"))
     runs = set(practice.rows(sa.select(analysis_run.c.id)))
     assert len(rows) == len(runs) == 2
