@@ -24,11 +24,13 @@ from node.analysis.completion import (
     reread_stale_studies,
 )
 from node.analysis.inference import InferenceProcess
-from node.audit_keeping import AuditKeeper
 from node.analysis.shadow import ShadowReader, shadow_sections
-from node.config_trail import note_config
 from node.analysis.workflows import Analyser
+from node.audit_keeping import AuditKeeper
+from node.backup.keeper import BackupKeeper
 from node.config import Config, PeerSection
+from node.config_trail import note_config
+from node.db.keys import open_keys
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database, read
 from node.db.tables import study
@@ -166,7 +168,8 @@ class Node:
         db = open_database(config.database_url)
         self._closers.append(db.dispose)
         migrate(db)
-        store = FolderStore(config.node.data_dir / "images", config.dicom.min_free_mb)
+        ring = open_keys(db, config, Actor("keys", config.node.location_id))
+        store = FolderStore(config.node.data_dir / "images", config.dicom.min_free_mb, ring)
         key = read_engine_key(config.node.data_dir / "engine.key")
         self._keep_audit(db, key)
         engine = DurableEngine(config.database_url, key, self.executor_id, config.node.location_id)
@@ -182,6 +185,7 @@ class Node:
             store.file,
             lambda tx, study_id: match_study(tx, study_id, config),
             cdt.load(Path(config.analysis.cdt_table) if config.analysis.cdt_table else None),
+            config.dicom.may_reject,
         ).register(engine)
         outbox.register(engine, db, store, pms, config)
         chart_findings.register(engine, db, store, config)

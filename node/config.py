@@ -41,6 +41,7 @@ _LISTS = (
     "disabled_models",
     "prep_codes",
     "archive_senders",
+    "may_reject",
     "declared_archives",
     "allowed_hosts",
     "send_weekdays",
@@ -124,7 +125,7 @@ class ClientSection(_Section):
     ae_title: str = Field(min_length=1, max_length=16)
     hosts: tuple[str, ...] = ()
     services: tuple[
-        Literal["store", "worklist", "steps", "commitment", "query", "retrieve"], ...
+        Literal["store", "worklist", "steps", "commitment", "query", "retrieve", "results"], ...
     ] = ("store", "worklist", "steps", "commitment")
 
 
@@ -147,6 +148,7 @@ class DicomSection(_Section):
     worklist_days_after: int = Field(1, ge=0)
     worklist_by_station: bool = False
     archive_senders: tuple[str, ...] = ()
+    may_reject: tuple[str, ...] = ()
     import_dir: str = ""
     import_every_s: float = Field(5.0, ge=1)
     import_sidecar_s: float = Field(600.0, ge=0)
@@ -205,13 +207,14 @@ class OidcSection(_Section):
     label: str = "Sign in with the practice's account"
     scopes: tuple[str, ...] = ("openid", "profile", "email")
     groups_claim: str = "groups"
-    ca_file: str = ""
     groups: tuple[GroupSection, ...] = ()
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.issuer and not (self.client_id and self.public_url and self.groups):
             raise ValueError("an issuer needs client_id, public_url and at least one of groups")
+        if any(each.role is Role.SERVICE for each in self.groups):
+            raise ValueError("a group cannot have the role service, which is for programs")
         return self
 
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from node.db.tables import instance, performed_step, study, worklist_item
 from node.domain.performed import PerformedState
-from node.domain.study import InstanceState, MatchState
+from node.domain.study import NOT_SHOWN, InstanceState, MatchState
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,6 @@ def _arrived_for_visit(conn: sa.Connection, row: sa.Row[tuple[object, ...]]) -> 
         study.c.appointment_id == row.appointment_id,
         sa.not_(study.c.is_prior),
         instance.c.rows.is_not(None),
-        instance.c.state.not_in([InstanceState.NOT_AN_IMAGE.value, InstanceState.UNREADABLE.value]),
+        instance.c.state.not_in([*NOT_SHOWN, InstanceState.UNREADABLE.value]),
     )
     return int(conn.execute(arrived).scalar_one())

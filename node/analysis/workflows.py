@@ -19,6 +19,7 @@ from node.analysis.inference import InferenceDied, InferenceProcess
 from node.analysis.study_reading import StudyReader
 from node.db.session import Actor, Tx, begin, read
 from node.db.tables import instance, study
+from node.dicom import withdrawal
 from node.dicom.object_file import ObjectFile
 from node.domain import cdt, jobs
 from node.domain.study import InstanceState, MatchState, StudyState
@@ -42,6 +43,7 @@ class Analyser:
     file_of: Callable[[str], ObjectFile]  # by storage key
     match: Callable[[Tx, str], object]  # matches one study inside a transaction
     code_table: cdt.CodeTable = field(default_factory=cdt.load)
+    may_reject: tuple[str, ...] = ()  # AE titles whose rejection notes count for others' images
 
     def register(self, engine: DurableEngine) -> None:
         """Register both workflows with the engine."""
@@ -68,6 +70,8 @@ class Analyser:
         Raises Retryable when the node is stopping or the database is away.
         """
         image = self._image(instance_id)
+        if image.sop_class_uid == withdrawal.KEY_OBJECTS:
+            self._heed_note(instance_id, image.storage_key)
         if image.sop_class_uid.startswith(_NOT_IMAGES):
             store_failure(self.db, self.actor, instance_id, InstanceState.NOT_AN_IMAGE, "")
             return "failed"
@@ -94,8 +98,25 @@ class Analyser:
         reason = f"the inference process ended {_TRIES} times on this image; review it without AI"
         store_failure(self.db, self.actor, instance_id, InstanceState.FAILED, reason)
 
+    def _heed_note(self, instance_id: str, storage_key: str) -> None:
+        """Do what a rejection note says, if this is one."""
+        note = withdrawal.read_note(self.file_of(storage_key))
+        if note is not None:
+            with begin(self.db, self.actor, "images.rejected") as tx:
+                withdrawal.act_on(tx, note, instance_id, self.may_reject)
+
+    def _hide_rejected(self, image: sa.Row) -> None:  # type: ignore[type-arg]
+        """Hide an image that was rejected before it came, or while it was analysed."""
+        with read(self.db) as conn:
+            code = withdrawal.code_of(conn, image, self.may_reject)
+        if code:
+            with begin(self.db, self.actor, "images.rejected") as tx:
+                withdrawal.hide(tx, image, code)
+                tx.record(f"instance:{image.id}", code=code)
+
     def settle(self, instance_id: str) -> None:
         """After an image: match its study early, and make it ready when it was the last."""
+        self._hide_rejected(self._image(instance_id))
         self.finish(str(self._image(instance_id).study_id))
 
     def finish(self, study_id: str) -> None:
@@ -121,14 +142,7 @@ class Analyser:
         # SQLAlchemy's Row is generic over its columns, which differ here from query to query.
         with read(self.db) as conn:
             return conn.execute(
-                sa.select(
-                    instance.c.study_id,
-                    instance.c.storage_key,
-                    instance.c.sop_class_uid,
-                    instance.c.rows,
-                    instance.c.failure,
-                    instance.c.state,
-                ).where(
+                sa.select(instance).where(
                     instance.c.id == instance_id,
                     instance.c.location_id == self.actor.location_id,
                 )

@@ -24,6 +24,7 @@ class Service(StrEnum):
     COMMITMENT = "commitment"
     QUERY = "query"  # what is stored here
     RETRIEVE = "retrieve"
+    RESULTS = "results"  # signed ones, among what may be queried and retrieved
 
 
 #: What everybody may do where no client is configured: bring images, see the worklist.

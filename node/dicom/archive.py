@@ -7,7 +7,7 @@ it, as relational queries do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -15,12 +15,14 @@ import sqlalchemy as sa
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
-from node.db.tables import instance, study, study_identity
+from node.db.tables import study, study_identity
 from node.dicom import charset, matching
 from node.dicom.answers import Reader, answered, compose, level_matches
 from node.dicom.elements import read_flat
 from node.dicom.header import read_transfer_syntax
+from node.dicom.holdings import holdings
 from node.dicom.instances import InstanceStore
+from node.dicom.purged import find_purged
 from node.dicom.query import Query
 from node.errors import InvalidInput, NotFound, Retryable
 
@@ -129,6 +131,7 @@ class Archive:
     location_id: str
     ae_title: str
     fallback_charset: str = "ISO_IR 100"
+    with_results: bool = False  # signed ones, for who may see them
 
     def find(self, query: Query, level: Level) -> Iterator[Found]:
         """Find what matches, the newest study first.
@@ -142,20 +145,22 @@ class Archive:
                 yield found
 
     def _all(self, query: Query, level: Level) -> Iterator[Found]:
-        studies = self.conn.execute(self._studies(query)).all()
+        held = holdings(self.location_id, with_results=self.with_results)
+        studies = self.conn.execute(self._studies(query, held)).all()
         for start in range(0, len(studies), _CHUNK):
             part = studies[start : start + _CHUNK]
             images: dict[str, list[Row]] = {}
             for image in self.conn.execute(
-                sa.select(instance)
-                .where(instance.c.study_id.in_([row.id for row in part]))
-                .order_by(instance.c.instance_number, instance.c.received_at, instance.c.id)
+                sa.select(held)
+                .where(held.c.study_id.in_([row.id for row in part]))
+                .order_by(held.c.instance_number, held.c.received_at, held.c.id)
             ):
                 images.setdefault(image.study_id, []).append(image)
+            away = find_purged(self.conn, images).keys()
             for row in part:
-                yield from self._of_study(row, images.get(row.id, []), level)
+                yield from self._of_study(row, images.get(row.id, []), level, away)
 
-    def _studies(self, query: Query) -> sa.Select[tuple[object, ...]]:
+    def _studies(self, query: Query, held: sa.Subquery) -> sa.Select[tuple[object, ...]]:
         return (
             sa.select(
                 study.c.id,
@@ -169,17 +174,20 @@ class Archive:
                 study_identity.c.sex,
             )
             .join(study_identity, study_identity.c.study_id == study.c.id)
-            .where(study.c.location_id == self.location_id, *_conditions(query))
+            .where(study.c.location_id == self.location_id, *_conditions(query, held))
             .order_by(study.c.study_date.desc(), study.c.id)
         )
 
-    def _of_study(self, row: Row, images: Sequence[Row], level: Level) -> Iterator[Found]:
+    def _of_study(
+        self, row: Row, images: Sequence[Row], level: Level, away: Collection[str]
+    ) -> Iterator[Found]:
         if not images:
             return
         series: dict[str, list[Row]] = {}
         for image in images:
             series.setdefault(image.series_instance_uid, []).append(image)
         values = self._study_values(row, images, len(series))
+        values[AVAILABILITY] = _availability(images, away)
         if level is Level.STUDY:
             yield self._found(level, values, images[0])
             return
@@ -188,12 +196,14 @@ class Archive:
                 _MODALITY: members[0].modality,
                 SERIES_UID: uid,
                 0x00201209: str(len(members)),
+                AVAILABILITY: _availability(members, away),
             }
             if level is Level.SERIES:
                 yield self._found(level, of_series, members[0])
                 continue
             for image in members:
-                yield self._found(level, of_series | _image_values(image), image)
+                of_image = _image_values(image) | {AVAILABILITY: _availability([image], away)}
+                yield self._found(level, of_series | of_image, image)
 
     def _found(self, level: Level, values: dict[int, str], image: Row) -> Found:
         return Found(level, values, image.storage_key, self.store, self.fallback_charset)
@@ -203,7 +213,6 @@ class Archive:
             _STUDY_DATE: row.study_date,
             _ACCESSION: row.accession_number,
             RETRIEVE_AE: self.ae_title,
-            AVAILABILITY: "ONLINE",
             0x00080061: _joined(image.modality for image in images),
             0x00080062: _joined(image.sop_class_uid for image in images),
             _PATIENT_NAME: row.patient_name,
@@ -217,6 +226,11 @@ class Archive:
         }
 
 
+def _availability(images: Sequence[Row], away: Collection[str]) -> str:
+    """Say whether all are here; what an archive holds for us comes after a while (PS3.3 C.4.23)."""
+    return "NEARLINE" if any(image.id in away for image in images) else "ONLINE"
+
+
 def _image_values(image: Row) -> dict[int, str]:
     number = image.instance_number
     return {
@@ -228,7 +242,7 @@ def _image_values(image: Row) -> dict[int, str]:
     }
 
 
-def _conditions(query: Query) -> Iterator[sa.ColumnElement[bool]]:
+def _conditions(query: Query, held: sa.Subquery) -> Iterator[sa.ColumnElement[bool]]:
     """Narrow by what is indexed or cheap; never more than exact matching would."""
     for tag, column in (
         (STUDY_UID, study.c.study_instance_uid),
@@ -237,12 +251,9 @@ def _conditions(query: Query) -> Iterator[sa.ColumnElement[bool]]:
     ):
         if values := matching.plain_values(query.keys.texts.get(tag, "")):
             yield column.in_(values)
-    for tag, column in (
-        (SERIES_UID, instance.c.series_instance_uid),
-        (IMAGE_UID, instance.c.sop_instance_uid),
-    ):
+    for tag, name in ((SERIES_UID, "series_instance_uid"), (IMAGE_UID, "sop_instance_uid")):
         if values := matching.plain_values(query.keys.texts.get(tag, "")):
-            yield study.c.id.in_(sa.select(instance.c.study_id).where(column.in_(values)))
+            yield study.c.id.in_(sa.select(held.c.study_id).where(held.c[name].in_(values)))
     days = query.keys.texts.get(_STUDY_DATE, "")
     if days and "\\" not in days:
         span = matching.DateRange.parse(days)

@@ -22,9 +22,11 @@ from node.config import Config
 from node.db.session import Actor, Tx, begin, insert_once, new_id
 from node.db.tables import commitment, image_delivery, instance
 from node.dicom.instances import InstanceStore
+from node.dicom.purged import find_purged
 from node.dicom.query import Keys, parse_query
 from node.dicom.store import log_failure
 from node.dicom.uid import is_uid
+from node.domain.study import InstanceState
 from node.errors import InvalidInput, Retryable
 
 COMMITMENT_CLASS = "1.2.840.10008.1.20.1"
@@ -48,6 +50,7 @@ _CLASS = 0x00081150
 _INSTANCE = 0x00081155
 _REASON = 0x00081197
 
+_JUDGED = ("id", "study_id", "sop_class_uid", "storage_key")
 Reference = tuple[str, str]  # SOP class, SOP instance
 
 
@@ -164,12 +167,14 @@ def judge(
     failed: list[tuple[str, str, int]] = []
     for sop_class, uid in objects:
         row = conn.execute(
-            sa.select(instance.c.id, instance.c.sop_class_uid, instance.c.storage_key).where(
+            sa.select(*(instance.c[name] for name in _JUDGED)).where(
                 instance.c.location_id == config.node.location_id,
                 instance.c.sop_instance_uid == uid,
+                instance.c.state != InstanceState.REJECTED.value,
             )
         ).first()
-        if row is None or not store.holds(row.storage_key):
+        is_away = row is not None and row.id in find_purged(conn, [row.study_id])
+        if row is None or not (is_away or store.holds(row.storage_key)):
             failed.append((sop_class, uid, NO_SUCH_INSTANCE))
         elif row.sop_class_uid != sop_class:
             failed.append((sop_class, uid, CLASS_CONFLICT))

@@ -28,7 +28,7 @@ from node.dicom.object_file import read_dataset
 from node.dicom.retrying import is_due
 from node.dicom.routing import Rule, read_rule
 from node.dicom.send import FileOutcome, Sent, send_paths
-from node.domain.study import StudyState
+from node.domain.study import InstanceState, StudyState
 from node.errors import Rejected, Retryable
 from node.rollout.showing import study_showing
 
@@ -94,7 +94,11 @@ class Forwarder:
         if row.is_prior:
             return 0
         queued = 0
-        images = tx.conn.execute(sa.select(instance).where(instance.c.study_id == row.id)).all()
+        images = tx.conn.execute(
+            sa.select(instance).where(
+                instance.c.study_id == row.id, instance.c.state != InstanceState.REJECTED.value
+            )
+        ).all()
         for image in images:
             for peer in self._receivers(tx, image):
                 queued += insert_once(

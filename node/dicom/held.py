@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.db.tables import instance, study
+from node.db.tables import study
+from node.dicom.holdings import holdings
 from node.dicom.instances import InstanceStore
 from node.dicom.object_file import ObjectFile
 
@@ -43,22 +44,24 @@ def find_held(
     studies: Sequence[str] = (),
     series: Sequence[str] = (),
     instances: Sequence[str] = (),
+    with_results: bool = False,
 ) -> list[Held]:
     """Find one location's objects; what is empty does not narrow."""
+    held = holdings(location_id, with_results=with_results)
     conditions = [
         column.in_(uids)
         for column, uids in (
             (study.c.study_instance_uid, studies),
-            (instance.c.series_instance_uid, series),
-            (instance.c.sop_instance_uid, instances),
+            (held.c.series_instance_uid, series),
+            (held.c.sop_instance_uid, instances),
         )
         if uids
     ]
     rows = conn.execute(
-        sa.select(instance, study.c.study_instance_uid)
-        .join(study, study.c.id == instance.c.study_id)
-        .where(instance.c.location_id == location_id, *conditions)
-        .order_by(instance.c.series_instance_uid, instance.c.instance_number, instance.c.id)
+        sa.select(held, study.c.study_instance_uid)
+        .join(study, study.c.id == held.c.study_id)
+        .where(*conditions)
+        .order_by(held.c.series_instance_uid, held.c.instance_number, held.c.id)
         .limit(_MOST)
     )
     return [

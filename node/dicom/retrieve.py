@@ -21,11 +21,13 @@ from pynetdicom.presentation import PresentationContext
 from node.config import Config
 from node.db.session import Actor, read
 from node.dicom import archive, matching
+from node.dicom.access import Access, Service
 from node.dicom.damage import DAMAGE_ERRORS
 from node.dicom.held import Held, find_held
 from node.dicom.instances import InstanceStore
 from node.dicom.object_file import read_dataset
 from node.dicom.peers import MAX_CONTEXTS
+from node.dicom.purged import demand_present
 from node.dicom.query import Query, parse_query
 from node.dicom.reads import note_retrieval, note_search
 from node.dicom.store import log_failure
@@ -58,6 +60,7 @@ class _Request(Protocol):
 
 class _Requestor(Protocol):
     ae_title: str
+    address: str | None
 
 
 class _Association(Protocol):
@@ -90,7 +93,7 @@ def on_study_find(
         status = PENDING if archive.is_fully_supported(query, level) else PENDING_UNSUPPORTED
         encoding = (syntax.is_implicit_VR, syntax.is_little_endian)
         with read(db) as conn:
-            matches = _archive(conn, store, config).find(query, level)
+            matches = _archive(event, conn, store, config).find(query, level)
             found = list(islice(matches, _MAX_ANSWERS + 1))
         uids = [each.values[archive.STUDY_UID] for each in found[:_MAX_ANSWERS]]
         caller = _caller(event)
@@ -166,14 +169,17 @@ def _held(event: RetrieveEvent, db: sa.Engine, store: InstanceStore, config: Con
     if not uids[wanted[-1]]:
         raise InvalidInput("the request names no object of its level")
     with read(db) as conn:
-        return find_held(
+        found = find_held(
             conn,
             store,
             config.node.location_id,
             studies=uids[archive.STUDY_UID],
             series=uids.get(archive.SERIES_UID, ()),
             instances=uids.get(archive.IMAGE_UID, ()),
+            with_results=_sees_results(event, config),
         )
+    demand_present(db, _actor(config), found)
+    return found
 
 
 def _contexts(objects: Sequence[Held]) -> list[PresentationContext]:
@@ -188,10 +194,25 @@ def _query(event: RetrieveEvent, config: Config) -> Query:
     return parse_query(data, syntax, config.dicom.fallback_charset)
 
 
-def _archive(conn: sa.Connection, store: InstanceStore, config: Config) -> archive.Archive:
+def _archive(
+    event: RetrieveEvent, conn: sa.Connection, store: InstanceStore, config: Config
+) -> archive.Archive:
     dicom = config.dicom
-    location_id = config.node.location_id
-    return archive.Archive(conn, store, location_id, dicom.ae_title, dicom.fallback_charset)
+    return archive.Archive(
+        conn,
+        store,
+        config.node.location_id,
+        dicom.ae_title,
+        dicom.fallback_charset,
+        _sees_results(event, config),
+    )
+
+
+def _sees_results(event: RetrieveEvent, config: Config) -> bool:
+    """Whether a peer is granted what dentists signed, besides what was received."""
+    peer = event.assoc.requestor
+    granted = Access(config.dicom.clients).services(peer.ae_title.strip(), peer.address or "")
+    return Service.RESULTS in granted
 
 
 def _known(error: Exception) -> Exception:

@@ -11,6 +11,7 @@ class EventKind(StrEnum):
     IMAGE_STORED = "image.stored"
     DUPLICATE_KEPT = "image.duplicate_kept"
     IMAGE_ANALYSED = "image.analysed"
+    IMAGE_REJECTED = "image.rejected"
     STUDY_COMPLETED = "study.completed"
     STUDY_READY = "study.ready"
     STUDY_READING = "study.reading"

@@ -25,6 +25,7 @@ from node.dicom.frames import MEDIA_TYPES, compressed_of, is_compressed, samples
 from node.dicom.greyscale import Colour
 from node.dicom.held import Held, find_held
 from node.dicom.pixels import decode, render8
+from node.dicom.purged import demand_present
 from node.dicom.query import Keys, Query, vr_of
 from node.dicom.reads import note_retrieval, note_search
 from node.dicom.web_json import bulk_of, metadata_of
@@ -116,7 +117,12 @@ def _search(
     dicom = web.config.dicom
     with read(web.db) as conn:
         place = archive.Archive(
-            conn, web.store, web.location_id, dicom.ae_title, dicom.fallback_charset
+            conn,
+            web.store,
+            web.location_id,
+            dicom.ae_title,
+            dicom.fallback_charset,
+            session.may(Right.FINDINGS_SEARCH),
         )
         found = list(_slice(place.find(query, level), first, most))
         answers = [_answer(request, query, each) for each in found]
@@ -205,9 +211,11 @@ def _held(
             studies=[study],
             series=[series] if series else (),
             instances=[instance] if instance else (),
+            with_results=session.may(Right.FINDINGS_SEARCH),
         )
     if not held:
         raise NotFound("There is no such object.")
+    demand_present(web.db, session.actor, held)
     note_retrieval(web.db, session.actor, "archive.opened", held)
     return held
 

@@ -21,7 +21,7 @@ from node.db.tables import (
 )
 from node.domain.findings import DecisionState
 from node.domain.rights import Right
-from node.domain.study import InstanceState, MatchState, StudyState
+from node.domain.study import NOT_SHOWN, InstanceState, MatchState, StudyState
 from node.errors import NotFound
 from node.rollout.showing import ShownRun, StudyShowing, study_showing
 from node.web.accounts import Session
@@ -34,7 +34,7 @@ Row = sa.Row
 SUGGESTED = DecisionState.SUGGESTED.value
 #: Operations that decide nothing.
 VIEW_KINDS = ("seen_image", "bare_view", "place", "calibrate")
-_UNREADABLE = (InstanceState.UNREADABLE.value, InstanceState.NOT_AN_IMAGE.value)
+_UNREADABLE = (InstanceState.UNREADABLE.value, *NOT_SHOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def find_image(conn: sa.Connection, location_id: str, image_id: str) -> Row:
         sa.select(instance).where(
             instance.c.id == image_id,
             instance.c.location_id == location_id,
-            instance.c.state != InstanceState.NOT_AN_IMAGE.value,
+            instance.c.state.not_in(NOT_SHOWN),
         )
     ).first()
     if row is None:
@@ -137,9 +137,7 @@ def read_facts(
     row = find_study(conn, web.location_id, study_id, lock)
     images = conn.execute(
         sa.select(instance)
-        .where(
-            instance.c.study_id == study_id, instance.c.state != InstanceState.NOT_AN_IMAGE.value
-        )
+        .where(instance.c.study_id == study_id, instance.c.state.not_in(NOT_SHOWN))
         .order_by(instance.c.instance_number, instance.c.received_at, instance.c.id)
     ).all()
     showing = study_showing(conn, web.config, study_id)

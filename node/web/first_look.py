@@ -10,13 +10,13 @@ import sqlalchemy as sa
 
 from node.db.session import read
 from node.db.tables import image_place, instance
-from node.domain.study import InstanceState
+from node.domain.study import NOT_SHOWN, InstanceState
 from node.web.auth import Web
 from node.web.facts import Row, find_study
 from node.web.images import WIDTHS, Pictures
 from node.web.shapes import Preferences
 
-_HIDDEN = (InstanceState.NOT_AN_IMAGE.value, InstanceState.UNREADABLE.value)
+_HIDDEN = (*NOT_SHOWN, InstanceState.UNREADABLE.value)
 
 
 def first_image(web: Web, study_id: str) -> Row | None:

@@ -16,7 +16,7 @@ from node.db.session import Tx, begin, insert_once, new_id
 from node.db.tables import finding, image_view, instance, operation, user_account
 from node.domain.events import EventKind
 from node.domain.rights import Right
-from node.domain.study import InstanceState, StudyState
+from node.domain.study import NOT_SHOWN, StudyState
 from node.errors import Conflict, Forbidden, InvalidInput, NotFound, Rejected
 from node.rollout.showing import study_showing
 from node.web.accounts import Session
@@ -314,7 +314,7 @@ class _Desk:
             sa.select(instance).where(
                 instance.c.id == image_id,
                 instance.c.study_id == self.study.id,
-                instance.c.state != InstanceState.NOT_AN_IMAGE.value,
+                instance.c.state.not_in(NOT_SHOWN),
             )
         ).first()
         if row is None:

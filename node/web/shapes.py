@@ -223,6 +223,7 @@ class WorkProblem(_Shape):
         "unreadable",
         "write_failed",
         "lettering",
+        "rejected",
     ]
     words: str
     instance_id: str | None = None
@@ -1054,6 +1055,7 @@ class Boot(_Shape):
         "people",
         "emergency",
         "emergencies",
+        "audit",
     ]
     practice_name: str
     software_version: str

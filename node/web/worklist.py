@@ -28,7 +28,7 @@ from node.dicom import burned_in
 from node.domain.findings import FindingKind
 from node.domain.reading import StudyReading
 from node.domain.rights import Right
-from node.domain.study import InstanceState, MatchState, StudyState
+from node.domain.study import NOT_SHOWN, InstanceState, MatchState, StudyState
 from node.rollout.showing import ShownRun, StudyShowing, places_of, read_showing
 from node.web.accounts import Session
 from node.web.auth import Web
@@ -128,6 +128,7 @@ class _Book:
     urgencies: Mapping[str, Urgency]
     failed_writes: Mapping[str, list[Row]]
     lettered: Mapping[str, str]  # images that some destination waits for, and why they are held
+    rejected: Mapping[str, list[str]]  # why images of a study are not shown any more
     signed_today: frozenset[str]
 
     @classmethod
@@ -157,6 +158,7 @@ class _Book:
             urgencies=_urgencies(conn, shown) if _asks_urgency(conn, session) else {},
             failed_writes=_failed_writes(conn, ids),
             lettered=_lettered(conn, web, ids),
+            rejected=_rejected(conn, ids),
             signed_today=_signed_since(conn, ids, midnight),
         )
 
@@ -220,6 +222,10 @@ class _Book:
             if image.id in self.lettered:
                 words = f"{_sentence(self.lettered[image.id])} It leaves only when you let it."
                 found.append(WorkProblem(kind="lettering", words=words, instance_id=image.id))
+        for reason, count in sorted(Counter(self.rejected.get(listed.id, ())).items()):
+            images_are = "1 image was" if count == 1 else f"{count} images were"
+            words = f"{images_are} withdrawn by the sender ({reason})."
+            found.append(WorkProblem(kind="rejected", words=words))
         for command in self.failed_writes.get(listed.id, ()):
             words = _sentence(command.error) or "The practice system did not take a write."
             found.append(WorkProblem(kind="write_failed", words=words, receipt_id=command.id))
@@ -238,7 +244,12 @@ def _studies(conn: sa.Connection, location_id: str) -> list[Row]:
         study.c.location_id == location_id,
         sa.not_(study.c.is_prior),  # fetched for comparison; nobody is asked to sign it
     )
-    still_open = here.where(sa.not_(is_signed)).order_by(study.c.received_at)
+    of_study = sa.exists().where(instance.c.study_id == study.c.id)
+    is_withdrawn = sa.and_(  # every image of it, by its sender
+        of_study.where(instance.c.state == InstanceState.REJECTED.value),
+        sa.not_(of_study.where(instance.c.state.not_in(NOT_SHOWN))),
+    )
+    still_open = here.where(sa.not_(is_signed), sa.not_(is_withdrawn)).order_by(study.c.received_at)
     signed = here.where(is_signed).order_by(study.c.last_image_at.desc())
     return [
         *conn.execute(still_open.limit(_MOST_OPEN)),
@@ -255,6 +266,17 @@ def _lettered(conn: sa.Connection, web: Web, ids: Sequence[str]) -> dict[str, st
     return burned_in.unreleased(conn, list(images))
 
 
+def _rejected(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in conn.execute(
+        sa.select(instance.c.study_id, instance.c.failure).where(
+            instance.c.study_id.in_(ids), instance.c.state == InstanceState.REJECTED.value
+        )
+    ):
+        found[row.study_id].append(row.failure)
+    return found
+
+
 def _images(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = defaultdict(list)
     query = sa.select(
@@ -265,9 +287,7 @@ def _images(conn: sa.Connection, ids: Sequence[str]) -> dict[str, list[Row]]:
         instance.c.modality,
     )
     for row in conn.execute(
-        query.where(
-            instance.c.study_id.in_(ids), instance.c.state != InstanceState.NOT_AN_IMAGE.value
-        )
+        query.where(instance.c.study_id.in_(ids), instance.c.state.not_in(NOT_SHOWN))
     ):
         found[row.study_id].append(row)
     return found

@@ -47,7 +47,7 @@ from node.dicom.results import (
 from node.domain import jobs
 from node.domain.findings import DecisionState, ModelVersion
 from node.domain.review import SignedReview, finding_from_json, model_from_json
-from node.domain.study import InstanceState, MatchState, StudyState
+from node.domain.study import NOT_SHOWN, InstanceState, MatchState, StudyState
 from node.engine import DurableEngine
 from node.errors import InvalidInput, Rejected
 from node.rollout.showing import study_showing
@@ -260,8 +260,7 @@ class Publisher:
                 .where(
                     instance.c.study_id == study_id,
                     instance.c.rows.is_not(None),
-                    instance.c.state != InstanceState.NOT_AN_IMAGE.value,
-                    instance.c.state != InstanceState.UNREADABLE.value,
+                    instance.c.state.not_in([*NOT_SHOWN, InstanceState.UNREADABLE.value]),
                 )
                 .order_by(instance.c.instance_number, instance.c.id)
             ).all()
@@ -310,6 +309,9 @@ class Publisher:
                 "instance_id": image_id,
                 "sop_instance_uid": str(ds.SOPInstanceUID),
                 "sop_class_uid": str(ds.SOPClassUID),
+                "series_instance_uid": str(ds.SeriesInstanceUID),
+                "modality": str(ds.Modality),
+                "instance_number": int(ds.InstanceNumber),
                 "storage_key": stored.storage_key,
                 "created_at": tx.now,
             },

@@ -8,7 +8,7 @@ as soon as a person lets it go on. Writes: the peer's copy. Approved by: whoever
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -193,15 +193,15 @@ def resume(db: sa.Engine, engine: DurableEngine, actor: Actor) -> int:
             return 0
     with begin(db, actor, "results.resumed") as tx:
         rows = _free(tx.conn, tx.location_id)
-        for row in rows:
-            _note(tx, row.id, DeliveryState.QUEUED, "", attempts=row.attempts + 1)
-            _enqueue(tx, engine, row.id, row.attempts + 1)
+        for delivery_id, attempts in rows:
+            _note(tx, delivery_id, DeliveryState.QUEUED, "", attempts=attempts + 1)
+            _enqueue(tx, engine, delivery_id, attempts + 1)
         tx.record("results", resumed=len(rows))
     return len(rows)
 
 
-def _free(conn: sa.Connection, location_id: str) -> Sequence[Row]:
-    """List what was held and is doubted no more."""
+def _free(conn: sa.Connection, location_id: str) -> list[tuple[str, int]]:
+    """List what was held and is doubted no more: id and attempts of each."""
     rows = conn.execute(
         sa.select(
             dicom_delivery.c.id,
@@ -219,7 +219,7 @@ def _free(conn: sa.Connection, location_id: str) -> Sequence[Row]:
     asked = [row.instance_id for row in rows if row.state == DeliveryState.DOUBTED.value]
     doubted = burned_in.doubted(conn, asked) if asked else frozenset()
     return [
-        row
+        (row.id, row.attempts)
         for row in rows
         if row.state == DeliveryState.HELD.value or row.instance_id not in doubted
     ]

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
-from pydicom.uid import ComprehensiveSRStorage, generate_uid
+from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage, generate_uid
 
 from node.analysis.arrivals import Patience
 from node.analysis.completion import complete_studies, requeue_forgotten_images
@@ -23,7 +24,9 @@ from node.analysis.workflows import Analyser
 from node.config import AnalysisSection
 from node.db.session import Actor, begin, read
 from node.db.tables import analysis_run, event, finding, instance, study, tooth_mark
+from node.dicom.derived import Composer, derived_uid
 from node.dicom.instances import FolderStore
+from node.dicom.rejection import Rejected, Title, compose_rejection
 from node.dicom.store import Incoming, receive
 from node.domain import jobs
 from node.domain.findings import Box, Finding, FindingKind, ImageAnalysis, ModelVersion, ToothMark
@@ -84,6 +87,27 @@ class House:
         later = datetime.now(UTC) + timedelta(seconds=10)
         time.sleep(0.02)
         return complete_studies(self.db, self.engine, ACTOR, Patience(0.01), later)
+
+    def reject(self, study_uid: str, *uids: str, sender: str = "SENSOR", code: str = "") -> str:
+        """Store a rejection note that lists objects; `code` replaces its title's."""
+        header = Dataset()
+        header.StudyInstanceUID, header.SeriesInstanceUID = study_uid, generate_uid()
+        header.SOPClassUID, header.SOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+        header.Rows, header.Columns = 1, 1
+        series = generate_uid()
+        listed = [Rejected(series, str(SecondaryCaptureImageStorage), uid) for uid in uids]
+        composer = Composer(derived_uid("device", "test"), "Practice", "0.1.0")
+        at = datetime.now(UTC)
+        key = generate_uid()
+        note = compose_rejection(
+            header, listed, title=Title.QUALITY, key=key, at=at, composer=composer
+        )
+        if code:
+            note.ConceptNameCodeSequence[0].CodeValue = code
+        incoming = replace(_incoming(note), calling_ae=sender)
+        outcome = receive(self.db, self.store, self.engine, incoming, location_id="main")
+        _until(lambda: self.state(outcome.instance_id)[0] == "not_an_image")
+        return outcome.instance_id
 
 
 def _incoming(ds: Dataset) -> Incoming:
@@ -266,3 +290,40 @@ def test_an_image_whose_run_broke_says_so_and_holds_no_study_up(house: House) ->
     assert reason
     _until(lambda: house.study(uid).state == "ready")
     assert requeue_forgotten_images(house.db, house.engine, ACTOR, later) == 0
+
+
+def _uid_of(house: House, instance_id: str) -> str:
+    with read(house.db) as conn:
+        query = sa.select(instance.c.sop_instance_uid).where(instance.c.id == instance_id)
+        return str(conn.execute(query).scalar_one())
+
+
+def test_a_rejection_note_of_the_sender_hides_the_image_and_its_withdrawal_shows_it(
+    house: House,
+) -> None:
+    uid = generate_uid()
+    wrong, right = house.send(uid), house.send(uid)
+    _until(lambda: house.state(right)[0] == house.state(wrong)[0] == "analysed")
+    house.reject(uid, _uid_of(house, wrong))
+    assert house.state(wrong) == ("rejected", "rejected for quality reasons")
+    assert house.state(right)[0] == "analysed"
+    house.reject(uid, _uid_of(house, wrong), code="131360")
+    assert house.state(wrong)[0] == "received"
+    assert requeue_forgotten_images(house.db, house.engine, ACTOR, datetime.now(UTC)) == 1
+    _until(lambda: house.state(wrong)[0] == "analysed")
+
+
+def test_a_note_of_a_stranger_or_of_another_kind_changes_nothing(house: House) -> None:
+    uid = generate_uid()
+    image = house.send(uid)
+    _until(lambda: house.state(image)[0] == "analysed")
+    house.reject(uid, _uid_of(house, image), sender="STRANGER")
+    house.reject(uid, _uid_of(house, image), code="113000")  # Of Interest
+    assert house.state(image)[0] == "analysed"
+
+
+def test_an_image_rejected_before_it_came_is_never_shown(house: House) -> None:
+    uid, coming = generate_uid(), generate_uid()
+    house.reject(uid, coming)
+    image = house.send(uid, SOPInstanceUID=coming)
+    _until(lambda: house.state(image)[0] == "rejected")

@@ -10,9 +10,16 @@ import sqlalchemy as sa
 from node.config import read_config
 from node.db import switches
 from node.db.session import Actor, begin, read
-from node.db.tables import commitment, image_delivery, performed_step, prior_fetch, study
+from node.db.tables import (
+    commitment,
+    image_delivery,
+    instance,
+    performed_step,
+    prior_fetch,
+    study,
+)
 from node.dicom import archive
-from node.dicom.commitment import Report, ask, request, take_report
+from node.dicom.commitment import NO_SUCH_INSTANCE, Report, ask, judge, request, take_report
 from node.dicom.forwarding import Forwarder
 from node.dicom.importing import encoded
 from node.dicom.instances import FolderStore
@@ -73,6 +80,14 @@ def test_stored_studies_are_queried_forwarded_and_vouched_for(
     held = Report("1.2.9", ((str(ds.SOPClassUID), str(ds.SOPInstanceUID)),))
     assert take_report(database, CONFIG, held)
     assert not take_report(database, CONFIG, Report("1.2.10", ()))
+    asked = [(str(ds.SOPClassUID), str(ds.SOPInstanceUID))]
+    with read(database) as conn:
+        assert judge(conn, store, CONFIG, "SENSOR", asked).held == tuple(asked)
+    with begin(database, Actor("test", "main"), "test") as tx:
+        tx.conn.execute(instance.update().values(state="rejected"))
+    with read(database) as conn:
+        ((*_, reason),) = judge(conn, store, CONFIG, "SENSOR", asked).failed
+        assert reason == NO_SUCH_INSTANCE, "what its sender rejected is promised no more"
     with read(database) as conn:
         assert conn.execute(sa.select(image_delivery.c.state)).scalar_one() == "committed"
 

@@ -17,6 +17,7 @@ const TITLES = {
 	failed: "The AI failed on an image.",
 	unreadable: "An image cannot be read.",
 	write_failed: "The practice system refused an entry.",
+	rejected: "The sender took images back.",
 	lettering: "A picture may name the patient.",
 };
 
