@@ -145,7 +145,9 @@ class KeyRing:
         if text.startswith(_PLAIN) and not self.is_strict:
             return text[len(_PLAIN) :]
         key_id, _, sealed = text[len(MARK) :].partition(":")
-        cipher = self._columns.get(key_id) or self._columns[self.key(key_id).key_id]
+        if key_id not in self._columns:
+            self.key(key_id)  # may find it with another look
+        cipher = self._columns[key_id]
         try:
             raw = base64.b64decode(sealed, validate=True)
             plain = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], self._about(about))
