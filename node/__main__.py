@@ -257,17 +257,30 @@ def open_study(
 def export_findings(
     study: Annotated[str, typer.Argument(help="Study Instance UID, accession number or id.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    shown: Annotated[
+        bool, typer.Option("--shown", help="Leave out what the roll-out keeps silent.")
+    ] = False,
     config: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print everything the models and people say about one study; names of people excluded."""
+    """Print everything the models and people say about one study; names of people excluded.
+
+    This is the instrument for measuring the models: it tells also what is silent, and says so.
+    """
+    from node.db.session import read
     from node.domain import cdt
     from node.export import describe, export_study
+    from node.rollout.showing import read_showing
 
     settings = _config(config, data_dir)
     table = settings.analysis.cdt_table
     codes = cdt.load(Path(table) if table else None)
-    exported = export_study(open_db(settings), settings.node.location_id, study, codes)
+    db = open_db(settings)
+    with read(db) as conn:
+        showing = read_showing(conn, settings)
+    exported = export_study(
+        db, settings.node.location_id, study, codes, showing, is_shown_only=shown
+    )
     typer.echo(json.dumps(exported, indent=2) if as_json else describe(exported))
 
 

@@ -18,10 +18,13 @@ from node.db.tables import (
 )
 from node.domain.cdt import CodeTable
 from node.domain.conclusions import conclude
+from node.domain.findings import DecisionState, FindingKind
 from node.domain.plain_json import encode
 from node.domain.reading import StudyFacts, StudyFinding, StudyReading
-from node.domain.review import SignedReview
+from node.domain.review import SignedReview, finding_from_json
+from node.domain.rollout import Tag
 from node.errors import NotFound
+from node.rollout.showing import Showing, ShownRun, StudyShowing, place_of
 
 #: The frame of every coordinate, said in the export itself.
 FRAME = (
@@ -30,12 +33,19 @@ FRAME = (
 )
 _FINDING_COLUMNS = (
     "id", "origin", "kind", "tooth", "original_tooth", "surfaces", "depth", "value_mm",
-    "value_percent", "probability", "geometry", "model", "state", "disposition", "reason", "rev",
+    "value_percent", "probability", "geometry", "model", "calibration", "state", "disposition",
+    "reason", "rev",
 )  # fmt: skip
 
 
 def export_study(
-    db: sa.Engine, location_id: str, name: str, codes: CodeTable | None = None
+    db: sa.Engine,
+    location_id: str,
+    name: str,
+    codes: CodeTable | None = None,
+    showing: Showing | None = None,
+    *,
+    is_shown_only: bool = False,
 ) -> dict[str, object]:
     """Export the study with this Study Instance UID, accession number or id.
 
@@ -43,7 +53,11 @@ def export_study(
     tooth boxes ``[x0, y0, x1, y1]`` and outlines, its bone sites and its findings, everything in
     the frame that :data:`FRAME` states. ``reading`` is what is said of the study as a whole
     (:mod:`node.domain.reading`), null until it is finished; ``signed_conclusions`` is what follows
-    from the last signed version, with codes of the table `codes`. Raises NotFound.
+    from the last signed version, with codes of the table `codes`.
+
+    It is the instrument for measuring the models, and tells also what is silent: with `showing`
+    (default: nothing is shown) each finding says ``is_shown``. `is_shown_only` leaves out whatever
+    the roll-out keeps silent, for whoever is no engineer. Raises NotFound.
     """
     with read(db) as conn:
         row = conn.execute(
@@ -70,6 +84,7 @@ def export_study(
             .where(review.c.study_id == row.id)
             .order_by(review.c.version)
         ).all()
+        shows = (showing or Showing()).at(place_of(conn, row.id))
         return {
             "format": "bitewing-findings/1",
             "frame": FRAME,
@@ -86,12 +101,15 @@ def export_study(
                 }
                 for version in versions
             ],
-            "images": [_image(conn, image) for image in images],
-            **_readings(conn, row.id, codes or CodeTable()),
+            "is_shown_only": is_shown_only,
+            "images": [_image(conn, image, shows, is_shown_only) for image in images],
+            **_readings(conn, row.id, codes or CodeTable(), shows if is_shown_only else None),
         }
 
 
-def _readings(conn: sa.Connection, study_id: str, codes: CodeTable) -> dict[str, object]:
+def _readings(
+    conn: sa.Connection, study_id: str, codes: CodeTable, shows: StudyShowing | None
+) -> dict[str, object]:
     """Give what the models' marks say of the whole, and what the last signed version says."""
     content = conn.execute(
         sa.select(study_reading.c.content).where(study_reading.c.study_id == study_id)
@@ -102,6 +120,8 @@ def _readings(conn: sa.Connection, study_id: str, codes: CodeTable) -> dict[str,
         .order_by(review.c.version.desc())
         .limit(1)
     ).scalar()
+    if content and shows is not None:
+        content = _masked(conn, study_id, StudyReading.from_json(content), codes, shows)
     if latest is None:
         return {"reading": content, "signed_conclusions": None}
     facts = StudyReading.from_json(content).facts if content else StudyFacts()
@@ -137,7 +157,47 @@ def _line(mark: Mapping[str, object]) -> str:
     return f"    {mark['kind']}{place}{size}{length}{score} – {mark['state']} ({mark['origin']})"
 
 
-def _image(conn: sa.Connection, image: sa.Row) -> dict[str, object]:  # type: ignore[type-arg]
+def _masked(
+    conn: sa.Connection,
+    study_id: str,
+    reading: StudyReading,
+    codes: CodeTable,
+    shows: StudyShowing,
+) -> dict[str, object] | None:
+    """Compose the reading again from what is shown; None where nothing is."""
+    if not shows.is_any:
+        return None
+    rows = conn.execute(
+        sa.select(finding, analysis_run.c.view.label("run_view"))
+        .outerjoin(analysis_run, analysis_run.c.id == finding.c.run_id)
+        .where(
+            finding.c.study_id == study_id,
+            finding.c.state != DecisionState.REJECTED.value,
+            sa.not_(finding.c.is_removed),
+        )
+        .order_by(finding.c.created_at, finding.c.id)
+    )
+    standing = [
+        StudyFinding(row.id, row.instance_id, finding_from_json(dict(row._mapping)))
+        for row in rows
+        if shows.keeps(row, row.run_view)
+    ]
+    runs = conn.execute(
+        sa.select(analysis_run.c.instance_id, analysis_run.c.models)
+        .join(instance, instance.c.id == analysis_run.c.instance_id)
+        .where(instance.c.study_id == study_id)
+        .order_by(analysis_run.c.finished_at)
+    )
+    facts = shows.masked(reading, {run.instance_id: run.models for run in runs}).facts
+    return StudyReading(facts, conclude(standing, facts, codes, is_signed=False)).to_json()
+
+
+def _image(
+    conn: sa.Connection,
+    image: sa.Row,  # type: ignore[type-arg]
+    shows: StudyShowing,
+    is_shown_only: bool,
+) -> dict[str, object]:
     run = conn.execute(
         sa.select(analysis_run)
         .where(analysis_run.c.instance_id == image.id)
@@ -153,6 +213,22 @@ def _image(conn: sa.Connection, image: sa.Row) -> dict[str, object]:  # type: ig
         .where(finding.c.instance_id == image.id, sa.not_(finding.c.is_removed))
         .order_by(finding.c.created_at, finding.c.id)
     ).all()
+    view = run.view if run else None
+    listed = [
+        {
+            **{name: getattr(row, name) for name in _FINDING_COLUMNS},
+            "is_shown": shows.keeps(row, view),
+        }
+        for row in findings
+        if not is_shown_only or shows.keeps(row, view)
+    ]
+    said: sa.Row | ShownRun | None = shows.run(run) if run and is_shown_only else run  # type: ignore[type-arg]
+    if is_shown_only and not shows.shows_tag(Tag.TEETH, view):
+        marks = []
+    has_sites = not is_shown_only or any(
+        shows.shows(FindingKind.BONE_LEVEL.value, view, model)
+        for model in (run.models if run else ())
+    )
     return {
         "instance_id": image.id,
         "sop_instance_uid": image.sop_instance_uid,
@@ -162,16 +238,16 @@ def _image(conn: sa.Connection, image: sa.Row) -> dict[str, object]:  # type: ig
         "spacing_kind": image.spacing_kind,
         "state": image.state,
         "failure": image.failure,
-        "view": run.view if run else None,
-        "view_probability": run.view_probability if run else None,
-        "models": run.models if run else [],
-        "absent": run.absent if run else [],
-        "notes": run.notes if run else [],
-        "side": run.side if run else "",
-        "region": run.region if run else "",
-        "orientation": run.orientation if run else None,
-        "quality": (run.quality or []) if run else [],
-        "sites": (run.sites or []) if run else [],
+        "view": said.view if said else None,
+        "view_probability": said.view_probability if said else None,
+        "models": said.models if said else [],
+        "absent": list(said.absent) if said else [],
+        "notes": list(said.notes) if said else [],
+        "side": said.side if said else "",
+        "region": said.region if said else "",
+        "orientation": said.orientation if said else None,
+        "quality": (said.quality or []) if said else [],
+        "sites": (run.sites or []) if run and has_sites else [],
         "operating_points": (run.operating_points or {}) if run else {},
         "teeth": [
             {
@@ -183,5 +259,5 @@ def _image(conn: sa.Connection, image: sa.Row) -> dict[str, object]:  # type: ig
             }
             for mark in marks
         ],
-        "findings": [{name: getattr(row, name) for name in _FINDING_COLUMNS} for row in findings],
+        "findings": listed,
     }

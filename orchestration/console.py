@@ -24,6 +24,7 @@ from node.db.tables import (
 )
 from node.domain.rights import Right
 from node.errors import Conflict, Forbidden, InvalidInput, NotFound
+from node.rollout.workflow_modes import workflow_mode
 from orchestration import approvals, cases
 from orchestration.cases import OPEN, CaseState, Row
 from orchestration.figures import figures
@@ -157,13 +158,15 @@ class _Console:
     def overview(self) -> dict[str, JsonValue]:
         """Every workflow with its mode, states and figures of thirty days, and what is paused."""
         since = self._runner.clock() - _SPAN
-        mode = self._runner.config.workflows.mode
+        config = self._runner.config
         with read(self._db) as conn:
             rows = [
                 {
                     "name": each.name,
                     "title": each.title,
-                    "mode": found.value if (found := mode(each.name)) else "off",
+                    "mode": found.value
+                    if (found := workflow_mode(conn, config, each.name))
+                    else "off",
                     "figures": asdict(figures(conn, self._location, each.name, since)),
                 }
                 for each in self._runner.workflows.values()

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from node.analysis.findings import store_analysis
-from node.db.session import Actor
+from node.config import read_config
+from node.db.session import Actor, read
 from node.dicom.instances import FolderStore
 from node.dicom.store import Incoming, receive
 from node.domain.findings import (
@@ -27,7 +28,9 @@ from node.domain.teeth import Surface, Tooth
 from node.engine import DurableEngine
 from node.errors import NotFound
 from node.export import describe, export_study
+from node.rollout.showing import read_showing
 from sample_studies import catalog
+from tests.roll_out import acknowledge
 
 MODEL = ModelVersion("intraoral", "1", "a" * 64)
 DAY = datetime(2026, 1, 5, tzinfo=UTC).date()
@@ -111,3 +114,20 @@ def test_a_person_reads_the_same_in_lines(stored: sa.Engine) -> None:
 def test_nothing_is_found_elsewhere(stored: sa.Engine, place: str, name: str) -> None:
     with pytest.raises(NotFound):
         export_study(stored, place, name)
+
+
+def test_what_is_silent_is_marked_and_can_be_left_out(stored: sa.Engine) -> None:
+    marked = export_study(stored, "main", "1.2.7")
+    assert [mark["is_shown"] for mark in marked["images"][0]["findings"]] == [False]
+    left = export_study(stored, "main", "1.2.7", is_shown_only=True)
+    (image,) = left["images"]
+    assert (image["findings"], image["teeth"], image["view"]) == ([], [], None)
+    assert left["reading"] is None
+    assert "caries" not in json.dumps(left)
+    acknowledge(stored)
+    with read(stored) as conn:
+        showing = read_showing(conn, read_config(environment={}))
+    for shown_only in (False, True):
+        shown = export_study(stored, "main", "1.2.7", showing=showing, is_shown_only=shown_only)
+        assert [mark["is_shown"] for mark in shown["images"][0]["findings"]] == [True]
+        assert shown["images"][0]["view"] == "bitewing"
