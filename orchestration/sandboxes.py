@@ -99,3 +99,27 @@ def lab(
             threading.Event().wait()
         except KeyboardInterrupt:
             typer.echo("stopped")
+
+
+@cli.command()
+def openid(
+    port: Annotated[int, typer.Option(help="Where people sign in.")] = 8028,
+    public_url: Annotated[
+        str, typer.Option(help="Where the node's pages are.")
+    ] = "http://127.0.0.1:8080",
+) -> None:
+    """Run an invented sign-in service (OpenID Connect) until Ctrl-C."""
+    from orchestration.sandbox_openid import running_openid
+
+    with running_openid(port) as running:
+        typer.echo(f"sandbox sign-in service on {running.issuer} (Ctrl-C ends it)\n\n[oidc]")
+        for key, value in running.settings(public_url).items():
+            if key != "groups":
+                typer.echo(f"{key} = {_toml(value)}")
+            for group in value if isinstance(value, tuple) else ():
+                lines = "\n".join(f"{name} = {_toml(each)}" for name, each in group.items())
+                typer.echo(f"\n[[oidc.groups]]\n{lines}")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            typer.echo("stopped")

@@ -12,7 +12,7 @@ from typing import Literal
 
 import sqlalchemy as sa
 
-from node.db.session import Actor, begin, insert_once, new_id, read
+from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import user_account, web_session
 from node.domain.rights import RIGHTS, Right, Role
 from node.errors import BitewingError, InvalidInput, Rejected, Retryable
@@ -151,22 +151,31 @@ def create_user(
         raise InvalidInput("a service account has tokens and no password")
     if password:
         check_password(password, name)
+    with begin(db, actor, "user.created") as tx:
+        return insert_user(
+            tx, name, display_name.strip(), known_role, password=password, must_change=must_change
+        )
+
+
+def insert_user(
+    tx: Tx, name: str, display_name: str, role: Role, *, password: str = "", must_change: bool
+) -> str:
+    """Insert an account within the caller's transaction. Raises Rejected for a taken name."""
     user_id = new_id()
     values = {
         "id": user_id,
-        "location_id": actor.location_id,
+        "location_id": tx.location_id,
         "username": name,
-        "display_name": display_name.strip(),
-        "role": known_role.value,
+        "display_name": display_name,
+        "role": role.value,
         "password_hash": hashed(password) if password else "",
         "failed_attempts": 0,
         "is_active": True,
         "must_change_password": must_change,
     }
-    with begin(db, actor, "user.created") as tx:
-        if not insert_once(tx.conn, user_account, values):
-            raise Rejected("that user name is taken")
-        tx.record(f"user:{user_id}", role=known_role.value)
+    if not insert_once(tx.conn, user_account, values):
+        raise Rejected("that user name is taken")
+    tx.record(f"user:{user_id}", role=role.value)
     return user_id
 
 
@@ -469,7 +478,7 @@ class Accounts:
 
 def lock_out_after(rests: int) -> timedelta:
     """Say how long an account rests that has rested `rests` times since the right password."""
-    return min(LOCK_OUT * 2 ** min(rests, 8), LONGEST_LOCK_OUT)
+    return min(LOCK_OUT * (1 << min(rests, 8)), LONGEST_LOCK_OUT)
 
 
 def _hash(token: str) -> str:

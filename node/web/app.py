@@ -23,6 +23,7 @@ from node.web import (
     health,
     images,
     live,
+    oidc,
     own_account,
     pages,
     patient_pages,
@@ -61,6 +62,7 @@ def create_web(
     problems.install(app)
     for part in (
         sign_in,
+        oidc,
         own_account,
         people,
         emergency,

@@ -36,6 +36,7 @@ from node.web.preferences import preferences_of
 from node.web.read_log import ReadLog
 from node.web.second_factor import Codes
 from node.web.shapes import Me, Settings
+from node.web.sign_in_service import SignInService
 from node.web.tokens import Tokens
 
 COOKIE = "bitewing_session"
@@ -98,6 +99,7 @@ class Web:
     callers: Callers
     sign_ins: Pace  # by address
     requests: Pace  # by account
+    service: SignInService | None
 
     @property
     def location_id(self) -> str:
@@ -126,6 +128,7 @@ class Web:
 def open_web(config: Config, db: sa.Engine, store: InstanceStore, engine: DurableEngine) -> Web:
     """Gather what the routes need. Raises ConfigError when the code table is wrong."""
     section, location_id = config.web, config.node.location_id
+    oidc, reach = config.oidc, config.outgoing.reach("oidc", takes_near=True)
     config.node.data_dir.mkdir(parents=True, exist_ok=True)
     codes = Codes(db, location_id, read_engine_key(config.node.data_dir / "engine.key"))
     accounts = Accounts(
@@ -151,6 +154,7 @@ def open_web(config: Config, db: sa.Engine, store: InstanceStore, engine: Durabl
         Callers(accounts),
         Pace(section.sign_ins_per_min, "Too many tries to sign in from here. Wait a little."),
         Pace(section.requests_per_min, "Too many requests in a short time. Wait a little."),
+        SignInService(oidc, reach) if oidc.issuer else None,
     )
 
 
@@ -372,9 +376,9 @@ def me_of(web: Web, session: Session) -> Me:
     )
 
 
-def origin_of(request: Request) -> Origin:
+def origin_of(request: Request, method: str = "password") -> Origin:
     """Describe where a session is opened from."""
-    return Origin(_address(request), request.headers.get("user-agent", ""))
+    return Origin(_address(request), request.headers.get("user-agent", ""), method)
 
 
 def count_sign_in(request: Request) -> None:

@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from node import __version__
 from node.domain.rights import Open, Right
-from node.errors import BitewingError, NotFound
+from node.errors import BitewingError, ConfigError, NotFound, Retryable
 from node.web.accounts import Session
 from node.web.assets import release
 from node.web.auth import Web, WebDep, audit_read, me_of, opaque_id, page
@@ -99,6 +99,17 @@ def login_page(web: WebDep) -> HTMLResponse:
     """Show the sign-in page."""
     label = web.config.oidc.label if web.config.oidc.issuer else ""
     return render("login", _boot(web, "login").model_copy(update={"sign_in_label": label}))
+
+
+def login_refused(web: Web, error: Exception) -> HTMLResponse:
+    """Show the sign-in page again, and why."""
+    label = web.config.oidc.label if web.config.oidc.issuer else ""
+    boot = _boot(web, "login")
+    answer = render(
+        "login", boot.model_copy(update={"sign_in_label": label, "failure": str(error)})
+    )
+    answer.status_code = 503 if isinstance(error, Retryable | ConfigError) else 403
+    return answer
 
 
 @router.get("/")

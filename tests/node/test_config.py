@@ -10,7 +10,7 @@ from node.errors import ConfigError
 
 DOCS = Path(__file__).parents[2] / "docs"
 #: Keys that are tables of their own, shown as comments.
-TABLES = ("stations", "peers", "models", "windows", "endpoints", "dentists", "clients")
+TABLES = ("stations", "peers", "models", "windows", "endpoints", "groups", "dentists", "clients")
 TABLES += ("partners", "prescribers")
 
 

@@ -13,7 +13,7 @@ function destination() {
 }
 
 function Login() {
-	const [words, setWords] = useState("");
+	const [words, setWords] = useState(start.failure ?? "");
 	const [isBusy, setBusy] = useState(false);
 	const [wantsCode, setWantsCode] = useState(false);
 	const password = useRef(null);

@@ -47,9 +47,7 @@ class Caller:
         data = None
         if body is not None:
             data, sent["content-type"] = json.dumps(body), "application/json"
-        return self.http.request(
-            method, path, content=data, headers=sent, follow_redirects=False
-        )
+        return self.http.request(method, path, content=data, headers=sent, follow_redirects=False)
 
     def get(self, path: str, **headers: str):
         return self.ask("GET", path, **headers)
@@ -101,9 +99,7 @@ class House:
 
     def program(self, *rights: Right, role: str = "service", days: int = 1) -> Caller:
         """A program with a token of these rights."""
-        _, token = self.web.tokens.issue(
-            self.actor, self.user(role), "a program", rights, days
-        )
+        _, token = self.web.tokens.issue(self.actor, self.user(role), "a program", rights, days)
         return Caller(self.client(), {"Authorization": f"Bearer {token}"})
 
     def stranger(self) -> Caller:
