@@ -12,6 +12,7 @@ from node.dicom.instances import InstanceStore
 from node.engine import DurableEngine
 from node.web import (
     api,
+    audit_page,
     auth,
     chart_context,
     chart_links,
@@ -66,6 +67,7 @@ def create_web(
         own_account,
         people,
         emergency,
+        audit_page,
         api,
         images,
         readings,

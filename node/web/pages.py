@@ -217,6 +217,14 @@ def emergencies_page(
     return render("emergencies", _boot(web, "emergencies", session))
 
 
+@router.get("/audit")
+def audit_page(
+    web: WebDep, session: Annotated[Session, Depends(page(Right.AUDIT_SEE))]
+) -> Response:
+    """Show the audit."""
+    return render("audit", _boot(web, "audit", session))
+
+
 @router.get("/static/{name:path}", dependencies=[Depends(Open("files of the pages"))])
 async def static_file(name: str, request: Request) -> Response:
     """Serve one of the pages' files.

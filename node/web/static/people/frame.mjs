@@ -15,6 +15,7 @@ const PLACES = [
 	["/people", "People and tokens", "users.change"],
 	["/emergencies", "Emergency accesses", "glass.review"],
 	["/emergency", "Open in an emergency", "glass.break"],
+	["/audit", "Audit", "audit.see"],
 ];
 
 function Frame({ title, children }) {
