@@ -18,9 +18,13 @@ from pathlib import Path
 import httpx2
 import sqlalchemy as sa
 
+from node.config import read_config
+from node.db.keys import attach_keys_if_there
 from node.db.migrate import migrate
+from node.db.sealed import keys_of
 from node.db.session import Actor, open_database, read
 from node.db.tables import study
+from node.dicom.instances import FolderStore
 from node.dicom.peers import Peer
 from node.dicom.send import send_paths
 from node.dicom.worklist_scu import ScheduledStep, query_worklist
@@ -124,7 +128,7 @@ poll_s = 2
 
     def let_suggestions_in(self) -> None:
         """Acknowledge as a clinical lead would, once; the node's models are known by now."""
-        db = open_database(self.database_url)
+        db = self.database()
         try:
             with read(db) as conn:
                 is_done = acknowledgements.standing(conn, self.location_id) is not None
@@ -155,7 +159,16 @@ poll_s = 2
         return _children(self.process.pid)
 
     def database(self) -> sa.Engine:
-        return open_database(self.database_url)
+        """Open the node's database with the node's keys."""
+        db = open_database(self.database_url)
+        attach_keys_if_there(db, read_config(self.write_config(), environment={}))
+        return db
+
+    def store(self) -> FolderStore:
+        """Open the node's store of objects with the node's keys."""
+        db = self.database()
+        db.dispose()
+        return FolderStore(self.folder / "data" / "images", ring=keys_of(db))
 
     def count(self, table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
         db = self.database()

@@ -4,7 +4,6 @@ import time
 from collections import Counter
 
 import httpx2
-import pydicom
 import pytest
 import sqlalchemy as sa
 
@@ -12,6 +11,7 @@ from node.db import audit
 from node.db.session import read
 from node.db.tables import analysis_run, event, finding, instance, pms_command, review, study
 from node.db.tables import audit as audit_table
+from node.dicom.object_file import read_dataset
 from node.domain.study import InstanceState
 from tests.faults.running_node import NodeProcess, until
 
@@ -41,7 +41,7 @@ def test_after_store_success(node: NodeProcess) -> None:
     node.kill()
     assert node.count(instance) == 4
     for row in node.rows(sa.select(instance.c.storage_key)):
-        pydicom.dcmread(node.folder / "data" / "images" / row.storage_key)
+        read_dataset(node.store().file(row.storage_key))
     node.start()
     until(lambda: node.study_state(step.study_instance_uid) == "ready", 120, "analysis")
     _assert_whole(node, 4)
