@@ -13,6 +13,7 @@ from node.db.session import Tx, insert_once, new_id
 from node.db.tables import instance, instance_duplicate, study, study_identity
 from node.dicom.header import Header
 from node.dicom.kept import DOES_NOT_MATCH, SUCCESS, Kept, StoreOutcome
+from node.dicom.purged import mark_restored
 from node.domain import jobs
 from node.domain.events import EventKind
 from node.domain.study import InstanceState, MatchState, StudyState, dicom_name_key
@@ -114,7 +115,7 @@ class Arrival:
     def _restore(self, known: Known) -> StoreOutcome:
         """Put bytes back whose file was lost or given up: Success must not be a lie."""
         for table in (instance, instance_duplicate):
-            self.tx.conn.execute(
+            changed = self.tx.conn.execute(
                 table.update()
                 .where(
                     table.c.location_id == self.tx.location_id,
@@ -122,6 +123,8 @@ class Arrival:
                 )
                 .values(storage_key=self.storage_key)
             )
+            if table is instance and changed.rowcount:
+                mark_restored(self.tx, known.outcome.instance_id)
         self.tx.record(known.outcome.instance_id, kept=Kept.RESTORED.value)
         return replace(known.outcome, kept=Kept.RESTORED)
 

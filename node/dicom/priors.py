@@ -13,46 +13,23 @@ from datetime import UTC, date, datetime, timedelta
 
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
-from pynetdicom import build_context, build_role, evt
+from pynetdicom import build_context
 from pynetdicom.association import Association
 
 from node.config import Config, PeerSection
 from node.db.session import Actor, begin, insert_once, new_id, read
 from node.db.tables import appointment, patient, patient_identity, prior_fetch, study
+from node.dicom.fetching import fetch_study, matches
 from node.dicom.identity import read_day
 from node.dicom.instances import InstanceStore
 from node.dicom.peers import associate
+from node.dicom.pixel_return import keep_fetched
 from node.dicom.retrying import claim, is_due
-from node.dicom.store import Incoming, log_failure, receive
 from node.domain.study import dicom_name_key
 from node.engine import DurableEngine
-from node.errors import BitewingError, Rejected, Retryable
+from node.errors import BitewingError, Rejected
 
 _FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-_MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
-_GET = "1.2.840.10008.5.1.4.1.2.2.3"
-#: What is compared: intraoral, DX, CR, secondary capture, photograph; for C-GET each is proposed.
-_IMAGES = tuple(
-    f"1.2.840.10008.5.1.4.1.1.{part}"
-    for part in (
-        "1.3",
-        "1.3.1",
-        "1.1",
-        "1.1.1",
-        "1",
-        "7",
-        "7.1",
-        "7.2",
-        "7.3",
-        "7.4",
-        "77.1.4",
-        "2",
-    )
-)
-_SYNTAXES = [
-    f"1.2.840.10008.1.2{part}"
-    for part in (".1", "", ".4.70", ".4.57", ".4.80", ".4.90", ".4.91", ".4.50", ".4.51", ".5")
-]
 _GIVE_UP_AFTER = 12
 Row = sa.Row[tuple[object, ...]]
 
@@ -187,7 +164,12 @@ class PriorFetcher:
     def _retrieve(self, peer: PeerSection, wanted: PriorStudy) -> int:
         began = datetime.now(UTC)
         try:
-            return self._get_or_move(peer, wanted.study_instance_uid)
+            return fetch_study(
+                peer,
+                self.config.dicom.ae_title,
+                wanted.study_instance_uid,
+                lambda event: keep_fetched(self.db, self.store, self.engine, self.config, event),
+            )
         finally:
             with begin(self.db, self._actor, "priors.fetched") as tx:
                 tx.conn.execute(
@@ -200,50 +182,6 @@ class PriorFetcher:
                     .values(is_prior=True)
                 )
                 tx.record(peer.name)
-
-    def _get_or_move(self, peer: PeerSection, uid: str) -> int:
-        query = Dataset()
-        query.QueryRetrieveLevel, query.StudyInstanceUID = "STUDY", uid
-        contexts = [build_context(_GET), build_context(_MOVE)]
-        contexts += [build_context(image, _SYNTAXES) for image in _IMAGES]
-        assoc = associate(
-            peer,
-            self.config.dicom.ae_title,
-            contexts,
-            roles=[build_role(image, scp_role=True) for image in _IMAGES],
-            handlers=[(evt.EVT_C_STORE, lambda event: self._keep(event, peer))],
-        )
-        offered = {context.abstract_syntax for context in assoc.accepted_contexts}
-        try:
-            if _GET in offered and offered & set(_IMAGES):
-                return _completed(assoc.send_c_get(query, _GET))
-            if _MOVE in offered:
-                return _completed(assoc.send_c_move(query, self.config.dicom.ae_title, _MOVE))
-            raise Rejected(f"{peer.ae_title} lets nothing be fetched")
-        finally:
-            if assoc.is_established:
-                assoc.release()
-
-    def _keep(self, event: evt.Event, peer: PeerSection) -> int:
-        """Keep one object of a C-GET."""
-        try:
-            incoming = Incoming(
-                event.request.DataSet.getbuffer(),
-                str(event.request.AffectedSOPClassUID),
-                str(event.request.AffectedSOPInstanceUID),
-                str(event.context.transfer_syntax),
-                peer.ae_title.strip(),
-            )
-            return receive(
-                self.db,
-                self.store,
-                self.engine,
-                incoming,
-                location_id=self.config.node.location_id,
-                fallback_charset=self.config.dicom.fallback_charset,
-            ).status
-        except Exception as error:  # noqa: BLE001 - the DIMSE edge
-            return log_failure("C-STORE of a C-GET", error).store_status
 
     def _close(self, row_id: str, state: str, found: int, fetched: int, error: str) -> None:
         with begin(self.db, self._actor, f"priors.{state}") as tx:
@@ -305,23 +243,4 @@ def _answers(assoc: Association, peer: PeerSection, patient_id: str) -> Iterator
         setattr(query, keyword, "")
     for keyword in ("StudyInstanceUID", "StudyDate"):
         setattr(query, keyword, "")
-    for status, ds in assoc.send_c_find(query, _FIND):
-        code = status.Status if "Status" in status else None
-        if code in (0xFF00, 0xFF01) and ds is not None:
-            yield ds
-        elif code is None:
-            raise Retryable(f"{peer.ae_title} closed the association")
-        elif code != 0x0000:
-            raise Rejected(f"{peer.ae_title} ended the query with status {code:04X}")
-
-
-def _completed(answers: Iterator[tuple[Dataset, Dataset | None]]) -> int:
-    """Count the objects that came; raise Retryable when not all of them did."""
-    last = Dataset()
-    for status, _ in answers:
-        last = status
-    if "Status" not in last:
-        raise Retryable("the archive closed the association")
-    if last.Status not in (0x0000, 0xB000):
-        raise Retryable(f"the archive ended the retrieval with status {last.Status:04X}")
-    return int(last.get("NumberOfCompletedSuboperations", 0) or 0)
+    return matches(assoc.send_c_find(query, _FIND), peer.ae_title)

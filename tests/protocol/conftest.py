@@ -199,10 +199,16 @@ class Orthanc:
     def post(self, path: str, body: object) -> object:
         return json.loads(self._ask(path, json.dumps(body).encode()))
 
-    def _ask(self, path: str, body: bytes | None = None) -> bytes:
+    def delete(self, path: str) -> None:
+        self._ask(path, method="DELETE")
+
+    def _ask(self, path: str, body: bytes | None = None, method: str | None = None) -> bytes:
         token = base64.b64encode(b"test:test").decode()
         request = urllib.request.Request(
-            self._url + path, data=body, headers={"Authorization": f"Basic {token}"}
+            self._url + path,
+            data=body,
+            headers={"Authorization": f"Basic {token}"},
+            method=method,
         )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.read()
