@@ -112,6 +112,8 @@ class PeerSection(_Section):
     external: bool = False
     when: str = ""
     priors: bool = False
+    username: str = Field("", max_length=64)
+    passcode: SecretStr = SecretStr("")
     tls: bool = False
     tls_ca: str = ""
     tls_certificate: str = ""
@@ -120,10 +122,15 @@ class PeerSection(_Section):
 
 
 class ClientSection(_Section):
-    """``[[dicom.clients]]``: who may associate with this node, and for what."""
+    """``[[dicom.clients]]``: who may associate with this node, and for what.
+
+    With ``username`` the services are granted to that user only (User Identity Negotiation).
+    """
 
     ae_title: str = Field(min_length=1, max_length=16)
     hosts: tuple[str, ...] = ()
+    username: str = Field("", max_length=64)
+    passcode: SecretStr = SecretStr("")
     services: tuple[
         Literal["store", "worklist", "steps", "commitment", "query", "retrieve", "results"], ...
     ] = ("store", "worklist", "steps", "commitment")

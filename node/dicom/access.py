@@ -2,13 +2,16 @@
 
 An AE title is a label that anybody may write; an address is what the network says. Without any
 ``[[dicom.clients]]`` everybody may send and ask for the worklist, and nobody may query or fetch
-what is stored here.
+what is stored here. A client with a user name is granted its services only where the requestor
+proves to be that user (User Identity Negotiation, PS3.7 D.3.3.7).
 """
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from node.config import ClientSection
@@ -33,28 +36,64 @@ _OPEN = frozenset({Service.STORE, Service.WORKLIST, Service.STEPS, Service.COMMI
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a requestor names as its user; `passcode` is None where it only names one."""
+
+    name: str
+    passcode: str | None = field(default=None, repr=False)
+
+
 class Access:
     """The rules of one listener. Raises ConfigError when an address is none."""
 
     def __init__(self, clients: Iterable[ClientSection]) -> None:
         self._rules = [
-            (
+            _Rule(
                 client.ae_title.strip(),
                 tuple(_network(host) for host in client.hosts),
                 frozenset(Service(name) for name in client.services),
+                client.username,
+                client.passcode.get_secret_value(),
             )
             for client in clients
         ]
 
-    def services(self, ae_title: str, address: str) -> frozenset[Service]:
-        """Return what this peer may ask for; nothing when it is not admitted at all."""
+    def services(self, ae_title: str, address: str, user: User | None = None) -> frozenset[Service]:
+        """Return what this peer may ask for; nothing when it is not admitted at all.
+
+        A user who is not the one that rules for this peer name is admitted to nothing.
+        """
         if not self._rules:
             return _OPEN
-        granted: set[Service] = set()
-        for title, networks, services in self._rules:
-            if title in ("*", ae_title.strip()) and (not networks or _is_in(address, networks)):
-                granted |= services
-        return frozenset(granted)
+        rules = [rule for rule in self._rules if rule.covers(ae_title, address)]
+        if user is not None and any(rule.username for rule in rules):
+            rules = [rule for rule in rules if rule.is_of(user)]
+        else:
+            rules = [rule for rule in rules if not rule.username]
+        return frozenset(service for rule in rules for service in rule.services)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    title: str
+    networks: tuple[_Network, ...]
+    services: frozenset[Service]
+    username: str
+    passcode: str = field(repr=False)
+
+    def covers(self, ae_title: str, address: str) -> bool:
+        is_named = self.title in ("*", ae_title.strip())
+        return is_named and (not self.networks or _is_in(address, self.networks))
+
+    def is_of(self, user: User) -> bool:
+        if not self.username or not _is_same(self.username, user.name):
+            return False
+        return not self.passcode or _is_same(self.passcode, user.passcode or "")
+
+
+def _is_same(known: str, told: str) -> bool:
+    return hmac.compare_digest(known.encode(), told.encode())
 
 
 def _network(host: str) -> _Network:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import (
+    SCP_SCU_RoleSelectionNegotiation,
+    UserIdentityNegotiation,
+)
 from pynetdicom.presentation import PresentationContext
 
 from node.config import PeerSection
@@ -102,7 +105,7 @@ def associate(
             peer.port,
             contexts=list(contexts),
             ae_title=peer.ae_title,
-            ext_neg=list(roles),
+            ext_neg=[*roles, *_user_of(peer)],
             tls_args=_tls_of(peer),
             evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
         )
@@ -116,6 +119,19 @@ def associate(
     if answer.result == _PERMANENT:
         raise Rejected(f"{where} refuses an association with {calling_ae}: {answer.reason_str}")
     raise Retryable(f"{where} takes no association now: {answer.reason_str}")
+
+
+def _user_of(peer: Receiver) -> Iterator[UserIdentityNegotiation]:
+    """Name the user of a configured peer, if it wants one (PS3.7 D.3.3.7)."""
+    if isinstance(peer, PeerSection) and peer.username:
+        passcode = peer.passcode.get_secret_value()
+        item = UserIdentityNegotiation()
+        item.user_identity_type = 2 if passcode else 1
+        item.positive_response_requested = False
+        item.primary_field = peer.username.encode()
+        if passcode:
+            item.secondary_field = passcode.encode()
+        yield item
 
 
 def _tls_of(peer: Receiver) -> tuple[ssl.SSLContext, str] | None:

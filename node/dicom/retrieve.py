@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import build_context
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from node.config import Config
@@ -31,6 +32,7 @@ from node.dicom.purged import demand_present
 from node.dicom.query import Query, parse_query
 from node.dicom.reads import note_retrieval, note_search
 from node.dicom.store import log_failure
+from node.dicom.transport import user_of
 from node.errors import InvalidInput, Retryable
 
 PENDING = 0xFF00
@@ -61,6 +63,7 @@ class _Request(Protocol):
 class _Requestor(Protocol):
     ae_title: str
     address: str | None
+    user_identity: UserIdentityNegotiation | None
 
 
 class _Association(Protocol):
@@ -211,7 +214,9 @@ def _archive(
 def _sees_results(event: RetrieveEvent, config: Config) -> bool:
     """Whether a peer is granted what dentists signed, besides what was received."""
     peer = event.assoc.requestor
-    granted = Access(config.dicom.clients).services(peer.ae_title.strip(), peer.address or "")
+    granted = Access(config.dicom.clients).services(
+        peer.ae_title.strip(), peer.address or "", user_of(peer.user_identity)
+    )
     return Service.RESULTS in granted
 
 

@@ -35,7 +35,7 @@ from pynetdicom.sop_class import (
 
 from node.config import Config, StationSection
 from node.dicom import charset
-from node.dicom.access import Access, Service
+from node.dicom.access import Access, Service, User
 from node.dicom.commitment import COMMITMENT_CLASS, on_n_action, on_n_event_report
 from node.dicom.implementation import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from node.dicom.instances import InstanceStore
@@ -45,9 +45,9 @@ from node.dicom.place import Place
 from node.dicom.receiver import Receiver
 from node.dicom.retrieve import on_c_get, on_c_move, on_study_find
 from node.dicom.store import on_c_store
-from node.dicom.streaming import IS_SUPPORTED, Admit, StorageReceiver, Terms
+from node.dicom.streaming import IS_SUPPORTED, StorageReceiver, Terms
 from node.dicom.tls import server_tls
-from node.dicom.transport import AssociationListener
+from node.dicom.transport import AdmitUser, AssociationListener
 from node.dicom.worklist import on_c_find
 from node.engine import DurableEngine
 from node.errors import ConfigError
@@ -191,7 +191,9 @@ class DicomListener:
             running.thread.join(timeout=5)
         self._plain = self._tls = None
 
-    def _listen(self, entity: AE, port: int, admit: Admit, tls: ssl.SSLContext | None) -> _Running:
+    def _listen(
+        self, entity: AE, port: int, admit: AdmitUser, tls: ssl.SSLContext | None
+    ) -> _Running:
         host = self._config.dicom.host
         try:
             server = entity.make_server(
@@ -217,7 +219,9 @@ class DicomListener:
         thread.start()
         return _Running(server, thread)
 
-    def _fast_path(self, server: AssociationListener, entity: AE, admit: Admit) -> StorageReceiver:
+    def _fast_path(
+        self, server: AssociationListener, entity: AE, admit: AdmitUser
+    ) -> StorageReceiver:
         terms = Terms(
             entity.ae_title,
             entity.require_called_aet,
@@ -284,13 +288,15 @@ def _find(
         yield from on_study_find(event, db, store, config)
 
 
-def _admission(access: Access) -> Admit:
-    """Give each peer the presentation contexts of what it may ask for."""
+def _admission(access: Access) -> AdmitUser:
+    """Give each peer the presentation contexts of what it, or its user, may ask for."""
     building = threading.Lock()
     by_services: dict[frozenset[Service], list[PresentationContext]] = {}
 
-    def admit(ae_title: str, address: str) -> list[PresentationContext] | None:
-        services = access.services(ae_title, address)
+    def admit(
+        ae_title: str, address: str, user: User | None = None
+    ) -> list[PresentationContext] | None:
+        services = access.services(ae_title, address, user)
         if not services:
             return None
         with building:  # it takes a while; those that come at once wait for one

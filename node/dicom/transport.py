@@ -16,7 +16,7 @@ import socket
 import ssl
 import threading
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from pynetdicom import evt
 from pynetdicom.acse import ACSE
@@ -24,10 +24,13 @@ from pynetdicom.association import MODE_ACCEPTOR, Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import UserIdentityNegotiation
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from node.dicom import messages
-from node.dicom.streaming import Admit, StorageReceiver
+from node.dicom.access import User
+from node.dicom.streaming import StorageReceiver
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,6 +48,19 @@ _HANDSHAKE_S = 10.0
 #: Connections beyond the associations that are allowed: enough for refusals, bounded in a flood.
 _SPARE = 64
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+#: User name, user name and passcode (PS3.7 Table D.3-14); Kerberos, SAML and JWT are refused.
+_READABLE_IDENTITIES = (1, 2)
+#: Rejected for good, by the association control, without a reason: it would help to guess.
+_NOT_THIS_USER = (0x01, 0x02, 0x01)
+
+
+class AdmitUser(Protocol):
+    """Says what an AE title at an address, and its user, may use; None when not admitted."""
+
+    def __call__(
+        self, ae_title: str, address: str, user: User | None = None
+    ) -> list[PresentationContext] | None:
+        """List the presentation contexts."""
 
 
 class _WakingQueue(queue.Queue[Any]):
@@ -263,16 +279,32 @@ class _Checkpoint(threading.Event):
         return super().wait(timeout)
 
 
+def user_of(told: UserIdentityNegotiation | None) -> User | None:
+    """Read whom a requestor names; None where it names nobody or in a way we cannot read."""
+    if told is None or told.user_identity_type not in _READABLE_IDENTITIES:
+        return None
+    passcode = told.secondary_field if told.user_identity_type == 2 else None
+    return User(
+        (told.primary_field or b"").decode("utf-8", "replace"),
+        None if passcode is None else passcode.decode("utf-8", "replace"),
+    )
+
+
 class _Acse(ACSE):  # type: ignore[misc]  # untyped
     """Negotiation that first asks who is there: a stranger is refused, others get their own."""
 
     def _negotiate_as_acceptor(self) -> None:
         server = self.assoc._server
         peer = self.requestor.primitive.calling_ae_title
-        contexts = server.admit(peer, self.requestor.address or "")
+        told = self.requestor.user_identity
+        if told is not None and told.user_identity_type not in _READABLE_IDENTITIES:
+            _LOG.warning("an association was refused: its user identity is of a kind not supported")
+            self._refuse(*_NOT_THIS_USER)
+            return
+        contexts = server.admit(peer, self.requestor.address or "", user_of(told))
         # PS3.8 9.3.4: permanent, by the service user, calling AE title not recognised
         if contexts is None:
-            self._refuse(0x01, 0x01, 0x03)
+            self._refuse(*(_NOT_THIS_USER if told is not None else (0x01, 0x01, 0x03)))
         # transient, by the presentation layer, local limit exceeded; pynetdicom would count those
         # that never said who they are, and a flood of them would keep everybody out
         elif not server.has_room():
@@ -280,6 +312,15 @@ class _Acse(ACSE):  # type: ignore[misc]  # untyped
         else:
             self.acceptor.supported_contexts = contexts
             super()._negotiate_as_acceptor()
+
+    def _check_user_identity(self) -> tuple[bool, UserIdentityNegotiation | None]:
+        """Answer that the user was accepted where an answer is asked for (PS3.7 D.3.3.7.2)."""
+        told = self.requestor.user_identity
+        if told is None or not told.positive_response_requested:
+            return True, None
+        answer = UserIdentityNegotiation()
+        answer.server_response = b""
+        return True, answer
 
     def _refuse(self, result: int, source: int, reason: int) -> None:
         self.send_reject(result, source, reason)
@@ -391,7 +432,7 @@ class AssociationListener(ThreadedAssociationServer):  # type: ignore[misc]  # u
         self._guard = threading.Lock()
         #: What an AE title at an address may use, None when it is not admitted. pynetdicom copies
         #: 200 contexts for each connection; negotiation only reads them, so they are shared.
-        self.admit: Admit = lambda ae_title, address: self.contexts
+        self.admit: AdmitUser = lambda ae_title, address, user=None: self.contexts
         super().__init__(*args, **kwargs, request_handler=_Handler)
 
     def verify_request(self, request: socket.socket, client_address: tuple[str, int]) -> bool:
