@@ -21,8 +21,8 @@ from node.db.session import read
 from node.db.tables import event, instance
 from node.domain.rights import Right
 from node.errors import BitewingError, Retryable, place_of
-from node.web.accounts import Session, Unauthenticated
-from node.web.auth import Web, require, session_of
+from node.web.accounts import Locked, Session
+from node.web.auth import Web, require
 from node.web.facts import Row
 from node.web.shapes import LiveEvent
 
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 POLL_S = 0.25
 HEARTBEAT_S = 15.0
+_LOOK_EVERY_S = 1.0  # how long somebody may go on who lost the right
+_FOLLOWER = require(Right.WORKLIST_SEE)
 MAX_STREAMS_PER_USER = 4
 MAX_STREAMS = 200
 _KEEP = timedelta(minutes=10)
@@ -173,7 +175,7 @@ def live_event(row: Row) -> LiveEvent:
 @router.get("/events")
 async def events(
     request: Request,
-    session: Annotated[Session, Depends(require(Right.WORKLIST_SEE))],
+    session: Annotated[Session, Depends(_FOLLOWER)],
     after: Annotated[int | None, Query(ge=0)] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> StreamingResponse:
@@ -204,28 +206,37 @@ async def _stream(
         yield "retry: 2000\n: live\n\n"
         for news in missed:
             yield _message(news)
-        beat_at = asyncio.get_running_loop().time() + HEARTBEAT_S
+        looked_at = asyncio.get_running_loop().time()
+        beat_at = looked_at + HEARTBEAT_S
         while not live.is_closing:
             try:
                 news = await asyncio.wait_for(listener.queue.get(), 1.0)
             except TimeoutError:
                 if asyncio.get_running_loop().time() < beat_at:
                     continue
-                if not await run_in_threadpool(_is_signed_in, request):
+                if not await run_in_threadpool(_may_follow, request):
                     return
                 beat_at = asyncio.get_running_loop().time() + HEARTBEAT_S
                 yield ": beat\n\n"
                 continue
-            if news.seq not in sent:
-                yield _message(news)
+            if news.seq in sent:
+                continue
+            if asyncio.get_running_loop().time() - looked_at > _LOOK_EVERY_S:
+                if not await run_in_threadpool(_may_follow, request):
+                    return
+                looked_at = asyncio.get_running_loop().time()
+            yield _message(news)
     finally:
         live.leave(listener)
 
 
-def _is_signed_in(request: Request) -> bool:
+def _may_follow(request: Request) -> bool:
+    """Whether the session is open and has the right still; behind a lock it may go on."""
     try:
-        session_of(request)
-    except Unauthenticated:
+        _FOLLOWER(request)
+    except Locked:
+        return True
+    except BitewingError:
         return False
     return True
 

@@ -94,7 +94,7 @@ class House:
         """A browser of somebody of this role, signed in (without the cost of a password)."""
         token, session = self.web.accounts.open(self.user(role, username))
         client = self.client()
-        client.cookies.set(COOKIE, token)
+        client.cookies.set(COOKIE, token, domain="testserver.local")
         return Caller(client, {"X-CSRF-Token": session.csrf_token})
 
     def program(self, *rights: Right, role: str = "service", days: int = 1) -> Caller:
