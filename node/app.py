@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -58,6 +59,9 @@ from node.engine import (
 )
 from node.errors import BitewingError, ConfigError, place_of
 from node.expiry import CertificateCollector, warn_of_expiries
+from node.fleet import routes as fleet_routes
+from node.fleet.report import LocationReport, compose_report
+from node.fleet.reports import FleetCollector, send_report
 from node.status import Probe, Status, metrics
 from node.web.app import create_web, end_streams
 from node.web.auth import demand_declarations, require
@@ -215,6 +219,8 @@ class Node:
         if Part.WORKFLOWS in self.parts:
             self._start_workflows(db, engine, store, pms, status)
             self._start_orchestra(orchestra, status)
+        if Part.WORKFLOWS in self.parts and config.backup.folder:
+            self._every(_HEAL_EVERY_S, "backup", BackupKeeper(db, config).run_once)
         if Part.DICOM in self.parts:
             self._start_dicom(db, store, engine, status)
         if Part.WEB in self.parts:
@@ -447,10 +453,21 @@ class Node:
     ) -> None:
         registry = metrics(db, self.config.node.location_id)
         registry.register(CertificateCollector(self.config, db))
+        registry.register(FleetCollector(db, self.config.node.location_id))
         app = create_web(
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
+
+        def report() -> LocationReport:
+            free = shutil.disk_usage(self.config.node.data_dir).free
+            return compose_report(db, self.config, status.probes(), free)
+
+        app.include_router(fleet_routes.make_router(db, self.config.node.location_id, report))
         include_routers(app, self.config, db, orchestra)
+        if self.config.fleet.report_to:
+            self._every(
+                self.config.fleet.every_s, "fleet", lambda: send_report(self.config, report)
+            )
         server = WebServer(self.config.web, app)
         self._closers.append(server.stop)
         server.start()

@@ -33,7 +33,9 @@ from node.domain.destinations import Network, Reach
 from node.domain.rights import Role
 from node.errors import ConfigError
 
-Party = Literal["pms", "payers", "labs", "messengers", "gateway", "webhooks", "oidc", "kms"]
+Party = Literal[
+    "pms", "payers", "labs", "messengers", "gateway", "webhooks", "oidc", "kms", "fleet"
+]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 #: Keys whose values in the environment are lists with commas.
@@ -207,7 +209,9 @@ class GroupSection(_Section):
 class OidcSection(_Section):
     """``[oidc]``: the practice's sign-in service (OpenID Connect); no issuer switches it off."""
 
-    issuer: str = Field("", pattern=r"^(https://[^\s?#]+|http://(127\.0\.0\.1|localhost)[^\s?#]*)?$")
+    issuer: str = Field(
+        "", pattern=r"^(https://[^\s?#]+|http://(127\.0\.0\.1|localhost)[^\s?#]*)?$"
+    )
     client_id: str = ""
     client_secret: SecretStr = SecretStr("")
     public_url: str = Field("", pattern=r"^(https?://[^\s/?#]+)?$")  # this node's pages
@@ -580,6 +584,17 @@ class AuditSection(_Section):
     syslog_key: str = ""
 
 
+class FleetSection(_Section):
+    """``[fleet]``: the node that shows all locations, and the token with which we report there."""
+
+    report_to: str = Field(
+        "", pattern=r"^(https://[^\s?#]+|http://(127\.0\.0\.1|localhost)[^\s?#]*)?$"
+    )
+    token: SecretStr = SecretStr("")
+    every_s: float = Field(60.0, ge=5)
+    ca_file: str = ""
+
+
 class BackupSection(_Section):
     """``[backup]``: the nightly backup; no folder switches it off."""
 
@@ -622,6 +637,7 @@ class Config(_Section):
     labs: LabsSection = LabsSection()
     audit: AuditSection = AuditSection()
     backup: BackupSection = BackupSection()
+    fleet: FleetSection = FleetSection()
     analysis: AnalysisSection = AnalysisSection()
     workflows: WorkflowsSection = WorkflowsSection()
     rollout: RolloutSection = RolloutSection()

@@ -36,11 +36,13 @@ def open_client(
     base_url: str = "",
     headers: Mapping[str, str] | None = None,
     uses_proxy: bool = False,
+    ca_file: str = "",
     resolve: Resolve = resolve_host,
 ) -> httpx2.Client:
     """Make a client for one party; close it when done.
 
-    ``uses_proxy`` lets the environment name a proxy and further authorities. A request to an
+    ``uses_proxy`` lets the environment name a proxy and further authorities; ``ca_file`` names the
+    one authority that the party's certificate must come from. A request to an
     address that the party may not have raises ConfigError; nothing was sent then.
     """
     return httpx2.Client(
@@ -49,7 +51,7 @@ def open_client(
         timeout=timeout,
         follow_redirects=False,
         trust_env=uses_proxy,
-        transport=_Transport(_Guard(reach, resolve), uses_proxy),
+        transport=_Transport(_Guard(reach, resolve), uses_proxy, ca_file),
     )
 
 
@@ -91,12 +93,12 @@ class _Guard(httpcore2.NetworkBackend):
 class _Transport(httpx2.HTTPTransport):
     """httpx's own transport over a pool that connects through the guard."""
 
-    def __init__(self, guard: _Guard, trust_env: bool) -> None:
+    def __init__(self, guard: _Guard, trust_env: bool, ca_file: str) -> None:
         super().__init__(trust_env=trust_env)
         if not isinstance(self._pool, httpcore2.ConnectionPool):  # else we would guard nothing
             raise TypeError("this release of httpx2 keeps its connections elsewhere")
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(trust_env=trust_env),
+            ssl_context=httpx2.create_ssl_context(verify=ca_file or True, trust_env=trust_env),
             max_connections=100,
             max_keepalive_connections=20,
             keepalive_expiry=5.0,

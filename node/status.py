@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Thread
 
 import sqlalchemy as sa
@@ -22,6 +22,7 @@ from node.db.tables import (
     instance,
     pms_command,
     study,
+    sync_state,
     workflow_case,
 )
 from node.domain import jobs
@@ -29,6 +30,11 @@ from node.domain.events import EventKind
 from node.expiry import find_expiries
 from pms_writeback.record_state import record_errors
 from pms_writeback.sync import read_status
+
+#: How the backup's state is called among what is kept up to date.
+BACKUP = "backup"
+#: A last backup older than this is said to be missing.
+OVERDUE = timedelta(hours=36)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,8 @@ class Status:
         for name, thread in self.threads.items():
             alive = thread.is_alive()
             found[name] = Probe(alive, "runs" if alive else "has stopped; restart the node")
+        if self.config.backup.folder:
+            found["backup"] = self._guarded(self._backup)
         if self.config.pms.kind != "none":
             found["pms"] = self._guarded(self._pms, is_ours=False)
             found["records"] = self._guarded(self._records, is_ours=False)
@@ -95,6 +103,16 @@ class Status:
         own = [each for each in found if each.name in ("web", "dicom")]
         is_over = any(each.expires_at is None or each.expires_at <= now for each in own)
         return Probe(all(each.is_fine(now) for each in found), words, is_ours=is_over)
+
+    def _backup(self) -> Probe:
+        """Fail nothing of ours: images are taken without a backup, but somebody must look."""
+        with read(self.db) as conn:
+            made_at = backup_at(conn, self.config.node.location_id)
+        if made_at is None:
+            return Probe(False, "none was made yet", is_ours=False)
+        age = datetime.now(UTC) - made_at
+        words = f"the last was made {age.total_seconds() / 3600:.0f} h ago"
+        return Probe(age < OVERDUE, words, is_ours=False)
 
     def _pms(self) -> Probe:
         now = datetime.now(UTC)
@@ -154,6 +172,15 @@ class Status:
         return [f"everything outbound is paused: {count} objects for peers wait"]
 
 
+def backup_at(conn: sa.Connection, location_id: str) -> datetime | None:
+    """Tell when the last whole backup was made."""
+    return conn.execute(
+        sa.select(sync_state.c.last_ok_at).where(
+            sync_state.c.location_id == location_id, sync_state.c.resource == BACKUP
+        )
+    ).scalar()
+
+
 class TableCollector(Collector):
     """Gauges counted from the tables at each scrape."""
 
@@ -170,6 +197,13 @@ class TableCollector(Collector):
             yield self._by_state(
                 conn, "bitewing_dicom_deliveries", "Result deliveries by state", dicom_delivery
             )
+            made_at = backup_at(conn, self._location_id)
+            if made_at is not None:
+                yield GaugeMetricFamily(
+                    "bitewing_backup_age_seconds",
+                    "Since the last whole backup",
+                    value=(datetime.now(UTC) - made_at).total_seconds(),
+                )
             duplicates = sa.select(sa.func.count()).where(
                 event.c.location_id == self._location_id,
                 event.c.kind == EventKind.DUPLICATE_KEPT.value,

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from node.backup.runs import ACTOR, RESOURCE, create, note_run, prune
+from node.backup.runs import ACTOR, create, note_run, prune
 from node.config import Config
 from node.db.session import Actor, begin
 from node.db.tables import sync_state
+from node.status import BACKUP
 
 _LONGEST = timedelta(hours=6)
 _REST = timedelta(hours=1)
@@ -47,11 +48,11 @@ class BackupKeeper:
         """Take the day's backup when it is due and no other process makes it."""
         columns = sync_state.c
         query = sa.select(columns.last_ok_at, columns.last_try_at).where(
-            columns.location_id == self._actor.location_id, columns.resource == RESOURCE
+            columns.location_id == self._actor.location_id, columns.resource == BACKUP
         )
         with begin(self.db, self._actor, "backup.claimed") as tx:
             row = tx.conn.execute(query.with_for_update()).first()
-            tx.record(RESOURCE)
+            tx.record(BACKUP)
             if row is not None:
                 is_made = row.last_ok_at is not None and row.last_ok_at >= self._due(now)
                 is_tried = row.last_try_at is not None and row.last_try_at > now - _LONGEST

@@ -27,9 +27,10 @@ from node.db import audit
 from node.db.session import Actor, Tx, begin, upsert
 from node.db.tables import sync_state
 from node.errors import ConfigError, InvalidInput, Retryable
+from node.status import BACKUP
 
-#: Who makes backups, and how their state is called among what is kept up to date.
-ACTOR = RESOURCE = "backup"
+#: Who makes backups.
+ACTOR = "backup"
 _STAMP = "%Y%m%dT%H%M%S.%fZ"
 _TRIES = 3
 #: Where the object store lies in the data folder.
@@ -95,13 +96,13 @@ def create(db: sa.Engine, config: Config, root: Path, now: datetime | None = Non
         raise Retryable(f"the backup's disk did not take it ({error.strerror})") from None
     with begin(db, Actor(ACTOR, config.node.location_id), "backup.made") as tx:
         note_run(tx, last_ok_at=now, error="")
-        tx.record(RESOURCE, run=folder.name, files=len(manifest.files))
+        tx.record(BACKUP, run=folder.name, files=len(manifest.files))
     return Run(folder, manifest)
 
 
 def note_run(tx: Tx, **values: object) -> None:
     """Keep when a backup was tried or made, for the status and the next one."""
-    row = {"location_id": tx.location_id, "resource": RESOURCE, **values}
+    row = {"location_id": tx.location_id, "resource": BACKUP, **values}
     upsert(tx.conn, sync_state, ("location_id", "resource"), row)
 
 

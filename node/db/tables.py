@@ -382,6 +382,17 @@ sync_state = sa.Table(
     sa.Column("clock_offset_s", sa.Float, nullable=True),
 )
 
+#: The last report of every location that reports to this node.
+fleet_report = sa.Table(
+    "fleet_report",
+    metadata,
+    sa.Column("location_id", sa.String(32), primary_key=True),  # ours
+    sa.Column("sender", sa.String(64), primary_key=True),  # the account whose token it came with
+    sa.Column("reported_location", sa.String(32), primary_key=True),
+    sa.Column("report", sa.JSON, nullable=False),  # node.fleet.report.LocationReport
+    _at("received_at"),
+)
+
 # --- bridges to systems on the clinic's own machine ----------------------------------------------
 
 bridge_token = sa.Table(  # enrolment, once each; only the digest of the secret is kept

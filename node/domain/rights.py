@@ -56,6 +56,8 @@ class Right(StrEnum):
     ROLLOUT_SWITCH = "rollout.switch"  # let workflows in; switch anything back
     GLASS_BREAK = "glass.break"  # open one study in an emergency, with a reason
     GLASS_REVIEW = "glass.review"  # see who did, and why
+    FLEET_SEE = "fleet.see"  # how all locations stand, without patients
+    FLEET_REPORT = "fleet.report"  # a location's own node says how it stands
 
 
 #: What breaking the glass gives, for one study and a limited time; never unsigned findings.
@@ -100,7 +102,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.OFFICE_MANAGER: frozenset(
         {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WRITES_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
         | {_R.WORKFLOWS_PAUSE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE, _R.LAB_CASES_MANAGE}
-        | {_R.GLASS_BREAK, _R.GLASS_REVIEW, _R.ROLLOUT_SEE, _R.ROLLOUT_SWITCH}
+        | {_R.GLASS_BREAK, _R.GLASS_REVIEW, _R.ROLLOUT_SEE, _R.ROLLOUT_SWITCH, _R.FLEET_SEE}
     ),
     Role.FRONT_DESK: frozenset(
         {_R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE, _R.GLASS_BREAK}
@@ -108,7 +110,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.LAB_COORDINATOR: frozenset({_R.WORKFLOWS_SEE, _R.LAB_CASES_MANAGE}),
     Role.ADMIN: frozenset(
         {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WRITES_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
-        | {_R.WORKFLOWS_PAUSE, _R.USERS_CHANGE, _R.GLASS_BREAK, _R.ROLLOUT_SEE}
+        | {_R.WORKFLOWS_PAUSE, _R.USERS_CHANGE, _R.GLASS_BREAK, _R.ROLLOUT_SEE, _R.FLEET_SEE}
     ),
     Role.AUDITOR: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
@@ -117,7 +119,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     ),
     Role.SERVICE: frozenset(  # the most that a token may be given
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD, _R.IMAGES_STORE}
-        | {_R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT, _R.WORKFLOWS_SEE}
+        | {_R.FINDINGS_SEARCH, _R.FINDINGS_EXPORT, _R.WORKFLOWS_SEE, _R.FLEET_REPORT}
     ),
 }
 
@@ -162,4 +164,6 @@ WORDS: dict[Right, str] = {
     _R.ROLLOUT_SWITCH: "switch workflows and suggestions",
     _R.GLASS_BREAK: "open a study in an emergency",
     _R.GLASS_REVIEW: "see emergency accesses",
+    _R.FLEET_SEE: "see how all locations stand",
+    _R.FLEET_REPORT: "report how a location stands",
 }

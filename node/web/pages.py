@@ -225,6 +225,14 @@ def audit_page(
     return render("audit", _boot(web, "audit", session))
 
 
+@router.get("/fleet")
+def fleet_page(
+    web: WebDep, session: Annotated[Session, Depends(page(Right.FLEET_SEE))]
+) -> Response:
+    """Show how all locations stand."""
+    return render("fleet", _boot(web, "fleet", session))
+
+
 @router.get("/static/{name:path}", dependencies=[Depends(Open("files of the pages"))])
 async def static_file(name: str, request: Request) -> Response:
     """Serve one of the pages' files.

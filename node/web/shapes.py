@@ -1056,6 +1056,7 @@ class Boot(_Shape):
         "emergency",
         "emergencies",
         "audit",
+        "fleet",
     ]
     practice_name: str
     software_version: str
