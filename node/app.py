@@ -451,7 +451,7 @@ class Node:
         status: Status,
         orchestra: Orchestra,
     ) -> None:
-        registry = metrics(db, self.config.node.location_id)
+        registry = metrics(status)
         registry.register(CertificateCollector(self.config, db))
         registry.register(FleetCollector(db, self.config.node.location_id))
         app = create_web(

@@ -228,8 +228,28 @@ class TableCollector(Collector):
         return family
 
 
-def metrics(db: sa.Engine, location_id: str) -> CollectorRegistry:
+class PartCollector(Collector):
+    """What ``/healthz`` says, as numbers."""
+
+    def __init__(self, status: Status) -> None:
+        self._status = status
+
+    def collect(self) -> Iterable[Metric]:
+        """Look at every part once."""
+        parts = GaugeMetricFamily("bitewing_part_ok", "1 while a part works", labels=["part"])
+        for name, probe in self._status.probes().items():
+            parts.add_metric([name], float(probe.is_ok))
+        yield parts
+        yield GaugeMetricFamily(
+            "bitewing_free_bytes",
+            "Free on the disk of the data folder",
+            value=shutil.disk_usage(self._status.config.node.data_dir).free,
+        )
+
+
+def metrics(status: Status) -> CollectorRegistry:
     """Make the registry that ``/metrics`` prints."""
     registry = CollectorRegistry()
-    registry.register(TableCollector(db, location_id))
+    registry.register(TableCollector(status.db, status.config.node.location_id))
+    registry.register(PartCollector(status))
     return registry
