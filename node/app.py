@@ -55,8 +55,8 @@ from node.engine import (
     WORKFLOWS,
     DurableEngine,
     Queue,
-    read_engine_key,
 )
+from node.engine_key import engine_key_of, keep_wrapped
 from node.errors import BitewingError, ConfigError, place_of
 from node.expiry import CertificateCollector, warn_of_expiries
 from node.fleet import routes as fleet_routes
@@ -173,8 +173,10 @@ class Node:
         self._closers.append(db.dispose)
         migrate(db)
         ring = open_keys(db, config, Actor("keys", config.node.location_id))
+        if ring is not None:
+            keep_wrapped(config)
         store = FolderStore(config.node.data_dir / "images", config.dicom.min_free_mb, ring)
-        key = read_engine_key(config.node.data_dir / "engine.key")
+        key = engine_key_of(config)
         self._keep_audit(db, key)
         engine = DurableEngine(config.database_url, key, self.executor_id, config.node.location_id)
         inference = InferenceProcess(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +14,11 @@ from typing import Literal
 import sqlalchemy as sa
 
 from node.config import Config
+from node.db.agreements import parties, standings
+from node.db.keys import Sealing, attach_keys, is_empty, sealing_of
 from node.db.migrate import current_revision, head_revision
 from node.db.session import open_database, read
+from node.disk import Room, disk_of
 from node.domain import cdt
 from node.errors import BitewingError, Unsupported
 from node.expiry import find_expiries
@@ -27,7 +29,6 @@ from pms_writeback.merging import MergeSource
 from pms_writeback.practice import open_pms, sftp_folder
 from pms_writeback.record_state import record_errors
 
-_LOW_DISK_GB = 5.0
 #: Keys whose values the first line tells anyway.
 _SAID = {("node", key) for key in ("location_id", "mode", "time_zone", "data_dir")}
 
@@ -46,6 +47,7 @@ def run_checks(config: Config) -> list[CheckResult]:
     checks: list[tuple[str, Callable[[Config], CheckResult]]] = [
         ("config", _check_config),
         ("database", _check_database),
+        ("encryption", _check_encryption),
         ("disk", _check_disk),
         ("dicom", lambda c: _check_port("dicom", c.dicom.host, c.dicom.port, c.dicom.ae_title)),
         ("web", lambda c: _check_port("web", c.web.host, c.web.port, "review page")),
@@ -56,6 +58,7 @@ def run_checks(config: Config) -> list[CheckResult]:
         ("records", _check_records),
         ("documents", _check_documents),
         ("labs", _check_labs),
+        ("partners", _check_partners),
     ]
     return [_guarded(name, check, config) for name, check in checks]
 
@@ -67,6 +70,30 @@ def _guarded(name: str, check: Callable[[Config], CheckResult], config: Config) 
         return CheckResult(name, "fail", str(error))
     except Exception as error:  # noqa: BLE001 - an edge: the other checks must still run
         return CheckResult(name, "fail", f"{type(error).__name__}")
+
+
+def _check_partners(config: Config) -> CheckResult:
+    """Name every outside party that may not be called, or soon may not."""
+    known = parties(config)
+    if not known:
+        return CheckResult("partners", "ok", "none configured")
+    if not _is_migrated(config):
+        return CheckResult("partners", "warn", "agreements: no database of this release yet")
+    db = open_database(config.database_url)
+    with read(db) as conn:
+        found = standings(conn, config, datetime.now(UTC))
+    db.dispose()
+    told = [each.words for each in found if each.words and each.party.needs_agreement]
+    words = "; ".join(told) or f"{len(found)} may be called"
+    return CheckResult("partners", "warn" if told else "ok", words)
+
+
+def _is_migrated(config: Config) -> bool:
+    db = open_database(config.database_url)
+    try:
+        return current_revision(db) == head_revision(db)
+    finally:
+        db.dispose()
 
 
 def _check_config(config: Config) -> CheckResult:
@@ -104,12 +131,28 @@ def _check_database(config: Config) -> CheckResult:
     return CheckResult("database", "ok", f"{kind}, schema {head}")
 
 
+def _check_encryption(config: Config) -> CheckResult:
+    """Whether what lies on the disk is sealed, and the master key opens it."""
+    location_id = config.node.location_id
+    with _current_database(config) as db:  # raises when the key is not the right one
+        state = Sealing.NONE if db is None else sealing_of(db, location_id)
+        is_new = db is None or is_empty(db, location_id)
+    if state is Sealing.WHOLLY:
+        return CheckResult("encryption", "ok", "sealed; keep a copy of the master key elsewhere")
+    if state is Sealing.PARTLY:
+        return CheckResult("encryption", "warn", "partly sealed; run `bitewing encrypt-data` again")
+    if not config.encryption.enabled:
+        return CheckResult("encryption", "warn", "off: names and images lie plain on the disk")
+    if is_new:
+        return CheckResult("encryption", "ok", "`serve` will make the keys")
+    return CheckResult("encryption", "warn", "old data lies plain; run `bitewing encrypt-data`")
+
+
 def _check_disk(config: Config) -> CheckResult:
     folder = config.node.data_dir.absolute()
     existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free_gb = shutil.disk_usage(existing).free / 1e9
-    level: Literal["ok", "warn"] = "warn" if free_gb < _LOW_DISK_GB else "ok"
-    return CheckResult("disk", level, f"{free_gb:.1f} GB free")
+    seen = replace(disk_of(config), folder=existing).look()
+    return CheckResult("disk", "ok" if seen.room is Room.PLENTY else "warn", seen.words)
 
 
 def _check_port(name: str, host: str, port: int, what: str) -> CheckResult:
@@ -230,6 +273,9 @@ def _current_database(config: Config) -> Iterator[sa.Engine | None]:
     """Open the database; None while it has not been brought to this release."""
     db = open_database(config.database_url)
     try:
-        yield db if current_revision(db) == head_revision(db) else None
+        is_current = current_revision(db) == head_revision(db)
+        if is_current:
+            attach_keys(db, config, config.node.location_id)
+        yield db if is_current else None
     finally:
         db.dispose()

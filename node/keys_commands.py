@@ -142,6 +142,9 @@ def rewrap(
     """Wrap the data keys by another master key; set it in the configuration afterwards."""
     from node.config import EncryptionSection
     from node.db import keys
+    from node.db.master import create_key_file, is_file_kept, key_path, open_master
+    from node.db.session import open_database
+    from node.engine_key import wrap_engine_key
 
     if (to is None) == (new_key_file is None):
         raise InvalidInput("name either --to or --new-key-file")
@@ -152,7 +155,15 @@ def rewrap(
         else EncryptionSection(key_file=str(new_key_file))
     )
     wanted = settings.model_copy(update={"encryption": section})
-    count = keys.rewrap(open_db(settings), settings, wanted, _actor(settings))
+    if is_file_kept(wanted):
+        create_key_file(key_path(wanted))
+    old, new = open_master(settings), open_master(wanted)
+    db = open_database(settings.database_url)
+    if not keys.list_keys(db, settings.node.location_id):
+        raise Rejected("there are no keys: nothing is sealed here")
+    wrap_engine_key(settings, old, new)  # opens by either until the data keys are done
+    count = keys.rewrap(db, settings, wanted, _actor(settings))
+    wrap_engine_key(settings, new)
     typer.echo(f"{count} keys wrapped anew; set [encryption] to the new master key and restart")
 
 

@@ -1,8 +1,8 @@
 """Moving up: a practice's SQLite database into PostgreSQL, with everything that is under way.
 
-Rows are copied as they are, in one transaction of the target; every run that the durable engine
-has not ended is queued there again under its own id. Cases wait on in their rows. The old
-database stays as it was, except that whatever would leave it is paused.
+Rows are copied as they are, sealed where they are, in one transaction of the target; every run
+that the durable engine has not ended is queued there again under its own id. Cases wait on in
+their rows. The old database stays as it was, except that whatever would leave it is paused.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from node.app import hold_executor
 from node.config import Config
 from node.db import audit, switches
 from node.db.migrate import migrate
+from node.db.sealed import pass_as_stored
 from node.db.session import Actor, begin, open_database, read
 from node.db.tables import metadata
-from node.engine import DurableEngine, read_engine_key
+from node.engine import DurableEngine
+from node.engine_key import engine_key_of
 from node.errors import ConfigError, InvalidInput
 
 _BATCH = 1000
@@ -49,6 +51,8 @@ def move_database(config: Config, target_url: str, say: Callable[[str], None]) -
     wide_url = target_url.replace("postgresql://", "postgresql+psycopg://", 1)
     release = hold_executor(config)
     source, target = open_database(config.database_url), open_database(wide_url)
+    pass_as_stored(source)
+    pass_as_stored(target)
     try:
         migrate(source)
         migrate(target)
@@ -68,7 +72,7 @@ class _Engines:
     """The durable engine of either database, for queueing only."""
 
     def __init__(self, config: Config, target_url: str) -> None:
-        key = read_engine_key(config.node.data_dir / "engine.key")
+        key = engine_key_of(config)
         location = config.node.location_id
         self._both = [
             DurableEngine(url, key, _MOVER, location) for url in (config.database_url, target_url)

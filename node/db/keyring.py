@@ -34,7 +34,6 @@ class Purpose(StrEnum):
 
     DATA = "data"  # columns and objects
     LOOKUP = "lookup"  # columns that are looked up: the same value gives the same text
-    ENGINE = "engine"  # what the durable engine keeps of its runs
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from node.dicom.instances import InstanceStore
 from node.domain import cdt
 from node.domain.cdt import CodeTable
 from node.domain.rights import EMERGENCY, WORDS, Open, Right
-from node.engine import DurableEngine, read_engine_key
+from node.engine import DurableEngine
+from node.engine_key import engine_key_of
 from node.errors import BitewingError, Forbidden, NotFound
 from node.rollout.showing import read_showing
 from node.web import grants
@@ -130,7 +131,7 @@ def open_web(config: Config, db: sa.Engine, store: InstanceStore, engine: Durabl
     section, location_id = config.web, config.node.location_id
     oidc, reach = config.oidc, config.outgoing.reach("oidc", takes_near=True)
     config.node.data_dir.mkdir(parents=True, exist_ok=True)
-    codes = Codes(db, location_id, read_engine_key(config.node.data_dir / "engine.key"))
+    codes = Codes(db, location_id, engine_key_of(config))
     accounts = Accounts(
         db,
         location_id,

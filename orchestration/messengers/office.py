@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import assert_never
 
 from node.config import Config
-from node.engine import read_engine_key
+from node.engine_key import engine_key_of
 from orchestration.messengers.chat import ChatMessenger, ChatSettings
 from orchestration.messengers.links import LinkKey
 from orchestration.messengers.message import Channel, Messenger
@@ -66,8 +66,7 @@ def open_messenger(config: Config, channel: Channel) -> Messenger:
 
 def link_key(config: Config) -> LinkKey:
     """Open the key of this node's signed links."""
-    key = read_engine_key(config.node.data_dir / "engine.key")
-    return LinkKey(key, config.node.location_id)
+    return LinkKey(engine_key_of(config), config.node.location_id)
 
 
 def public(config: Config, path: str) -> str:

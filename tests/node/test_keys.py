@@ -20,7 +20,7 @@ from node.config import Config, read_config
 from node.db import keys
 from node.db.keyring import MARK, KeyRing, Purpose
 from node.db.keys import KeyState, Sealing
-from node.db.master import LocalMaster, key_path
+from node.db.master import LocalMaster, create_key_file, key_path
 from node.db.sealed import give_keys
 from node.db.session import Actor, begin, new_id, read
 from node.db.tables import data_key, patient, patient_identity
@@ -460,7 +460,9 @@ def test_another_master_key_leaves_the_data_as_it_is(
     add_person(database)
     rows = stored(database, patient_identity)
     moved = config_of(tmp_path, key_file=str(tmp_path / "safe" / "new.key"))
+    assert create_key_file(key_path(moved))
     assert keys.rewrap(database, config, moved, ACTOR) == len(Purpose)
+    assert keys.rewrap(database, config, moved, ACTOR) == 0
     with pytest.raises(ConfigError, match="is not the one that wrapped"):
         keys.open_keys(database, config, ACTOR)
     keys.open_keys(database, moved, ACTOR)

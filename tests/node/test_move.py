@@ -13,12 +13,14 @@ from dbos import DBOS
 from node.app import hold_executor
 from node.config import Config, read_config
 from node.db import audit
-from node.db.session import begin, open_database, read
+from node.db.keys import open_keys
+from node.db.session import Actor, begin, open_database, read
 from node.db.tables import audit as audit_table
 from node.db.tables import event, workflow_case
 from node.domain.events import EventKind
 from node.domain.rights import Right, Role
-from node.engine import DurableEngine, read_engine_key
+from node.engine import DurableEngine
+from node.engine_key import engine_key_of, keep_wrapped
 from node.errors import ConfigError, InvalidInput
 from node.move import move_database
 from orchestration.case import Case
@@ -52,7 +54,9 @@ def _flow() -> Workflow:
 def _open(config: Config, url: str, *, runs: bool) -> tuple[sa.Engine, DurableEngine, Clockwork]:
     """Open a practice on a database as the node does; without `runs` its jobs stay queued."""
     db = open_database(url)
-    engine = DurableEngine(url, read_engine_key(config.node.data_dir / "engine.key"), "node-1")
+    assert open_keys(db, config, Actor("keys", "main")) is not None  # moved rows are sealed ones
+    keep_wrapped(config)
+    engine = DurableEngine(url, engine_key_of(config), "node-1")
     work = Clockwork(db, engine, config.node.data_dir, _flow())
     if runs:
         launch(engine)
