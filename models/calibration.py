@@ -15,6 +15,8 @@ from node.errors import ConfigError
 
 Array = np.ndarray
 _TINY = 1e-6
+#: A slope as flat as this says that scores mean nothing.
+_FLATTEST = 0.05
 #: Source: clinical reference, "Detection metrics": bins of equal mass.
 _BINS = 15
 
@@ -135,3 +137,26 @@ def expected_error(bins: Sequence[Bin]) -> float:
 def brier(probability: Sequence[float] | Array, is_true: Sequence[bool] | Array) -> float:
     """Give the mean squared difference between probability and truth, 0..1."""
     return float(np.mean((np.asarray(probability, float) - np.asarray(is_true, float)) ** 2))
+
+
+def platt(score: Array, is_true: Array) -> Temperature | None:
+    """Fit a logistic regression on the logit by Newton's method; None where scores say nothing.
+
+    Targets are softened as Platt 1999 does, so that a few clean marks do not make certainty.
+    """
+    p = np.clip(score, 1e-6, 1 - 1e-6)
+    x = np.stack([np.log(p / (1 - p)), np.ones(len(p))], axis=1)
+    hits, misses = int(is_true.sum()), int((~is_true).sum())
+    y = np.where(is_true, (hits + 1) / (hits + 2), 1 / (misses + 2))
+    line = np.array([1.0, 0.0])
+    for _ in range(50):
+        said = 1 / (1 + np.exp(-np.clip(x @ line, -30, 30)))
+        slope = x.T @ (said - y) + 1e-6 * line
+        curvature = (x * (said * (1 - said))[:, None]).T @ x + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, slope)
+        line = line - np.clip(step, -2.0, 2.0)
+        if np.abs(step).max() < 1e-8:
+            break
+    if line[0] < _FLATTEST:
+        return None
+    return Temperature(float(1 / line[0]), float(line[1]))

@@ -62,6 +62,7 @@ from node.expiry import CertificateCollector, warn_of_expiries
 from node.fleet import routes as fleet_routes
 from node.fleet.report import LocationReport, compose_report
 from node.fleet.reports import FleetCollector, send_report
+from node.rollout import auto
 from node.status import Probe, Status, metrics
 from node.web.app import create_web, end_streams
 from node.web.auth import demand_declarations, require
@@ -107,6 +108,7 @@ _PICTURES_EVERY_S = 1.0
 _HOUR_S = 3_600.0
 _DAY_S = 86_400.0
 _FORGOTTEN_S = 600.0
+_AUTO_EVERY_S = 10.0
 _SHADOW_EVERY_S = 2.0
 _REMATCH_DAYS = 14
 
@@ -308,6 +310,11 @@ class Node:
             installed.record(db, actor, self.config.analysis)
 
         _guarded("installed-models", note)()
+
+        def enter() -> None:
+            auto.enter_due(db, self.config)
+
+        self._every(_AUTO_EVERY_S, "auto-entries", enter)
         status.threads["study clock"] = self._every(_TICK_S, "study-clock", tick)
         self._every(_HEAL_EVERY_S, "image-sweep", heal)
         threading.Thread(target=_guarded("inference-start", warm), daemon=True).start()

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from models import panoramic, weights
-from models.calibration import Calibration, Isotonic, Temperature
+from models.calibration import Calibration, Isotonic, platt
 from node.domain.findings import FindingKind, OperatingPoint
 from node.errors import BitewingError, InvalidInput, outcome
 from training import evaluate, report
@@ -29,8 +29,6 @@ _FREE_FROM = 1000
 _LEAST_HITS = 10
 #: The most knots of a free curve.
 _KNOTS = 40
-#: A slope as flat as this says that scores mean nothing.
-_FLATTEST = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +46,7 @@ def fit(score: np.ndarray, is_true: np.ndarray) -> Calibration | None:
     """
     if int(is_true.sum()) < _LEAST_HITS or int((~is_true).sum()) < _LEAST_HITS:
         return None
-    return _isotonic(score, is_true) if len(score) >= _FREE_FROM else _platt(score, is_true)
-
-
-def _platt(score: np.ndarray, is_true: np.ndarray) -> Temperature | None:
-    """Fit a logistic regression on the logit by Newton's method.
-
-    Targets are softened as Platt 1999 does, so that a few clean marks do not make certainty.
-    """
-    p = np.clip(score, 1e-6, 1 - 1e-6)
-    x = np.stack([np.log(p / (1 - p)), np.ones(len(p))], axis=1)
-    hits, misses = int(is_true.sum()), int((~is_true).sum())
-    y = np.where(is_true, (hits + 1) / (hits + 2), 1 / (misses + 2))
-    line = np.array([1.0, 0.0])
-    for _ in range(50):
-        said = 1 / (1 + np.exp(-np.clip(x @ line, -30, 30)))
-        slope = x.T @ (said - y) + 1e-6 * line
-        curvature = (x * (said * (1 - said))[:, None]).T @ x + 1e-6 * np.eye(2)
-        step = np.linalg.solve(curvature, slope)
-        line = line - np.clip(step, -2.0, 2.0)
-        if np.abs(step).max() < 1e-8:
-            break
-    if line[0] < _FLATTEST:
-        return None
-    return Temperature(float(1 / line[0]), float(line[1]))
+    return _isotonic(score, is_true) if len(score) >= _FREE_FROM else platt(score, is_true)
 
 
 def _isotonic(score: np.ndarray, is_true: np.ndarray) -> Isotonic | None:
@@ -138,7 +113,7 @@ def tooth_settings(score: np.ndarray, is_right: np.ndarray, digest: str) -> weig
     Raises InvalidInput when the tuning films tell too little.
     """
     few = min(int(is_right.sum()), int((~is_right).sum())) < _LEAST_HITS
-    curve = None if few else _platt(score, is_right)
+    curve = None if few else platt(score, is_right)
     if curve is None:
         raise InvalidInput("the tuning films show too few right or wrong teeth to calibrate on")
     return weights.Settings(calibration={panoramic.TOOTH: curve}, reference_digest=digest)

@@ -27,20 +27,31 @@ from node.domain.study import InstanceState
 from node.errors import NotFound
 
 
-def pipeline_digest(models: Sequence[ModelVersion]) -> str:
-    """Name one set of installed networks; the same image is analysed once by each set."""
+def pipeline_digest(models: Sequence[ModelVersion], calibration: int | None = None) -> str:
+    """Name one set of installed networks; the same image is analysed once by each set.
+
+    A practice's own `calibration` makes it another one.
+    """
     text = "|".join(sorted(f"{m.name}:{m.version}:{m.digest}" for m in models))
+    if calibration is not None:
+        text += f"|calibration:{calibration}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def store_analysis(
-    db: sa.Engine, actor: Actor, instance_id: str, analysis: ImageAnalysis, started_at: datetime
+    db: sa.Engine,
+    actor: Actor,
+    instance_id: str,
+    analysis: ImageAnalysis,
+    started_at: datetime,
+    calibration: int | None = None,
 ) -> bool:
     """Commit run, tooth marks and findings of one image; return False when they were there.
 
-    The ids derive from image and pipeline, so a repeated run adds nothing.
+    The ids derive from image and pipeline, so a repeated run adds nothing. `calibration` is the
+    version of the practice's own that moved the probabilities.
     """
-    pipeline = pipeline_digest(analysis.models)
+    pipeline = pipeline_digest(analysis.models, calibration)
     run_id = _derive(instance_id, pipeline)
     with begin(db, actor, "analysis.stored") as tx:
         image = _image(tx.conn, instance_id)
@@ -63,13 +74,14 @@ def store_analysis(
                 "quality": [flag_to_json(flag) for flag in analysis.quality],
                 "sites": [site_to_json(site) for site in analysis.sites],
                 "operating_points": points_to_json(analysis.operating_points),
+                "calibration": calibration,
                 "started_at": started_at,
                 "finished_at": tx.now,
             },
         )
         if is_new:
             _add_marks(tx, run_id, instance_id, analysis)
-            _add_findings(tx, run_id, image, analysis)
+            _add_findings(tx, run_id, image, analysis, calibration)
         for flag in analysis.quality:
             if flag.kind is QualityKind.LETTERING:
                 burned_in.note(tx, instance_id, flag.detail)
@@ -85,6 +97,7 @@ def store_analysis(
             run=run_id,
             sha256=image.sha256,
             models=[model_to_json(model) for model in analysis.models],
+            calibration=calibration,
             findings=len(analysis.findings),
             output=_output_digest(analysis),
             kept=f"analysis_run:{run_id}" if is_new else "",
@@ -142,7 +155,11 @@ def _add_marks(tx: Tx, run_id: str, instance_id: str, analysis: ImageAnalysis) -
 
 
 def _add_findings(
-    tx: Tx, run_id: str, image: sa.Row[tuple[str, str]], analysis: ImageAnalysis
+    tx: Tx,
+    run_id: str,
+    image: sa.Row[tuple[str, str]],
+    analysis: ImageAnalysis,
+    calibration: int | None,
 ) -> None:
     """Add the suggestions; undecided ones of an earlier pipeline give way to them."""
     tx.conn.execute(
@@ -164,6 +181,7 @@ def _add_findings(
             "origin": "ai",
             "state": DecisionState.SUGGESTED.value,
             "created_at": tx.now,
+            "calibration": calibration,
             **finding_to_json(suggestion),
         }
         for number, suggestion in enumerate(analysis.findings)

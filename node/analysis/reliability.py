@@ -25,7 +25,7 @@ from node.rollout.reports import Share
 
 _RESAMPLES = 500
 _UNITS_A_BIN = 10
-_KEPT = (DecisionState.ACCEPTED.value, DecisionState.EDITED.value)
+KEPT = (DecisionState.ACCEPTED.value, DecisionState.EDITED.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def reliability(
         finding.c.location_id == location_id,
         finding.c.origin == "ai",
         finding.c.probability.is_not(None),
-        finding.c.state.in_((*_KEPT, DecisionState.REJECTED.value)),
+        finding.c.state.in_((*KEPT, DecisionState.REJECTED.value)),
         sa.not_(finding.c.is_removed),
         study.c.state == StudyState.SIGNED.value,
     )
@@ -68,7 +68,7 @@ def reliability(
     with read(db) as conn:
         for row in conn.execute(query.order_by(finding.c.id)):
             model = f"{row.model['name']} {row.model['version']}" if row.model else "unknown"
-            unit = (row.patient, row.probability, row.state in _KEPT)
+            unit = (row.patient, row.probability, row.state in KEPT)
             groups[(model, row.kind)].append(unit)
     return tuple(_reliability(*key, units) for key, units in sorted(groups.items()))
 
@@ -90,14 +90,14 @@ def _reliability(model: str, kind: str, units: Sequence[tuple[str, float, bool]]
         kept=int(kept.sum()),
         patients=len(set(patients)),
         bins=calibration.reliability(said, kept, count),
-        expected_error=_interval(patients, error),
-        brier=_interval(patients, lambda chosen: calibration.brier(said[chosen], kept[chosen])),
+        expected_error=interval(patients, error),
+        brier=interval(patients, lambda chosen: calibration.brier(said[chosen], kept[chosen])),
         is_few=min(int(kept.sum()), len(units) - int(kept.sum())) < FEW,
     )
 
 
-def _interval(patients: Sequence[str], figure: Callable[[np.ndarray], float]) -> Share:
-    """Resample patients with all their units."""
+def interval(patients: Sequence[str], figure: Callable[[np.ndarray], float]) -> Share:
+    """Give a figure of chosen units with its interval, patients resampled with all their units."""
     members: dict[str, list[int]] = defaultdict(list)
     for number, patient in enumerate(patients):
         members[patient].append(number)

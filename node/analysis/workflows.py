@@ -22,9 +22,11 @@ from node.db.tables import instance, study
 from node.dicom import withdrawal
 from node.dicom.object_file import ObjectFile
 from node.domain import cdt, jobs
+from node.domain.recalibration import recalibrate
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.engine import DurableEngine
 from node.errors import ConfigError, InvalidInput, Rejected
+from node.rollout.calibrations import approved
 
 #: An image that kills the process this often is the cause, not a victim.
 _TRIES = 3
@@ -90,7 +92,12 @@ class Analyser:
             return "failed"
         except InferenceDied:
             return "died"
-        store_analysis(self.db, self.actor, instance_id, analysis, started_at)
+        with read(self.db) as conn:
+            own = approved(conn, self.actor.location_id)
+        if own is not None:
+            analysis = recalibrate(analysis, own)
+        version = own.version if own is not None else None
+        store_analysis(self.db, self.actor, instance_id, analysis, started_at, version)
         return "analysed"
 
     def give_up(self, instance_id: str) -> None:

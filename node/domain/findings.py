@@ -300,6 +300,12 @@ class OperatingPoint:
             raise InvalidInput("operating points satisfy 0 <= review <= high specificity <= 1")
 
 
+#: Where an analysis carries no operating points of a kind. The networks of release 0.1 report only
+#: what is above their own points, several of which lie near 0.3: the first holds back their
+#: faintest marks only, the second leaves the strong.
+USUAL_POINT = OperatingPoint(0.25, 0.8)
+
+
 @dataclass(frozen=True, slots=True)
 class Spacing:
     """Pixel spacing in millimetres and what it can be trusted for.

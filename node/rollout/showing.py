@@ -107,6 +107,12 @@ class StudyShowing:
         """Whether nothing is held back of such a study, whichever acknowledged model speaks."""
         return all(self._is_shown(subject, view) for subject in _SHOWABLE for view in _VIEWS)
 
+    def mode(self, subject: Subject, view: str | None) -> RollMode:
+        """Give the mode of a subject on such a view; silent where everything is held."""
+        if self.showing.is_held:
+            return RollMode.SILENT
+        return self.showing.decision(subject, replace(self.place, view=view or "")).mode
+
     def is_acknowledged(self, model: Json | None) -> bool:
         """Whether the clinical lead has read what this model is."""
         name = f"{model['name']} {model['version']}" if model else ""

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+from node.domain.findings import USUAL_POINT
 from node.domain.review import Json
 
 Stop = Literal["strict", "default", "wide"]
-
-#: (review, high specificity) for analyses that carry no operating points of a kind. The networks
-#: of release 0.1 report only what is above their own points, several of which lie near 0.3: the
-#: default stop holds back their faintest marks only, the strict one leaves the strong.
-_FALLBACK = (0.25, 0.8)
 
 
 def stop_of(kind: str, probability: float | None, points: Json | None) -> Stop:
@@ -24,7 +20,7 @@ def stop_of(kind: str, probability: float | None, points: Json | None) -> Stop:
     """
     if probability is None:
         return "strict"
-    review, high = _FALLBACK
+    review, high = USUAL_POINT.review, USUAL_POINT.high_specificity
     if points and kind in points:
         point = cast("dict[str, float]", points[kind])
         review, high = point["review"], point["high_specificity"]

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from math import sqrt
 
-_Z95 = 1.959963984540054
+from node.domain.intervals import wilson
 
 
 class Arm(StrEnum):
@@ -69,16 +69,8 @@ def measure(trials: Iterable[Trial], now: datetime) -> Lift | None:
     if not n1 or not n2:
         return None
     p1, p2 = x1 / n1, x2 / n2
-    (low1, high1), (low2, high2) = _wilson(x1, n1), _wilson(x2, n2)
+    (low1, high1), (low2, high2) = wilson(x1, n1), wilson(x2, n2)
     difference = p1 - p2
     low = difference - sqrt((p1 - low1) ** 2 + (high2 - p2) ** 2)
     high = difference + sqrt((high1 - p1) ** 2 + (p2 - low2) ** 2)
     return Lift(n1, x1, n2, x2, difference, low, high)
-
-
-def _wilson(successes: int, total: int) -> tuple[float, float]:
-    share, z2 = successes / total, _Z95**2
-    middle = share + z2 / (2 * total)
-    spread = _Z95 * sqrt(share * (1 - share) / total + z2 / (4 * total**2))
-    scale = 1 + z2 / total
-    return (middle - spread) / scale, (middle + spread) / scale
