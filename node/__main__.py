@@ -24,6 +24,7 @@ from node.command_options import ConfigFile, DataDir, open_db, open_store, read_
 from node.errors import BitewingError, InvalidInput, Unsupported, outcome, place_of
 from node.keys_commands import encrypt_data_command, keys_cli
 from node.model_commands import models_cli
+from node.retention_commands import hold_cli, retention_cli
 from node.rollout_commands import pilot, rollout_cli
 from orchestration.sandboxes import cli as sandbox_cli
 from pms_writeback.bridge.cli import cli as bridge_cli
@@ -47,6 +48,8 @@ cli.command("pilot")(pilot)
 cli.add_typer(bridge_cli, name="bridge")
 cli.add_typer(practice_cli, name="practice")
 cli.add_typer(ca_cli, name="ca")
+cli.add_typer(retention_cli, name="retention")
+cli.add_typer(hold_cli, name="hold")
 cli.add_typer(audit_cli, name="audit")
 cli.add_typer(backup_cli, name="backup")
 cli.command("verify-audit")(verify_audit)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -42,9 +41,12 @@ from node.dicom.identity import match_study
 from node.dicom.importing import ImportFolder
 from node.dicom.instances import FolderStore
 from node.dicom.object_file import ObjectFile
+from node.dicom.pixel_return import PixelFetcher
 from node.dicom.priors import PriorFetcher
+from node.dicom.retention import Retention
 from node.dicom.scp import DicomListener
 from node.dicom.send import send_object
+from node.disk import DiskCollector, disk_of
 from node.domain import cdt
 from node.domain.study import MatchState
 from node.engine import (
@@ -103,6 +105,8 @@ _TICK_S = 1.0
 _CASES_EVERY_S = 0.5
 _FLAG_EVERY_S = 3.0
 _FORWARD_EVERY_S = 2.0
+_DISK_EVERY_S = 5.0
+_TELL_EVERY_S = 5.0
 _HEAL_EVERY_S = 60.0
 _PICTURES_EVERY_S = 1.0
 _HOUR_S = 3_600.0
@@ -217,6 +221,7 @@ class Node:
             warn_of_expiries(config, db, datetime.now(UTC))
 
         self._every(_DAY_S, "certificates", warn, at_once=True)
+        self._every(_DISK_EVERY_S, "disk", disk_of(config).keep_reserve, at_once=True)
         if Part.ANALYSIS in self.parts:
             self._start_analysis(db, engine, actor, inference, status)
             self._start_shadows(db, store, actor)
@@ -274,6 +279,7 @@ class Node:
                 fetcher.run_due(datetime.now(UTC))
 
             self._every(_HEAL_EVERY_S, "priors", fetch, at_once=True)
+        self._start_retention(db, store, engine)
         if dicom.import_dir:
             folder = ImportFolder(db, store, engine, self.config)
 
@@ -281,6 +287,27 @@ class Node:
                 folder.run_once()
 
             self._every(dicom.import_every_s, "import", take)
+
+    def _start_retention(self, db: sa.Engine, store: FolderStore, engine: DurableEngine) -> None:
+        """Give up what an archive keeps, in processor mode, and fetch again what is wanted."""
+        retention = Retention(db, store, self.config)
+        fetcher = PixelFetcher(db, store, engine, self.config)
+
+        def give_up() -> None:
+            retention.run(datetime.now(UTC))
+
+        def plan() -> None:
+            fetcher.plan(datetime.now(UTC))
+
+        def fetch() -> None:
+            fetcher.run_due(datetime.now(UTC))
+
+        if self.config.retention.mode == "processor":
+            self._every(_HOUR_S, "retention", give_up, at_once=True)
+        else:
+            _guarded("retention", retention.resume)()  # what was begun before it was switched off
+        self._every(_HEAL_EVERY_S, "pixels-planned", plan, at_once=True)
+        self._every(_FORWARD_EVERY_S, "pixels-fetched", fetch)
 
     def _start_analysis(
         self,
@@ -462,13 +489,14 @@ class Node:
     ) -> None:
         registry = metrics(status)
         registry.register(CertificateCollector(self.config, db))
+        registry.register(DiskCollector(disk_of(self.config)))
         registry.register(FleetCollector(db, self.config.node.location_id))
         app = create_web(
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
 
         def report() -> LocationReport:
-            free = shutil.disk_usage(self.config.node.data_dir).free
+            free = disk_of(self.config).look().free_bytes
             return compose_report(db, self.config, status.probes(), free)
 
         app.include_router(fleet_routes.make_router(db, self.config.node.location_id, report))

@@ -74,6 +74,8 @@ class NodeSection(_Section):
     data_dir: Path = Path("bitewing-data")
     mode: Mode = Mode.ASSIST  # a limit; what is shown, the roll-out's rules say
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    low_disk_mb: int = Field(5_000, ge=0)
+    reserve_mb: int = Field(64, ge=0)
 
     @field_validator("time_zone")
     @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from node.db.tables import (
     sync_state,
     workflow_case,
 )
+from node.disk import Room, disk_of
 from node.domain import jobs
 from node.domain.events import EventKind
 from node.expiry import find_expiries
@@ -88,12 +88,9 @@ class Status:
         return Probe(True, conn.dialect.name)
 
     def _disk(self) -> Probe:
-        free_mb = shutil.disk_usage(self.config.node.data_dir).free / 1e6
-        enough = free_mb > self.config.dicom.min_free_mb
-        words = f"{free_mb / 1000:.1f} GB free"
-        return Probe(
-            enough, words if enough else words + ": images are refused until there is room"
-        )
+        seen = disk_of(self.config).look()
+        is_plenty = seen.room is Room.PLENTY
+        return Probe(is_plenty, seen.words, is_ours=seen.room is not Room.LOW)
 
     def _certificates(self) -> Probe:
         """Fail when one of our own is no good any more; one that ends soon only degrades."""
@@ -240,11 +237,6 @@ class PartCollector(Collector):
         for name, probe in self._status.probes().items():
             parts.add_metric([name], float(probe.is_ok))
         yield parts
-        yield GaugeMetricFamily(
-            "bitewing_free_bytes",
-            "Free on the disk of the data folder",
-            value=shutil.disk_usage(self._status.config.node.data_dir).free,
-        )
 
 
 def metrics(status: Status) -> CollectorRegistry:

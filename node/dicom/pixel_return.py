@@ -1,7 +1,7 @@
 """Fetching pixels again that were given up: wanted by a person, a peer, or a visit to come.
 
-What comes back in another encoding than it left is the same image when its samples are the same;
-anything else stays beside, flagged, for a person.
+What comes back with other bytes than it left is the same image when its samples and whose it says
+it is are the same; anything else stays beside, flagged, for a person.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from node.db.tables import (
     pixel_fetch,
     pixel_purge,
     study,
+    study_identity,
 )
 from node.dicom.fetching import fetch_study
-from node.dicom.header import read_transfer_syntax
+from node.dicom.header import Header, read_header
 from node.dicom.instances import InstanceStore
 from node.dicom.purged import FetchState, PurgeState, mark_restored, queue_fetch
 from node.dicom.retention import pixel_digest
 from node.dicom.retrying import claim, is_due
 from node.dicom.store import Incoming, log_failure, receive
-from node.domain.study import StudyState
+from node.domain.study import StudyState, dicom_name_key
 from node.engine import DurableEngine
 from node.errors import BitewingError, Rejected, Retryable
 
@@ -49,8 +50,7 @@ class PixelFetcher:
     config: Config
 
     def run_due(self, now: datetime) -> int:
-        """Plan what visits will need, and fetch what is due; returns how many images are here."""
-        self.plan(now)
+        """Fetch what is due; returns how many images are here again."""
         with read(self.db) as conn:
             rows = conn.execute(
                 sa.select(pixel_fetch)
@@ -157,7 +157,7 @@ class PixelFetcher:
         self._adopt(study_id)
         missing = self._away(study_id)
         if missing and any(self._beside(row) for row in missing):
-            raise Rejected("the archive gave other pixels than were given up; a person must look")
+            raise Rejected("the archive gave another image than was given up; a person must look")
         if missing:
             raise Retryable(f"{len(missing)} of {len(away)} images did not come back")
         return len(away)
@@ -182,16 +182,19 @@ class PixelFetcher:
         return keep_fetched(self.db, self.store, self.engine, self.config, event)
 
     def _adopt(self, study_id: str) -> None:
-        """Take what came in another encoding, where every sample is the same."""
+        """Take what came with other bytes, where samples and patient are the same."""
+        with read(self.db) as conn:
+            whose = conn.execute(
+                sa.select(study_identity).where(study_identity.c.study_id == study_id)
+            ).first()
         for row in self._away(study_id):
             for beside in self._beside(row):
                 file = self.store.file(beside.storage_key)
-                if pixel_digest(file) != row.pixel_sha256:
+                header = read_header(file)
+                if not _is_theirs(header, whose) or pixel_digest(file) != row.pixel_sha256:
                     continue
-                with file.open("rb") as opened:
-                    syntax = read_transfer_syntax(opened)
                 with begin(self.db, self._actor, "pixels.restored") as tx:
-                    _put_in_place(tx, row, beside, syntax)
+                    _put_in_place(tx, row, beside, header.transfer_syntax_uid)
                 break
 
     def _beside(self, row: Row) -> Sequence[Row]:
@@ -234,6 +237,17 @@ def keep_fetched(
         ).status
     except Exception as error:  # noqa: BLE001 - the DIMSE edge
         return log_failure("C-STORE of a C-GET", error).store_status
+
+
+def _is_theirs(header: Header, whose: Row | None) -> bool:
+    """Tell whether an image names the patient whom the study named when it first came."""
+    if whose is None:
+        return False
+    return (header.patient_id, dicom_name_key(header.patient_name), header.birth_date) == (
+        whose.patient_id_text,
+        dicom_name_key(whose.patient_name),
+        whose.birth_date,
+    )
 
 
 def _put_in_place(tx: Tx, row: Row, beside: Row, transfer_syntax_uid: str) -> None:

@@ -82,9 +82,9 @@ def refuse_purged(db: sa.Engine, actor: Actor, study_ids: Iterable[str]) -> None
 
 
 def want_back(db: sa.Engine, actor: Actor, study_id: str) -> bool:
-    """Queue a study's purged pixels to be fetched again; False when that is under way already."""
+    """Queue a study's purged pixels to be fetched again; False when nothing is to be queued."""
     with read(db) as conn:
-        if _is_queued(conn, study_id):
+        if not find_purged(conn, [study_id]) or _is_queued(conn, study_id):
             return False
     with begin(db, actor, "pixels.wanted") as tx:
         queue_fetch(tx, study_id)

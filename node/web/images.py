@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
-import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 from PIL import Image as Raster
@@ -16,11 +15,12 @@ from node.db.session import read
 from node.dicom.instances import InstanceStore
 from node.dicom.object_file import chunks_of, size_of
 from node.dicom.pixels import Colour, Greyscale, LookUpTable, decode, render8
+from node.dicom.purged import refuse_purged
 from node.domain.rights import Right
 from node.domain.study import InstanceState
 from node.errors import InvalidInput, NotFound, Rejected
 from node.web.accounts import Session
-from node.web.auth import WebDep, audit_read, opaque_id, require
+from node.web.auth import Web, WebDep, audit_read, opaque_id, require
 from node.web.facts import Row, find_image
 from node.web.kept import Kept
 from node.web.shapes import Grey, GreyWindow, LookUp
@@ -50,6 +50,8 @@ class Pictures:
         """How to grey an image; or None, and why it cannot be shown."""
         if image.state == InstanceState.UNREADABLE.value or image.rows is None:
             return None, "This image has no pixels that can be shown."
+        if not self._store.holds(image.storage_key):  # not remembered: it may come back
+            return None, "The image file is missing."
         return self._greys.get(image.id, lambda: self._grey(image))
 
     def is_color(self, image: Row) -> bool:
@@ -167,7 +169,7 @@ def get_preview(
     """Give a small drawing: 160 or 900 pixels wide."""
     if w not in WIDTHS:
         raise InvalidInput("A preview is 160 or 900 pixels wide.")
-    image = _image(web.db, session, image_id)
+    image = _image(web, session, image_id)
     headers = {"X-Image-Columns": str(image.columns or 0)}
     drawn = pictures.preview(image, w)
     audit_read(web, session, "image.previewed", f"instance:{image.id}")
@@ -177,7 +179,7 @@ def get_preview(
 @router.get("/images/{image_id}/pixels", response_class=Response)
 def get_pixels(image_id: str, web: WebDep, pictures: PicturesDep, session: Viewer) -> Response:
     """Give the stored samples."""
-    image = _image(web.db, session, image_id)
+    image = _image(web, session, image_id)
     samples = pictures.samples(image)
     audit_read(web, session, "image.opened", f"instance:{image.id}")
     return Response(samples, media_type="application/octet-stream")
@@ -186,7 +188,7 @@ def get_pixels(image_id: str, web: WebDep, pictures: PicturesDep, session: Viewe
 @router.get("/images/{image_id}/color", response_class=Response)
 def get_color(image_id: str, web: WebDep, pictures: PicturesDep, session: Viewer) -> Response:
     """Give a colour photograph."""
-    image = _image(web.db, session, image_id)
+    image = _image(web, session, image_id)
     drawn = pictures.color(image)
     audit_read(web, session, "image.opened", f"instance:{image.id}")
     return Response(drawn, media_type="image/png")
@@ -199,7 +201,7 @@ def get_dicom(
     session: Annotated[Session, Depends(require(Right.IMAGES_DOWNLOAD))],
 ) -> Response:
     """Give the file as it was received."""
-    image = _image(web.db, session, image_id)
+    image = _image(web, session, image_id)
     file = web.store.file(image.storage_key)
     if not file.is_file():
         raise NotFound("The image file is missing.")
@@ -212,9 +214,13 @@ def get_dicom(
     return StreamingResponse(chunks, media_type="application/dicom", headers=headers)
 
 
-def _image(db: sa.Engine, session: Session, image_id: str) -> Row:
-    with read(db) as conn:
-        return find_image(conn, session.location_id, opaque_id(image_id))
+def _image(web: Web, session: Session, image_id: str) -> Row:
+    """Find an image; what an archive holds for us is fetched, and Retryable raised meanwhile."""
+    with read(web.db) as conn:
+        image = find_image(conn, session.location_id, opaque_id(image_id))
+    if not web.store.holds(image.storage_key):
+        refuse_purged(web.db, session.actor, [image.study_id])
+    return image
 
 
 def _bytes_of(frame: Greyscale | Colour) -> int:

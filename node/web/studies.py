@@ -22,6 +22,7 @@ from node.db.tables import (
     tooth_mark,
     user_account,
 )
+from node.dicom.purged import Purged, find_purged, want_back
 from node.domain.findings import View
 from node.domain.review import SignedReview
 from node.domain.rights import Right
@@ -68,6 +69,7 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
     """Compose the answer for one person. Raises NotFound."""
     with read(web.db) as conn:
         facts = read_facts(conn, web, session, study_id)
+        want_back(web.db, session.actor, study_id)
         reviews = read_reviews(conn, study_id)
         row = facts.study
         stored = stored_reading(conn, row, facts.showing) if facts.sees_ai else None
@@ -149,6 +151,7 @@ def _images(conn: sa.Connection, pictures: Pictures, facts: Facts) -> tuple[Imag
     )
     teeth = _teeth(conn, [i for i, run in facts.runs.items() if run.has_teeth])
     scales = _calibrations(conn, ids)
+    away = find_purged(conn, {image.study_id for image in facts.images})
     return tuple(
         _image(
             image,
@@ -157,6 +160,7 @@ def _images(conn: sa.Connection, pictures: Pictures, facts: Facts) -> tuple[Imag
             teeth.get(image.id, ()),
             duplicates[image.id],
             scales.get(image.id),
+            away.get(image.id),
         )
         for image in facts.images
     )
@@ -188,9 +192,12 @@ def _image(
     teeth: tuple[ToothShape, ...],
     duplicates: int,
     calibration: Calibration | None,
+    away: Purged | None,
 ) -> Image:
     run = facts.runs.get(image.id)
     grey, problem = pictures.grey_or_problem(image)
+    if away is not None:
+        problem = f"{away.words} They are being fetched; open the study again in a minute."
     return Image(
         id=image.id,
         number=image.instance_number,

@@ -11,7 +11,8 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from node.db.tables import audit, instance
+from node.db.session import begin, read
+from node.db.tables import audit, instance, pixel_fetch, pixel_purge, study
 from node.dicom.pixels import decode, render8
 
 
@@ -147,3 +148,40 @@ def test_damaged_pixels_are_said_in_words_and_leave_the_rest_alone(practice, mak
     for path in ("pixels", "preview"):
         answer = dentist.get(f"/api/images/{broken}/{path}")
         assert (answer.status_code, answer.json()["type"]) == (422, "invalid")
+
+
+def test_pixels_that_an_archive_holds_are_named_and_asked_for(practice):
+    """The page, its pictures and DICOMweb all say who has them, and want them back."""
+    study_id = practice.add_study(images=1)
+    anna = practice.sign_in("dentist")
+    (image,) = anna.study(study_id)["images"]
+    with read(practice.db) as conn:
+        row = conn.execute(sa.select(instance).where(instance.c.id == image["id"])).one()
+        uid = conn.execute(
+            sa.select(study.c.study_instance_uid).where(study.c.id == study_id)
+        ).scalar_one()
+    with begin(practice.db, practice.actor, "test.purged") as tx:
+        tx.conn.execute(
+            pixel_purge.insert().values(
+                instance_id=row.id,
+                location_id=tx.location_id,
+                state="purged",
+                holder="pacs",
+                basis="committed",
+                pixel_sha256="x",
+                purged_at=tx.now,
+            )
+        )
+        tx.record("test")
+    practice.store.discard(row.storage_key)
+    (shown,) = anna.study(study_id)["images"]
+    assert "held by pacs" in shown["failure"]
+    assert shown["grey"] is None
+    for path in (f"/api/images/{row.id}/pixels", f"/dicomweb/studies/{uid}"):
+        answer = anna.get(path)
+        assert answer.status_code == 503, path
+        assert "held by pacs" in answer.text
+        assert int(answer.headers["retry-after"]) > 0
+    with read(practice.db) as conn:
+        wanted = conn.execute(sa.select(pixel_fetch.c.study_id, pixel_fetch.c.state)).all()
+    assert [tuple(each) for each in wanted] == [(study_id, "queued")]
