@@ -76,10 +76,11 @@ def test_what_cannot_be_an_account_is_refused(house, change, status):
 def test_a_changed_role_counts_with_the_next_request_of_an_open_session(house, new_role):
     admin, dentist = house.person("admin"), house.person("dentist")
     program = house.program(Right.IMAGES_DOWNLOAD, role="dentist")
-    assert dentist.post("/api/studies/" + "0" * 32 + "/amend", {"reason": "looked again"}).status_code == 404
+    amend = "/api/studies/" + "0" * 32 + "/amend"
+    assert dentist.post(amend, {"reason": "looked again"}).status_code == 404
     answer = admin.post(f"/api/people/{house.people['dentist']}", {"role": new_role})
     assert answer.json()["role"] == new_role
-    refused = dentist.post("/api/studies/" + "0" * 32 + "/amend", {"reason": "looked again"})
+    refused = dentist.post(amend, {"reason": "looked again"})
     assert (refused.status_code, refused.json()["type"]) == (403, "forbidden")
     assert set(dentist.get("/api/me").json()["rights"]) == {r.value for r in RIGHTS[Role(new_role)]}
     may_download = Right.IMAGES_DOWNLOAD in RIGHTS[Role(new_role)]

@@ -41,8 +41,8 @@ BODIES = {
     "POST /api/studies/{study_id}/link": {"patient_id": "{patient_id}"},
     "POST /api/studies/{study_id}/presence": {"image_id": None},
     "POST /api/studies/{study_id}/retract": {
-        "reason": "wrong_patient",
-        "words": "x",
+        "kind": "patient",
+        "reason": "wrong patient",
         "password": "correct horse battery",
     },
     "POST /api/cases/{case_id}/cancel": {"reason": "curious"},
