@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from node import __version__
+from node.agreement_commands import agreement_cli
 from node.audit_commands import audit_cli, verify_audit
-from node.ca_commands import ca_cli
 from node.backup_commands import backup_cli, restore_command
+from node.ca_commands import ca_cli
 from node.command_options import ConfigFile, DataDir, open_db, open_store, read_settings
 from node.errors import BitewingError, InvalidInput, Unsupported, outcome, place_of
 from node.keys_commands import encrypt_data_command, keys_cli
@@ -51,6 +52,7 @@ cli.add_typer(ca_cli, name="ca")
 cli.add_typer(retention_cli, name="retention")
 cli.add_typer(hold_cli, name="hold")
 cli.add_typer(audit_cli, name="audit")
+cli.add_typer(agreement_cli, name="agreement")
 cli.add_typer(backup_cli, name="backup")
 cli.command("verify-audit")(verify_audit)
 cli.add_typer(keys_cli, name="keys")

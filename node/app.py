@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -31,6 +32,7 @@ from node.backup.keeper import BackupKeeper
 from node.config import Config, PeerSection
 from node.config_trail import note_config
 from node.db.keys import open_keys
+from node.db.agreements import demand_peer
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database, read
 from node.db.tables import study
@@ -201,7 +203,8 @@ class Node:
         ).register(engine)
         outbox.register(engine, db, store, pms, config)
         chart_findings.register(engine, db, store, config)
-        publish_results.register(engine, db, store, config, _device_uid(key), self._send)
+        send = partial(self._send, db)
+        publish_results.register(engine, db, store, config, _device_uid(key), send)
         retract_study.register(engine, db, store, config, _device_uid(key))
         orchestra = open_orchestra(
             db, engine, store, config, self.executor_id, open_workflows(config, db)
@@ -476,7 +479,8 @@ class Node:
             with begin(db, Actor("identity", config.node.location_id), "study.rematched") as tx:
                 match_study(tx, study_id, config)
 
-    def _send(self, file: ObjectFile, peer: PeerSection) -> None:
+    def _send(self, db: sa.Engine, file: ObjectFile, peer: PeerSection) -> None:
+        demand_peer(db, self.config, peer.name, datetime.now(UTC))
         send_object(file, peer, calling_ae=self.config.dicom.ae_title)
 
     def _start_web(

@@ -111,7 +111,7 @@ class PeerSection(_Section):
     host: str
     port: int = Field(ge=1, le=65535)
     preliminary: bool = False
-    objects: tuple[Literal["SR", "SC", "PR"], ...] = ("SR", "SC")
+    objects: tuple[Literal["SR", "SC", "PR", "SEG", "KO"], ...] = ("SR", "SC")
     archive: bool = False
     external: bool = False
     when: str = ""
@@ -309,6 +309,7 @@ class WebhookSection(_Section):
     name: str = Field(pattern=r"^[a-z0-9_-]{1,32}$")
     url: str
     secret: SecretStr = Field(min_length=16)
+    is_sandbox: bool = False  # on this machine: needs no agreement
     events: tuple[Literal["imaging_study_analyzed", "workflow_state", "lab_order"], ...] = (
         "imaging_study_analyzed",
     )
@@ -362,6 +363,7 @@ class MessengersSection(_Section):
     public_url: str = Field("", pattern=r"^(https?://[^\s/?#]+(/[^\s?#]*)?)?$")
     link_hours: int = Field(48, ge=1, le=720)
     allowed_hosts: tuple[str, ...] = ()
+    is_sandbox: bool = False
     smtp_host: str = ""
     smtp_port: int = Field(587, ge=1, le=65535)
     smtp_security: Literal["starttls", "tls", "none"] = "starttls"
@@ -422,6 +424,7 @@ class PayersSection(_Section):
 
     url: str = ""
     allowed_hosts: tuple[str, ...] = ()
+    is_sandbox: bool = False
     api_key: SecretStr = SecretStr("")
     sender: str = Field("", pattern=r"^[A-Za-z0-9 .-]{0,15}$")
     receiver: str = Field("", pattern=r"^[A-Za-z0-9 .-]{0,15}$")
@@ -449,6 +452,8 @@ class GatewaySection(_Section):
 
     base_url: str = ""
     allowed_hosts: tuple[str, ...] = ()
+    is_sandbox: bool = False
+    purposes: tuple[str, ...] = ("narrative",)
     api_key: SecretStr = SecretStr("")
     model: str = ""
     timeout_s: float = Field(60.0, gt=0)
@@ -456,6 +461,9 @@ class GatewaySection(_Section):
     answer_tokens: int = Field(600, ge=16)
     requests_a_day: int = Field(200, ge=1)
     tokens_a_day: int = Field(200_000, ge=100)
+    requests_a_minute: int = Field(20, ge=1)
+    price_per_1000_tokens: float = Field(0.0, ge=0)
+    cost_a_day: float = Field(0.0, ge=0)  # 0: no limit of its own
 
 
 class OutgoingSection(_Section):
@@ -584,6 +592,7 @@ class AuditSection(_Section):
     syslog_ca: str = ""
     syslog_certificate: str = ""
     syslog_key: str = ""
+    syslog_dicom: bool = False  # also DICOM audit messages (PS3.15 A.5)
 
 
 class FleetSection(_Section):

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from node.config import Config, Mode
 from node.db import switches
+from node.db.agreements import NoAgreement
 from node.db.session import Actor, Tx, begin, read, upsert
 from node.db.tables import approval, executor_beat, workflow_case
 from node.dicom.instances import InstanceStore
@@ -60,7 +61,7 @@ class Runner:
     _beat_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        self.steps = Steps(self.db, self.actor, self.config.workflows.per_minute, self.clock)
+        self.steps = Steps(self.db, self.actor, self.config, self.clock)
 
     @property
     def actor(self) -> Actor:
@@ -269,7 +270,7 @@ class Runner:
             now = cases.lock(tx, row.id)
             if now.leg != row.leg:
                 return False
-            counts = not isinstance(error, Paused | Paced)
+            counts = not isinstance(error, Paused | Paced | NoAgreement)
             attempts = now.attempts + 1 if counts else now.attempts
             delay = error.retry_after_s
             if counts:

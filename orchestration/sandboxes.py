@@ -32,8 +32,7 @@ def inbox(
         typer.echo(f"sandbox inbox on {running.page_url} (Ctrl-C ends it)\n\n[messengers]")
         for key, value in running.settings().items():
             if value:
-                written = list(value) if isinstance(value, tuple) else value
-                typer.echo(f"{key} = {written!r}".replace("'", '"'))
+                typer.echo(f"{key} = {_toml(value)}")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
@@ -69,6 +68,8 @@ def _toml(value: object) -> str:
         return "[" + ", ".join(_toml(each) for each in value) + "]"
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, bool | int):
+        return str(value).lower()
     return f'"{value}"'
 
 
@@ -93,8 +94,7 @@ def lab(
     ) as running:
         typer.echo(f"sandbox laboratory on {running.url}/ (Ctrl-C ends it)\n\n[[labs.partners]]")
         for key, value in running.settings().items():
-            word = str(value).lower() if isinstance(value, bool) else f'"{value}"'
-            typer.echo(f"{key} = {word}")
+            typer.echo(f"{key} = {_toml(value)}")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

@@ -9,7 +9,8 @@ from typing import cast
 
 import sqlalchemy as sa
 
-from node.db import switches
+from node.config import Config
+from node.db import agreements, switches
 from node.db.session import Actor, Tx, begin, insert_once, read
 from node.db.tables import case_step, partner_pace
 from node.errors import Retryable
@@ -29,14 +30,11 @@ class Paced(Retryable):
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The ledger of one location's cases.
-
-    `per_minute` says how many calls each partner takes; `clock` tells the workflows' time.
-    """
+    """The ledger of one location's cases; `clock` tells the workflows' time."""
 
     db: sa.Engine
     actor: Actor
-    per_minute: dict[str, float]
+    config: Config
     clock: Callable[[], datetime]
 
     def once(self, case_id: str, name: str, act: Callable[[], Json]) -> Json:
@@ -56,12 +54,16 @@ class Steps:
         act: Callable[[], Json],
         find: Callable[[], Json | None] | None,
     ) -> Json:
-        """Call an outside party once; what may have landed is looked for before it is repeated."""
+        """Call an outside party once; what may have landed is looked for before it is repeated.
+
+        Raises Paused, Paced or NoAgreement while it may not be called; nothing has happened then.
+        """
         known = self._known(case_id, name)
         if known is not None and known.state == "done":
             return cast("Json", known.result)
         with begin(self.db, self.actor, "case.step_started") as tx:
             self._demand_outbound(tx)
+            agreements.demand(tx.conn, self.config, partner, self.clock())
             self._take_turn(tx, partner)
             self._mark_started(tx, case_id, name)
             tx.record(f"case:{case_id}", step=name, partner=partner)
@@ -127,7 +129,8 @@ class Steps:
 
     def _take_turn(self, tx: Tx, partner: str) -> None:
         """Take the partner's next turn, or say how long it is until then."""
-        rate = self.per_minute.get(partner)
+        pace = self.config.workflows.per_minute  # of one laboratory, or of each of them
+        rate = pace.get(partner, pace.get(partner.partition(":")[0]))
         if rate is None:
             return
         now = self.clock()

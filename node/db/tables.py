@@ -1149,6 +1149,41 @@ partner_pace = sa.Table(  # when the next call to an outside party may be made
     _at("next_at"),
 )
 
+partner_agreement = sa.Table(  # without one in force an outside party is not called
+    "partner_agreement",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("party", sa.String(64), nullable=False),  # node.db.agreements.parties
+    sa.Column("counterparty", sa.String(128), nullable=False),
+    sa.Column("signed_by", sa.String(128), nullable=False),
+    sa.Column("signed_on", sa.Date, nullable=False),
+    sa.Column("valid_until", sa.Date, nullable=False),
+    sa.Column("document_sha256", sa.String(64), nullable=False),
+    sa.Column("recorded_by", sa.String(64), nullable=False),
+    _at("recorded_at"),
+    _at("revoked_at", nullable=True),
+    sa.Column("revoked_by", sa.String(64), nullable=False, server_default=""),
+    sa.Column("reason", sa.String(255), nullable=False, server_default=""),
+    sa.Index("ix_partner_agreement_party", "location_id", "party"),
+)
+
+model_exchange = sa.Table(  # what a language model was asked and said, sealed; digests are audited
+    "model_exchange",
+    metadata,
+    _id(),
+    _location(),
+    sa.Column("purpose", sa.String(64), nullable=False),
+    sa.Column("model", sa.String(128), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # asked, answered, refused, failed
+    sa.Column("prompt", SealedJson("model_exchange.prompt"), nullable=False),
+    sa.Column("answer", SealedText("model_exchange.answer"), nullable=False, server_default=""),
+    sa.Column("tokens", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("cost", sa.Float, nullable=False, server_default="0"),
+    _at("at"),
+    sa.Index("ix_model_exchange_at", "location_id", "at"),
+)
+
 webhook_delivery = sa.Table(  # what partners have sent us, once each
     "webhook_delivery",
     metadata,

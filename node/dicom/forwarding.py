@@ -19,6 +19,7 @@ from pydicom.uid import generate_uid
 
 from node.config import Config, PeerSection
 from node.db import switches
+from node.db.agreements import demand_peer
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import analysis_run, finding, image_delivery, instance, study
 from node.dicom import burned_in, commitment
@@ -165,6 +166,7 @@ class Forwarder:
             return 0
         paths = {self.store.file(row.storage_key): row for row in waiting}
         try:
+            demand_peer(self.db, self.config, peer.name, now)
             report = send_paths(paths, peer, calling_ae=self.config.dicom.ae_title)
         except (Retryable, Rejected) as error:  # nothing was sent; a refusal may be mended there
             self._note(waiting, "queued", str(error))

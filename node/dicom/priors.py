@@ -17,6 +17,7 @@ from pynetdicom import build_context
 from pynetdicom.association import Association
 
 from node.config import Config, PeerSection
+from node.db.agreements import demand_peer
 from node.db.session import Actor, begin, insert_once, new_id, read
 from node.db.tables import appointment, patient, patient_identity, prior_fetch, study
 from node.dicom.fetching import fetch_study, matches
@@ -129,6 +130,7 @@ class PriorFetcher:
         peer = next((p for p in self.config.dicom.peers if p.name == row.peer), None)
         if peer is None or not peer.priors:
             raise Rejected(f"the archive {row.peer} is no longer asked for priors")
+        demand_peer(self.db, self.config, peer.name, datetime.now(UTC))
         with read(self.db) as conn:
             person = conn.execute(
                 sa.select(patient.c.pms_key, patient_identity)

@@ -50,6 +50,7 @@ class Right(StrEnum):
     MESSAGES_APPROVE = "messages.approve"
     RECALLS_ADJUST = "recalls.adjust"  # a clinical interval
     AUDIT_SEE = "audit.see"
+    PARTNERS_MANAGE = "partners.manage"  # agreements with outside parties
     USERS_CHANGE = "users.change"
     ROLLOUT_SEE = "rollout.see"
     ROLLOUT_LEAD = "rollout.lead"  # acknowledge, let findings in, approve a calibration
@@ -103,6 +104,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
         {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WRITES_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
         | {_R.WORKFLOWS_PAUSE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE, _R.LAB_CASES_MANAGE}
         | {_R.GLASS_BREAK, _R.GLASS_REVIEW, _R.ROLLOUT_SEE, _R.ROLLOUT_SWITCH, _R.FLEET_SEE}
+        | {_R.PARTNERS_MANAGE}
     ),
     Role.FRONT_DESK: frozenset(
         {_R.WORKFLOWS_SEE, _R.PREAUTHS_APPROVE, _R.MESSAGES_APPROVE, _R.GLASS_BREAK}
@@ -111,6 +113,7 @@ RIGHTS: dict[Role, frozenset[Right]] = {
     Role.ADMIN: frozenset(
         {_R.WORKLIST_SEE, _R.ANALYSIS_RETRY, _R.WRITES_RETRY, _R.WORKFLOWS_SEE, _R.WORKFLOWS_RETRY}
         | {_R.WORKFLOWS_PAUSE, _R.USERS_CHANGE, _R.GLASS_BREAK, _R.ROLLOUT_SEE, _R.FLEET_SEE}
+        | {_R.PARTNERS_MANAGE}
     ),
     Role.AUDITOR: frozenset(
         {_R.WORKLIST_SEE, _R.PATIENTS_SEE, _R.IMAGES_SEE, _R.IMAGES_DOWNLOAD}
@@ -158,6 +161,7 @@ WORDS: dict[Right, str] = {
     _R.MESSAGES_APPROVE: "approve messages to patients",
     _R.RECALLS_ADJUST: "change a patient's recall interval",
     _R.AUDIT_SEE: "see the audit",
+    _R.PARTNERS_MANAGE: "manage agreements with partners",
     _R.USERS_CHANGE: "change users",
     _R.ROLLOUT_SEE: "see the roll-out",
     _R.ROLLOUT_LEAD: "lead the roll-out",

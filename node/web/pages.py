@@ -233,6 +233,14 @@ def fleet_page(
     return render("fleet", _boot(web, "fleet", session))
 
 
+@router.get("/partners")
+def partners_page(
+    web: WebDep, session: Annotated[Session, Depends(page(Right.PARTNERS_MANAGE))]
+) -> Response:
+    """Show the agreements with outside parties."""
+    return render("partners", _boot(web, "partners", session))
+
+
 @router.get("/static/{name:path}", dependencies=[Depends(Open("files of the pages"))])
 async def static_file(name: str, request: Request) -> Response:
     """Serve one of the pages' files.

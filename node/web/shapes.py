@@ -1056,6 +1056,7 @@ class Boot(_Shape):
         "emergency",
         "emergencies",
         "audit",
+        "partners",
         "fleet",
     ]
     practice_name: str

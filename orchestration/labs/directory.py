@@ -38,13 +38,18 @@ class LabEntry:
 
     @property
     def outside_name(self) -> str:
-        """Name it as workflows declare their partners; sandboxes have one of their own."""
-        return "lab_sandbox" if self.section.is_sandbox else "lab"
+        """Name it as workflows declare their partners, and as agreements do."""
+        return outside_name(self.section)
 
     def price(self, restoration: Restoration) -> Decimal | None:
         """The agreed price of a restoration."""
         found = self.section.prices.get(restoration.value)
         return None if found is None else Decimal(str(found)).quantize(Decimal("0.01"))
+
+
+def outside_name(section: LabSection) -> str:
+    """Name a laboratory as an outside party."""
+    return f"lab:{section.key}"
 
 
 class Directory:

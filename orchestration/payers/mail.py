@@ -8,7 +8,7 @@ effect: each answer has its sender's id.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -48,9 +48,11 @@ class Mailbox:
     house: Clearinghouse
     workflow: str
     location_id: str
+    demand: Callable[[], None] = lambda: None  # refuses while the house may not be called
 
     def poll(self) -> int:
         """Take in what is new; returns how many answers were. Raises what the house raises."""
+        self.demand()
         count = 0
         for _ in range(_MOST_PAGES):
             cursor = self._cursor()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 
 from node.config import Config
-from node.db.session import Actor
+from node.db import agreements
+from node.db.session import Actor, read
 from node.engine import DurableEngine
 from orchestration.labs.source import LabSource
 from orchestration.messengers.callbacks import SmsSource
@@ -46,7 +49,13 @@ def open_mailbox(config: Config, db: sa.Engine, engine: DurableEngine) -> Mailbo
     if not config.payers.url:
         return None
     house = PayerOffice(config, db).house
-    return Mailbox(db, engine, house, preauthorisation.NAME, config.node.location_id)
+
+    def may_call() -> None:
+        with read(db) as conn:
+            agreements.demand(conn, config, "payer", datetime.now(UTC))
+
+    location_id = config.node.location_id
+    return Mailbox(db, engine, house, preauthorisation.NAME, location_id, may_call)
 
 
 def open_sources(config: Config, db: sa.Engine) -> dict[str, Source]:

@@ -23,6 +23,7 @@ from orchestration.case import Case
 from orchestration.labs import billing, mirror, seating, starting
 from orchestration.labs.chart import READS
 from orchestration.labs.desk import LabDesk, round_of, rx_of, standing_of
+from orchestration.labs.directory import outside_name
 from orchestration.labs.source import LAB_CASE, TOPIC
 from orchestration.labs.states import PATIENT_DELAY, PATIENT_WORDS, LabState, Step
 from orchestration.labs.telling import PatientDesk
@@ -57,6 +58,7 @@ _MOST_TRIES = 12
 def make(config: Config) -> Workflow:
     """Make the workflow for the configured laboratories."""
     desk, patients, section = LabDesk(config), PatientDesk(config), config.labs
+    names = {outside_name(each): each.is_sandbox for each in section.partners}
     flow = Workflow(
         name=LAB_CASE,
         title="Lab case",
@@ -64,8 +66,8 @@ def make(config: Config) -> Workflow:
         writes=frozenset(
             {CreateLabCase, AdvanceLabCase, AppendCommlog, CreateTask, MoveAppointment}
         ),
-        partners=frozenset({"lab", "lab_sandbox", Channel.EMAIL.value, Channel.SMS.value}),
-        silent_partners=frozenset({"lab_sandbox"}),
+        partners=frozenset({*names, Channel.EMAIL.value, Channel.SMS.value}),
+        silent_partners=frozenset(name for name, is_sandbox in names.items() if is_sandbox),
     )
 
     # --- prescribing ---

@@ -69,6 +69,7 @@ class InboxHandle:
             "public_url": callback_url,
             "chat_url": self.chat_url,
             "allowed_hosts": ("127.0.0.1",),
+            "is_sandbox": True,
         }
 
 

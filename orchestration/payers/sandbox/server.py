@@ -62,6 +62,7 @@ class PayerHandle:
         return {
             "url": self.url,
             "allowed_hosts": ("127.0.0.1",),
+            "is_sandbox": True,
             "api_key": self.api_key,
             "sender": "BITEWING",
             "receiver": "SANDBOXCH",

@@ -16,6 +16,7 @@ const PLACES = [
 	["/emergencies", "Emergency accesses", "glass.review"],
 	["/emergency", "Open in an emergency", "glass.break"],
 	["/audit", "Audit", "audit.see"],
+	["/partners", "Partners", "partners.manage"],
 ];
 
 function Frame({ title, children }) {
