@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from posixpath import dirname, normpath
 
 from node.web.lean import lean
 
@@ -30,7 +31,7 @@ _TYPES = {
     ".txt": "text/plain; charset=utf-8",
 }
 _COMPRESSIBLE = (".mjs", ".css", ".svg", ".json", ".txt")
-_IMPORT = re.compile(r'^(?:import|export)\b[^"\n]*"(\.[^"]+)";', re.MULTILINE)
+_IMPORT = re.compile(r'^(?:import|export)\b[^"\n(]*"(\.[^"]+)"', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Release:
             module = waiting.pop(0)
             if module not in found:
                 found[module] = None
-                waiting += self.imports[module]
+                waiting += self.imports.get(module, ())
         return tuple(found)
 
 
@@ -72,7 +73,11 @@ def release() -> Release:
     paths = sorted(path for path in STATIC.rglob("*") if path.is_file() and path.suffix in _TYPES)
     assets = {path.relative_to(STATIC).as_posix(): _asset(path) for path in paths}
     digests = "".join(f"{name} {asset.digest}\n" for name, asset in assets.items())
-    imports = {name: _imports(name) for name in assets if name.endswith(".mjs")}
+    imports = {
+        name: _imports(name, asset.content)
+        for name, asset in assets.items()
+        if name.endswith(".mjs")
+    }
     return Release(hashlib.sha256(digests.encode()).hexdigest()[:16], assets, imports)
 
 
@@ -87,8 +92,7 @@ def _asset(path: Path) -> Asset:
     return Asset(content, zipped, _TYPES[path.suffix], digest)
 
 
-def _imports(name: str) -> tuple[str, ...]:
-    path = (STATIC / name).resolve()
-    text = path.read_text(encoding="utf-8")
-    found = [(path.parent / each).resolve() for each in _IMPORT.findall(text)]
-    return tuple(each.relative_to(STATIC.resolve()).as_posix() for each in found)
+def _imports(name: str, content: bytes) -> tuple[str, ...]:
+    """Name the modules that a module imports before it runs."""
+    found = _IMPORT.findall(content.decode())
+    return tuple(normpath(f"{dirname(name)}/{each}").lstrip("/") for each in found)

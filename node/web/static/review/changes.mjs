@@ -183,17 +183,6 @@ function restore(from, to, verb) {
 	return say(`${verb}: ${entry.words || at.findingWords(now)}`);
 }
 
-/** Settle a conflict: theirs stands, or the reader's operation is sent again on their revision. */
-export function settle(findingId, choice) {
-	const { theirs, mine } = at.conflicts.value.get(findingId);
-	const next = new Map(at.conflicts.value);
-	next.delete(findingId);
-	at.conflicts.value = next;
-	if (choice !== "mine") return;
-	if (mine.kind === "restore") say("Undo is not possible over another person's change.");
-	else change(mine.kind, at.findings.value.get(findingId) ?? theirs, mine.data, "Kept yours.");
-}
-
 function mayChange(kind) {
 	const isOpenToAll = [...DECISIONS, "comment"].includes(kind);
 	if (at.canDecide.value && (isOpenToAll || may("findings.decide"))) return true;

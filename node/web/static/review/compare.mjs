@@ -2,6 +2,7 @@
 
 import { html, useEffect, useState } from "../vendor/preact.mjs";
 import { dayWords } from "../shared/chrome.mjs";
+import { say } from "../shared/say.mjs";
 import * as at from "./store.mjs";
 import { LinkedFilms as Linked } from "./linked.mjs";
 
@@ -75,4 +76,13 @@ function Alignment({ registration }) {
 
 function Film({ src, words, preload }) {
 	return html`<figure><img src=${src} alt=${`Tooth, ${words}`} />${preload && html`<img src=${preload} alt="" hidden />`}<figcaption>${words}</figcaption></figure>`;
+}
+
+/** The comparison that fits where the reader is: the selected tooth, else any of this image. */
+export function compareHere() {
+	const all = at.study.value.reading?.facts?.registrations ?? [];
+	const here = all.map((r, index) => ({ ...r, index })).filter((r) => r.instance_id === at.currentId.value && r.correlation > 0);
+	const found = here.find((r) => r.tooth === at.selected.value?.tooth) ?? here.find((r) => r.is_usable) ?? here[0];
+	if (found) [at.comparing.value, at.dialog.value] = [found.index, "Compare"];
+	else say("No earlier film shows the teeth of this image.");
 }

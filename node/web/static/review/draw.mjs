@@ -1,61 +1,20 @@
-/** Drawing and editing shapes, the same by mouse and by keys: `draft` holds what is under way. */
+/** Drawing and editing shapes, the same by mouse and by keys: `draft` holds what is under way. Fetched with the first tool. */
 
 import { batch } from "../vendor/preact.mjs";
-import { inverse, map, matrix } from "../engine/view.mjs";
 import { millimetres, lengthWords, scaleOf } from "../engine/measure.mjs";
-import { kindOf, MENU } from "../shared/kinds.mjs";
+import { kindOf } from "../shared/kinds.mjs";
 import { say } from "../shared/say.mjs";
 import * as at from "./store.mjs";
 import { add, change } from "./changes.mjs";
-import { look, stageSize } from "./looks.mjs";
-import * as shapes from "./shapes.mjs";
-
-const ADD_TOOLS = ["add-box", "add-polygon", "add-line"];
-const TOOL_WORDS = {
-	"add-box": "Add missed: drag a box, or arrows and Enter twice. N again for a polygon.",
-	"add-polygon": "Add missed: click points, or arrows and Space; Enter closes. N again for a line.",
-	"add-line": "Add missed: line from CEJ to crest. N again for a box.",
-	calibrate: "Calibrate: draw along a known length, or arrows and Enter twice.",
-	measure: "Measure: drag a line, or arrows and Enter twice.",
-	edit: "Editing: arrows move, Tab picks a handle, Enter keeps, Esc goes back.",
-};
-
-/** The words of the tool in hand. */
-export function toolWords() {
-	return TOOL_WORDS[at.tool.value] ?? "";
-}
-
-/** Image pixel to stage and back. */
-export function toStage(point) {
-	return map(matrix(look.value.view, stageSize.value), point);
-}
-export function toImage(point) {
-	return map(inverse(matrix(look.value.view, stageSize.value)), point);
-}
-
-/** Take a tool in hand. */
-export function arm(tool) {
-	const { width, height } = stageSize.value;
-	if (!at.current.value?.rows) return;
-	batch(() => {
-		at.tool.value = tool;
-		at.menu.value = null;
-		focusStage();
-		at.draft.value = tool === "window" ? null : { id: null, geometry: null, points: [], cross: toImage([width / 2, height / 2]) };
-	});
-	if (tool !== "window") say(toolWords());
-}
-
-/** The next of the add tools: box, polygon, line. */
-export function armAdd() {
-	if (!at.canDecide.value) return say("This study cannot be changed now.");
-	at.isOverlayOn.value = true;
-	return arm(ADD_TOOLS[(ADD_TOOLS.indexOf(at.tool.value) + 1) % ADD_TOOLS.length]);
-}
+import { look } from "./looks.mjs";
+import * as shapes from "./reshape.mjs";
+import { handles } from "./shapes.mjs";
+import { stop, toImage, toStage } from "./tools.mjs";
 
 /** Put a point: the first corner, the second, or the next vertex. */
 export function place(point) {
 	const draft = at.draft.value;
+	if (!draft) return undefined;
 	const image = at.current.value;
 	const p = shapes.inside(point, image);
 	const points = [...draft.points, p];
@@ -86,8 +45,8 @@ export function follow(point) {
 
 /** Close the polygon. */
 export function close() {
-	const { points } = at.draft.value;
 	if (at.tool.value !== "add-polygon") return;
+	const { points } = at.draft.value;
 	if (points.length < 3) say("A polygon needs three points.");
 	else finish({ type: "polygon", points });
 }
@@ -136,30 +95,10 @@ export function addAs(kind) {
 	});
 }
 
-/** Kinds that fit the drawn shape, in the order of the number keys. */
-export function addChoices() {
-	const isLine = at.menu.value.geometry.type === "line";
-	return MENU.filter((kind) => (kind.shape === "line") === isLine);
-}
-
-/** Start editing the selected finding. */
-export function edit() {
-	const finding = at.selected.value;
-	if (!finding) return say("Choose a finding first.");
-	if (!at.canDecide.value) return say("This study cannot be changed now.");
-	if (finding.state === "rejected") return say("This finding is rejected. Accept it before you change it.");
-	batch(() => {
-		at.isOverlayOn.value = true;
-		at.tool.value = "edit";
-		focusStage();
-		at.draft.value = { id: finding.id, geometry: finding.geometry, handle: null, points: [], cross: null };
-	});
-	return say(toolWords());
-}
-
 /** Arrow keys: the crosshair, the picked handle or the whole shape; a step is along the screen. */
 export function nudge(dx, dy) {
 	const draft = at.draft.value;
+	if (!draft) return undefined;
 	const image = at.current.value;
 	const [ox, oy] = toImage([0, 0]);
 	const [px, py] = toImage([dx, dy]);
@@ -171,7 +110,7 @@ export function nudge(dx, dy) {
 	const [x, y] = [(px - ox) * zoom, (py - oy) * zoom];
 	const geometry = draft.handle === null
 		? shapes.moveShape(draft.geometry, x, y, image)
-		: shapes.moveHandle(draft.geometry, shapes.handles(draft.geometry, zoom)[draft.handle], x, y, image);
+		: shapes.moveHandle(draft.geometry, handles(draft.geometry, zoom)[draft.handle], x, y, image);
 	at.draft.value = { ...draft, geometry };
 	return undefined;
 }
@@ -179,7 +118,7 @@ export function nudge(dx, dy) {
 /** Tab: pick the next handle; after the last, the whole shape. */
 export function nextHandle(step) {
 	const draft = at.draft.value;
-	const all = shapes.handles(draft.geometry, look.value.view.zoom);
+	const all = handles(draft.geometry, look.value.view.zoom);
 	const now = draft.handle === null ? all.length : draft.handle;
 	const next = (now + step + all.length + 1) % (all.length + 1);
 	at.draft.value = { ...draft, handle: next === all.length ? null : next };
@@ -204,19 +143,8 @@ export function keep() {
 	change("set_geometry", finding, { geometry }, `${at.findingWords(finding)}: shape changed.`);
 }
 
-/** Put everything away without a change. */
-export function stop() {
-	batch(() => {
-		at.tool.value = "window";
-		at.draft.value = null;
-		if (["add", "calibrate"].includes(at.menu.value?.kind)) at.menu.value = null;
-	});
-}
-
-function focusStage() {
-	document.getElementById("stage")?.focus({ preventScroll: true });
-}
-
 function distance([x0, y0], [x1, y1]) {
 	return Math.hypot(x1 - x0, y1 - y0);
 }
+
+export { insertVertex, moveHandle, moveShape } from "./reshape.mjs";

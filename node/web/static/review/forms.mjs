@@ -7,13 +7,17 @@ import { alarm, say } from "../shared/say.mjs";
 import { hasDepth } from "../shared/kinds.mjs";
 import * as at from "./store.mjs";
 import { change } from "./changes.mjs";
-import { calibrate } from "./films.mjs";
-import { closeMenu } from "./menus.mjs";
+import { closeMenu, typedAhead } from "./menus.mjs";
 
 /** The field has the focus as soon as it stands, so that no letter typed at once is lost. */
 function takeFocus(field) {
-	field?.select();
-	field?.focus();
+	if (!field) return;
+	field.select();
+	field.focus();
+	const typed = typedAhead();
+	if (!typed) return;
+	field.value = typed;
+	field.dispatchEvent(new Event("input", { bubbles: true }));
 }
 
 const SYSTEMS = { universal: "Universal", fdi: "FDI", palmer: "Palmer, as LR6" };
@@ -77,13 +81,17 @@ export function GotoForm() {
 		<input id="goto" ref=${takeFocus} size="5" maxlength="3" autocomplete="off" /><button class="primary">Go <kbd>Enter</kbd></button></form>`;
 }
 
+async function calibrate(points, knownMm) {
+	closeMenu();
+	(await import("./films.mjs")).calibrate(points, knownMm);
+}
+
 /** The length that a drawn line really has; every later length on this image rests on it. */
 export function CalibrateForm({ menu }) {
 	const keep = (event) => {
 		event.preventDefault();
 		const known = Number(new FormData(event.currentTarget).get("mm").replace(",", "."));
 		if (!(known >= 0.5 && known <= 500)) return alarm("A known length lies between 0.5 and 500 mm.");
-		closeMenu();
 		return calibrate(menu.geometry.points, known);
 	};
 	return html`<form onSubmit=${keep} class="toothform">
@@ -91,5 +99,5 @@ export function CalibrateForm({ menu }) {
 			<input name="mm" ref=${takeFocus} size="6" maxlength="6" inputmode="decimal" autocomplete="off" required /></label>
 		<p class="muted">A ball, a ruler or an instrument of known size, lying where the teeth are. Kept with your name.</p>
 		<button class="primary">Keep <kbd>Enter</kbd></button>
-		${at.current.value.calibration && html`<button type="button" onClick=${() => [closeMenu(), calibrate(null, null)]}>Remove the calibration</button>`}</form>`;
+		${at.current.value.calibration && html`<button type="button" onClick=${() => calibrate(null, null)}>Remove the calibration</button>`}</form>`;
 }

@@ -8,8 +8,8 @@
 import { batch } from "../vendor/preact.mjs";
 import { matrix, pan, zoomAt } from "../engine/view.mjs";
 import * as at from "./store.mjs";
-import * as draw from "./draw.mjs";
 import * as shapes from "./shapes.mjs";
+import { drawn, stop, toImage, toStage } from "./tools.mjs";
 import { dragWindow, fitAgain, frames, look, setLook, sizeOf, stageSize } from "./looks.mjs";
 
 const HANDLE_PX = 12;
@@ -18,7 +18,7 @@ const CLICK_PX = 4;
 /** Where the pointer was last on the stage, in CSS pixels; null before it came. */
 export let pointer = null;
 
-/** Listen on the stage's element; returns a function that stops. */
+/** Listen on the stage's element, which stands as long as the page. */
 export function attach(root) {
 	const touches = new Map();
 	let gesture = null;
@@ -51,7 +51,7 @@ export function attach(root) {
 		pointer = point;
 		if (touches.has(event.pointerId)) touches.set(event.pointerId, point);
 		if (gesture) gesture.move(point);
-		else if (at.draft.value?.cross && look.value) draw.follow(draw.toImage(point));
+		else if (at.draft.value?.cross && look.value) drawn((draw) => draw.follow(toImage(point)));
 	};
 
 	const up = (event) => {
@@ -79,7 +79,7 @@ export function attach(root) {
 
 	const double = (event) => {
 		if (!look.value || event.target.closest(".popover")) return;
-		if (at.tool.value === "add-polygon") draw.close();
+		if (at.tool.value === "add-polygon") drawn((draw) => draw.close());
 		else if (at.tool.value === "window") fitAgain();
 	};
 
@@ -89,9 +89,6 @@ export function attach(root) {
 		wheel, dblclick: double, contextmenu: noMenu,
 	};
 	for (const [name, handler] of Object.entries(all)) root.addEventListener(name, handler, { passive: false });
-	return () => {
-		for (const [name, handler] of Object.entries(all)) root.removeEventListener(name, handler);
-	};
 }
 
 /** What a primary press begins. */
@@ -103,15 +100,16 @@ function begin(point) {
 }
 
 function drawing(point) {
-	draw.place(draw.toImage(point));
 	const isDragTool = at.tool.value !== "add-polygon";
-	const isFirst = at.draft.value?.points.length === 1;
+	let isFirst = false;
+	drawn((draw) => {
+		draw.place(toImage(point));
+		isFirst = at.draft.value?.points.length === 1;
+	});
 	return {
-		move: (now) => draw.follow(draw.toImage(now)),
-		end: (now) => {
-			if (isDragTool && isFirst && far(point, now)) draw.place(draw.toImage(now));
-		},
-		cancel: () => draw.stop(),
+		move: (now) => drawn((draw) => draw.follow(toImage(now))),
+		end: (now) => drawn((draw) => isDragTool && isFirst && far(point, now) && draw.place(toImage(now))),
+		cancel: stop,
 	};
 }
 
@@ -124,32 +122,34 @@ function grab(point) {
 	const m = matrix(look.value.view, stageSize.value);
 	const { zoom } = look.value.view;
 	const nearest = shapes.handles(geometry, zoom)
-		.map((handle) => ({ handle, away: Math.hypot(...minus(draw.toStage(handle.at), point)) }))
+		.map((handle) => ({ handle, away: Math.hypot(...minus(toStage(handle.at), point)) }))
 		.sort((a, b) => a.away - b.away)[0];
 	if (nearest.away <= HANDLE_PX && shapes.showsHandles(finding, at.tool.value === "edit")) return shaping(finding, geometry, point, nearest.handle);
 	const isOn = shapes.outlineDistance(geometry, m, point) <= OUTLINE_PX;
-	if (isOn || (editing && shapes.contains(geometry, draw.toImage(point)))) return shaping(finding, geometry, point, null);
+	if (isOn || (editing && shapes.contains(geometry, toImage(point)))) return shaping(finding, geometry, point, null);
 	return null;
 }
 
 function shaping(finding, geometry, from, handle) {
 	const image = at.current.value;
 	const before = at.draft.value;
-	const start = draw.toImage(from);
+	const start = toImage(from);
 	let hasMoved = false;
 	return {
 		move: (now) => {
 			if (!hasMoved && !far(from, now, 2)) return;
 			hasMoved = true;
-			const [x, y] = minus(draw.toImage(now), start);
-			const changed = handle ? shapes.moveHandle(geometry, handle, x, y, image) : shapes.moveShape(geometry, x, y, image);
-			at.draft.value = { id: finding.id, geometry: changed, handle: handle?.index ?? null, points: [], cross: null };
+			const [x, y] = minus(toImage(now), start);
+			drawn((draw) => {
+				const changed = handle ? draw.moveHandle(geometry, handle, x, y, image) : draw.moveShape(geometry, x, y, image);
+				at.draft.value = { id: finding.id, geometry: changed, handle: handle?.index ?? null, points: [], cross: null };
+			});
 		},
 		end: () => {
-			if (hasMoved) draw.keep();
+			if (hasMoved) drawn((draw) => draw.keep());
 			else if (at.tool.value === "edit" && handle) at.draft.value = { ...at.draft.value, handle: handle.index };
 			else if (at.tool.value === "edit" && geometry.type === "polygon") {
-				at.draft.value = { ...at.draft.value, geometry: shapes.insertVertex(geometry, start) };
+				drawn((draw) => (at.draft.value = { ...at.draft.value, geometry: draw.insertVertex(geometry, start) }));
 			}
 		},
 		cancel: () => (at.draft.value = before),
@@ -207,7 +207,7 @@ function select(point) {
 	const shown = at.onImage.value.filter(at.isListed);
 	const near = shown
 		.map((finding) => ({ finding, away: shapes.outlineDistance(finding.geometry, m, point) }))
-		.filter(({ finding, away }) => away <= OUTLINE_PX || shapes.contains(finding.geometry, draw.toImage(point)))
+		.filter(({ finding, away }) => away <= OUTLINE_PX || shapes.contains(finding.geometry, toImage(point)))
 		.sort((a, b) => a.away - b.away)[0];
 	batch(() => {
 		at.selectedId.value = near?.finding.id ?? null;

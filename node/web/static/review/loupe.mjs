@@ -4,7 +4,7 @@ import { effect } from "../vendor/preact.mjs";
 import { paint } from "../engine/raster.mjs";
 import { bounds, matrix, zoomAt } from "../engine/view.mjs";
 import * as at from "./store.mjs";
-import { toStage } from "./draw.mjs";
+import { toStage } from "./tools.mjs";
 import { pointer } from "./gestures.mjs";
 import { look, stageSize } from "./looks.mjs";
 import { paintedPicture } from "./painter.mjs";

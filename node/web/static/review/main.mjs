@@ -6,17 +6,15 @@ import { roving } from "../shared/keys.mjs";
 import { Mark as Logo, Person, SILENT, ageWords, dayWords, nameWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
 import * as act from "./actions.mjs";
-import { arm, armAdd } from "./draw.mjs";
+import { arm, armAdd } from "./tools.mjs";
 import { done, outbox, redo, reload, undo, undone } from "./changes.mjs";
 import { Dialog } from "./dialogs.mjs";
 import { onKeyDown, onKeyUp } from "./keymap.mjs";
 import { isStanding } from "./looks.mjs";
-import { loadForms } from "./menus.mjs";
+import { Late } from "./late.mjs";
 import { Mount } from "./mount.mjs";
 import { Panel } from "./panel.mjs";
 import { ReadOut, Stage } from "./stage.mjs";
-
-const STATE_WORDS = { receiving: "Images are still arriving.", analysing: "Analysing" };
 
 function Page() {
 	useEffect(follow, []);
@@ -26,20 +24,19 @@ function Page() {
 		<${Head} study=${study} /><${Banners} study=${study} />
 		<main class="desk"><h1 class="sr-only">Review</h1><${Mount} />
 			<div class="middle"><${Stage} /><${Toolbar} /></div>
-			<div class="sidewrap"><${Panel} /><${Late} name="Chart" /><${Late} name="Reading" /><${Signed} study=${study} /></div></main>
+			<div class="sidewrap"><${Panel} /><${Late} name="Chart" /><${Late} name="Reading" />${(study.versions.length > 0 || study.receipts.length > 0) && html`<${Late} name="Receipts" load=${() => import("./receipts.mjs")} />`}</div></main>
 		<${Foot} study=${study} />
 		<${Dialog} />
 	</div>`;
 }
 
-/** Fetch the forms, receipts, live events and who else is here. */
+/** Fetch what is said of the study as a whole, live events and who else is here. */
 function loadLate() {
 	if (at.late.value.isLoading) return;
 	at.late.value.isLoading = true;
-	loadForms();
-	Promise.all([import("./receipts.mjs"), import("./reading.mjs"), import("./remedies.mjs"), import("../shared/live.mjs"), import("./presence.mjs"), import("./chart.mjs")]).then(
-		([receipts, reading, { About, Nothing }, live, presence, chart]) => {
-			at.late.value = { ...receipts, ...reading, ...chart, About, Nothing, isLoading: true };
+	Promise.all([import("./reading.mjs"), import("./about.mjs"), import("../shared/live.mjs"), import("./presence.mjs"), import("./chart.mjs")]).then(
+		([reading, about, live, presence, chart]) => {
+			at.late.value = { ...at.late.value, ...reading, ...about, ...chart };
 			listen(live);
 			presence.attend();
 		},
@@ -65,18 +62,6 @@ function listen(live) {
 /** Do what is seldom needed. */
 async function remedy(name, ...given) {
 	return (await import("./remedies.mjs"))[name](...given);
-}
-
-/** A part that the first picture does not wait for. */
-function Late({ name }) {
-	const part = at.late.value[name];
-	return part ? html`<${part} />` : null;
-}
-
-/** Signatures and receipts, once there are any. */
-function Signed({ study }) {
-	const part = at.late.value.Receipts;
-	return part && (study.versions.length || study.receipts.length) ? html`<${part} />` : null;
 }
 
 /** Listen to keys; return what ends it. */
@@ -130,17 +115,12 @@ function Head({ study }) {
 
 function Banners({ study }) {
 	const notice = at.notice.value;
-	const failed = study.images.filter((image) => image.state === "failed");
+	const failed = study.images.some((image) => image.state === "failed");
 	const isBusy = ["receiving", "analysing"].includes(study.state);
 	return html`<div class="banners">
 		${study.settings.mode === "silent" && html`<p class="notice warn">${SILENT}</p>`}
 		${at.saving.value.kind === "offline" && html`<p class="notice warn" role="status">Offline. ${at.saving.value.count === 1 ? "1 change" : `${at.saving.value.count} changes`} kept here, will be sent.</p>`}
-		${isBusy && html`<p class="notice" role="status">${STATE_WORDS[study.state]}${study.state === "analysing"
-			? ` ${study.progress.done} of ${study.progress.total}. You may read and add marks meanwhile.` : " You may start reading."}</p>`}
-		${at.arrived.value.length > 0 && html`<p class="notice good">${at.arrived.value.length} suggestions arrived
-			<button onClick=${at.showArrived}>Show</button></p>`}
-		${failed.length > 0 && html`<p class="notice bad">AI could not read ${failed.map((i) => at.imageWords(i)).join(", ")}: ${failed[0].failure}
-			${may("analysis.retry") && html`<button onClick=${() => remedy("retry", failed)}>Retry now</button>`} Or review without AI.</p>`}
+		${(isBusy || failed || at.arrived.value.length > 0) && html`<${Late} name="Banners" load=${() => import("./banners.mjs")} study=${study} />`}
 		${notice && html`<p class=${`notice ${notice.kind}`}><span>${notice.words}</span>
 			${notice.next && html` <a class="button primary" ref=${takeFocus} href=${`/review/${notice.next}`}>Open next study <kbd>Enter</kbd></a>`}
 			${notice.kind === "good" && html` <a class="button" href="/">Worklist</a>`}

@@ -3,10 +3,9 @@
 import { html, signal, useEffect } from "../vendor/preact.mjs";
 import { bounds } from "../engine/view.mjs";
 import { DEPTHS, DISPOSITIONS, MENU, REASONS, kindOf } from "../shared/kinds.mjs";
-import { say } from "../shared/say.mjs";
 import * as at from "./store.mjs";
 import { change } from "./changes.mjs";
-import { addAs, addChoices, stop, toStage } from "./draw.mjs";
+import { drawn, stop, toStage } from "./tools.mjs";
 import { stageSize } from "./looks.mjs";
 
 const WIDTH = 268;
@@ -16,13 +15,18 @@ export function choices() {
 	const menu = at.menu.value;
 	const finding = menu?.id ? at.findings.value.get(menu.id) : null;
 	switch (menu?.kind) {
-		case "add": return addChoices().map((kind) => [kind.words, () => addAs(kind.value), false, kind]);
-		case "class": return MENU.filter((kind) => (kind.shape === "line") === (finding.geometry.type === "line")).map((kind) => [kind.words, () => pick("set_class", finding, { kind: kind.value }, kind.words), finding.kind === kind.value, kind]);
+		case "add": return fitting(menu.geometry).map((kind) => [kind.words, () => drawn((draw) => draw.addAs(kind.value)), false, kind]);
+		case "class": return fitting(finding.geometry).map((kind) => [kind.words, () => pick("set_class", finding, { kind: kind.value }, kind.words), finding.kind === kind.value, kind]);
 		case "depth": return DEPTHS.map(([depth, words]) => [`${depth}  ${words}`, () => pick("set_depth", finding, { depth }, depth), finding.depth === depth]);
 		case "reason": return REASONS.map(([reason, words]) => [words, () => giveReason(finding, reason, words), finding.reason === reason]);
 		case "plan": return DISPOSITIONS.map(([disposition, words]) => [words, () => pick("set_disposition", finding, { disposition }, `Plan: ${words}`), finding.disposition === disposition]);
 		default: return [];
 	}
+}
+
+/** Kinds that fit a shape, in the order of the number keys. */
+function fitting({ type }) {
+	return MENU.filter((kind) => (kind.shape === "line") === (type === "line"));
 }
 
 function pick(kind, finding, data, words) {
@@ -48,11 +52,26 @@ const TITLES = {
 	reason: "Rejected. Why?", plan: "Plan", comment: "Comment", goto: "Go to tooth", calibrate: "Known length",
 };
 
+/** The forms with text fields, fetched with the first of them. */
 const forms = signal(null);
+let fetching = null;
+let typed = "";
 
-/** Fetch the forms with text fields; the page does so once its first picture stands. */
-export function loadForms() {
-	import("./forms.mjs").then((module) => (forms.value = module), () => closeMenu());
+/** Keep what is typed while a form is on its way. */
+export function typeAhead(key) {
+	if (!forms.value && key.length === 1) typed += key;
+}
+
+/** What was typed ahead, for the field that stands now. */
+export function typedAhead() {
+	const text = typed;
+	typed = "";
+	return text;
+}
+
+function loadForms() {
+	fetching ??= import("./forms.mjs").then((module) => (forms.value = module), () => [(fetching = null), closeMenu()]);
+	return null;
 }
 
 export function Menu() {
@@ -60,12 +79,12 @@ export function Menu() {
 	if (!menu) return null;
 	const title = TITLES[menu.kind];
 	const part = { tooth: "ToothForm", comment: "CommentForm", goto: "GotoForm", calibrate: "CalibrateForm" }[menu.kind];
-	if (part && !forms.value) loadForms();
-	const body = part ? forms.value?.[part] : Choices;
+	if (part && !forms.value) return loadForms();
+	const body = part ? forms.value[part] : Choices;
 	return html`<div class=${`popover ${menu.kind}`} role="dialog" aria-label=${title} style=${placeOf(menu)}>
 		<div class="row head"><strong>${title}</strong><span class="grow"></span>
 			<button class="quiet" aria-label="Close" onClick=${closeMenu}><kbd>Esc</kbd></button></div>
-		${body && html`<${body} key=${`${menu.kind} ${menu.id ?? ""}`} menu=${menu} />`}
+		<${body} key=${`${menu.kind} ${menu.id ?? ""}`} menu=${menu} />
 	</div>`;
 }
 

@@ -9,7 +9,8 @@ import { planeWords } from "../engine/measure.mjs";
 import * as at from "./store.mjs";
 import * as act from "./actions.mjs";
 import { change } from "./changes.mjs";
-import { edit } from "./draw.mjs";
+import { edit } from "./tools.mjs";
+import { Late } from "./late.mjs";
 import { Letter } from "./menus.mjs";
 
 export function Panel() {
@@ -32,10 +33,10 @@ export function Panel() {
 		<ul class="cards" id="findings">
 			${list.map((finding) => html`<${Card} key=${finding.id} finding=${finding} />`)}
 		</ul>
-		${!list.length && at.late.value.Nothing && html`<${at.late.value.Nothing} />`}
+		${!list.length && html`<${Late} name="Nothing" />`}
 		${rejected > 0 && html`<label class="row rejectedline"><input type="checkbox" checked=${at.showsRejected.value}
 			onChange=${(e) => (at.showsRejected.value = e.target.checked)} /> show ${rejected} rejected</label>`}
-		${at.late.value.About && html`<${at.late.value.About} />`}
+		<${Late} name="About" />
 	</aside>`;
 }
 
@@ -77,7 +78,7 @@ function Card({ finding }) {
 		<div class="cardline"><span class=${`state ${finding.state}`}>${act.stateWords(finding)}</span>
 			${finding.probability !== null && html`<span class="muted" title=${SCORE_HELP}>${scoreWords(finding.probability)}</span>`}
 			${at.listScope.value === "study" && html`<span class="muted">${at.imageWords(image, true)}</span>`}</div>
-		${conflict && at.late.value.Conflict && html`<${at.late.value.Conflict} id=${finding.id} conflict=${conflict} />`}
+		${conflict && html`<${Late} name="Conflict" load=${() => import("./conflict.mjs")} id=${finding.id} conflict=${conflict} />`}
 		${isSelected && html`<${Details} finding=${finding} image=${image} />`}
 	</li>`;
 }
@@ -104,7 +105,7 @@ function Details({ finding, image }) {
 			<button class="quiet" onClick=${() => act.openMenu("tooth")}>Tooth <kbd>D</kbd></button>
 			${hasDepth(finding.kind) && html`<button class="quiet" onClick=${() => act.openMenu("depth")}>Depth <kbd>V</kbd></button>`}
 			<button class="quiet" onClick=${() => act.openMenu("comment")}>Note <kbd>/</kbd></button></div>`}
-		${at.late.value.Linked && html`<${at.late.value.Linked} finding=${finding} />`}
+		<${Late} name="Linked" finding=${finding} />
 		${act.takesPlan(finding) && html`<${Plan} finding=${finding} />`}
 		${finding.value_mm !== null && html`<p class="muted">${finding.value_mm.toFixed(1)} mm${planeWords(image.spacing, image.view === "panoramic")}
 			${finding.value_percent !== null && `, ${Math.round(finding.value_percent)} % of the root`}</p>`}

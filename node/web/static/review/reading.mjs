@@ -5,7 +5,6 @@
 
 import { html } from "../vendor/preact.mjs";
 import { kindOf } from "../shared/kinds.mjs";
-import { say } from "../shared/say.mjs";
 import * as at from "./store.mjs";
 import * as act from "./actions.mjs";
 
@@ -60,15 +59,6 @@ function Changed({ change }) {
 export function compare(number) {
 	at.comparing.value = number;
 	at.dialog.value = "Compare";
-}
-
-/** The comparison that fits where the reader is: the selected tooth, else any of this image. */
-export function compareHere() {
-	const all = at.study.value.reading?.facts?.registrations ?? [];
-	const here = all.map((r, index) => ({ ...r, index })).filter((r) => r.instance_id === at.currentId.value && r.correlation > 0);
-	const found = here.find((r) => r.tooth === at.selected.value?.tooth) ?? here.find((r) => r.is_usable) ?? here[0];
-	if (found) compare(found.index);
-	else say("No earlier film shows the teeth of this image.");
 }
 
 function Completeness({ facts }) {

@@ -1,12 +1,13 @@
-/** What others did: signatures, what the practice system and the archive answered, conflicts. */
+/** What others did: signatures, and what the practice system and the archive answered. */
 
 import { html } from "../vendor/preact.mjs";
 import { roleWords, timeWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
+import { Late } from "./late.mjs";
 import { call } from "../shared/api.mjs";
 import { say } from "../shared/say.mjs";
 import { may } from "../shared/session.mjs";
-import { reload, settle } from "./changes.mjs";
+import { reload } from "./changes.mjs";
 
 const STATES = {
 	queued: ["waiting", "muted"], sending: ["sending", "muted"], unknown: ["checking what arrived", "warning"],
@@ -20,23 +21,15 @@ const KINDS = {
 };
 
 /** A command's kind as people read it: `UploadDocument` is a document, an unknown one its words. */
-function kindWords(kind) {
+export function kindWords(kind) {
 	const words = kind.replaceAll("_", " ").replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase();
 	return KINDS[kind] ?? words[0].toUpperCase() + words.slice(1);
 }
 
 const OBJECTS = { SR: "Structured report", SC: "Annotated image", KO: "Rejection note" };
 
-/** What was taken back, and what came of it. */
-function Taken({ taken, zone }) {
-	return html`<div class="notice warn"><p><strong>Version ${taken.version} taken back: ${taken.kind === "patient" ? "wrong patient" : "wrong finding"}</strong><br />
-		${taken.by}, ${timeWords(taken.at, zone)}. ${taken.reason}</p>
-		${taken.steps.length ? html`<ul>${taken.steps.map((step) => html`<li key=${step}>${step}</li>`)}</ul>` : html`<p role="status">Being carried out.</p>`}
-		<ul class="plain">${taken.receipts.map((r) => html`<${Line} key=${r.id} item=${r} words=${kindWords(r.kind)} keys=${keyWords(r.receipt)} isWrite=${true} />`)}</ul></div>`;
-}
-
 /** Where the entry stands in the practice system: "documents 27". */
-function keyWords(receipt) {
+export function keyWords(receipt) {
 	if (!receipt?.key) return "";
 	return `${receipt.resource ?? ""} ${receipt.key}${receipt.already_there ? ", found there already" : ""}`;
 }
@@ -54,7 +47,7 @@ export function Receipts() {
 			${may("patient_page.show") && !study.retractions.some((taken) => taken.version === versions.at(-1).version) && html`<a class="button quiet" href=${`/patient/${at.study.value.id}`} target="_blank" rel="noopener">Patient page</a>`}</div>`}
 		${[...versions].reverse().map((v) => html`<p key=${v.version}><strong>Version ${v.version}</strong> ${[v.signer_name, roleWords(v.signer_role), timeWords(v.signed_at, zone)].join(", ")}
 			<br /><span class="muted">${countWords(v.counts)}${v.reason && `. Reason: ${v.reason}`}</span></p>`)}
-		${study.retractions.map((taken) => html`<${Taken} key=${taken.id} taken=${taken} zone=${zone} />`)}
+		${study.retractions.length > 0 && html`<${Late} name="Taken" load=${() => import("./taken.mjs")} />`}
 		${(receipts.length > 0 || deliveries.length > 0) && html`<h2>Written</h2>`}
 		${versions.length > 0 && !receipts.length && html`<p class="muted" role="status">Entries for the chart are being prepared.</p>`}
 		<ul class="plain">${receipts.map((r) => html`<${Line} key=${r.id} item=${r} words=${kindWords(r.kind)} keys=${keyWords(r.receipt)} isWrite=${true} />`)}
@@ -75,23 +68,10 @@ async function retry(id) {
 	reload();
 }
 
-function Line({ item, words, keys, isWrite }) {
+export function Line({ item, words, keys, isWrite }) {
 	const [state, colour] = STATES[item.state] ?? [item.state, "muted"];
 	return html`<li class="receipt"><span class=${`dot ${item.state === "done" ? "ready" : item.state === "failed" ? "bad" : "warn"}`}></span>
 		<span class="grow">${words}${keys && html`<small>${keys}</small>`}${item.error && html`<small class=${item.state === "declined" ? "muted" : "danger"}>${item.error}</small>`}</span>
 		<span class=${colour}>${state}${item.attempts > 1 && item.state !== "done" ? `, try ${item.attempts}` : ""}</span>
 		${isWrite && RETRIABLE.includes(item.state) && may("writes.retry") && html`<button class="quiet" onClick=${() => retry(item.id)}>Try again</button>`}</li>`;
-}
-
-const KIND_WORDS = { accept: "accepted", reject: "rejected", restore: "took a change back on" };
-
-/** Two people changed the same finding: both versions, and the choice. */
-export function Conflict({ id, conflict: { theirs, mine } }) {
-	const zone = at.study.value.settings.time_zone;
-	const who = theirs.decided_by ?? "Somebody else";
-	return html`<div class="notice warn conflict" role="alert">
-		<p>${who} ${theirs.state === "suggested" ? "changed" : theirs.state} this at ${timeWords(theirs.decided_at, zone)}.
-			You ${KIND_WORDS[mine.kind] ?? "changed"} it at ${timeWords(mine.at, zone)}.</p>
-		<div class="row"><button onClick=${() => settle(id, "theirs")}>Keep ${theirs.decided_by ?? "theirs"}'s</button>
-			<button onClick=${() => settle(id, "mine")}>Keep mine</button></div></div>`;
 }

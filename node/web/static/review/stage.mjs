@@ -3,14 +3,13 @@
 import { effect, html } from "../vendor/preact.mjs";
 import { scaleOf, spacingWords } from "../engine/measure.mjs";
 import { displayWords } from "../engine/grey.mjs";
-import { Retry } from "../shared/chrome.mjs";
-import { may } from "../shared/session.mjs";
 import * as at from "./store.mjs";
 import { isStanding, loads, look, stageSize } from "./looks.mjs";
+import { Late } from "./late.mjs";
 import { Menu } from "./menus.mjs";
 import { Overlay } from "./overlay.mjs";
 import { Painter } from "./painter.mjs";
-import { arm, toolWords } from "./draw.mjs";
+import { arm, toolWords } from "./tools.mjs";
 
 /** Begin to paint and to take gestures; the stage stands as long as the page. */
 function begin(stage) {
@@ -42,9 +41,14 @@ export function Stage() {
 		<canvas aria-hidden="true"></canvas>
 		<${Overlay} />
 		<${Corner} image=${image} />
-		<${Failure} image=${image} />
+		${!canShow(image) && html`<${Late} name="Failure" load=${() => import("./failure.mjs")} image=${image} />`}
 		<${Menu} />
 	</div>`;
+}
+
+/** Whether there is a picture, or one on its way. */
+function canShow(image) {
+	return image && ["loading", "ready", undefined].includes(loads.value.get(image.id));
 }
 
 /** Words on the picture's corners: which image, which tool, what is hidden. */
@@ -57,19 +61,6 @@ function Corner({ image }) {
 		<div class="corner top-right">${at.isSharp.value && html`<span class="pill">SHARP</span> `}
 			${isPlain && html`<span class="pill warn">Marks hidden</span>`}</div>
 		${words && html`<div class="corner mode" aria-hidden="true">${words} <kbd>Esc</kbd></div>`}`;
-}
-
-function Failure({ image }) {
-	if (!image) {
-		return html`<div class="over"><h2>No images in this study yet</h2><p>They appear here as soon as they arrive.</p></div>`;
-	}
-	const load = loads.value.get(image.id);
-	if (!load || load === "loading" || load === "ready") return null;
-	return html`<div class="over" role="alert"><h2>This image cannot be shown</h2><p>${load}</p>
-		<p class="muted">The other images are not affected. The file is kept as it was received.</p>
-		<div class="row">
-			${may("images.download") && html`<a class="button" href=${`/api/images/${image.id}/dicom`} download>Download DICOM</a>`}
-			${may("analysis.retry") && html`<${Retry} id=${image.id} />`}</div></div>`;
 }
 
 /** The read-out under the picture. */

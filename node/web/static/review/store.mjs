@@ -152,16 +152,6 @@ export function takeStudy(fresh, isPending) {
 	});
 }
 
-/** Show the suggestions that came while reading. */
-export function showArrived() {
-	const next = new Map(findings.value);
-	for (const finding of arrived.value) next.set(finding.id, finding);
-	batch(() => {
-		findings.value = next;
-		arrived.value = [];
-	});
-}
-
 /** Ask the server for the study again. */
 export async function refresh(isPending, isBackground = true) {
 	const fresh = await call(`/api/studies/${study.value.id}`, { isBackground });

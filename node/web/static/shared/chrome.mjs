@@ -1,7 +1,6 @@
 /** Parts and words that several pages have. */
 
-import { html, useState } from "../vendor/preact.mjs";
-import { call } from "./api.mjs";
+import { html } from "../vendor/preact.mjs";
 import { me, lock, signOut } from "./session.mjs";
 
 export const NOT_CLEARED = "Research and quality-improvement use. Not cleared as a medical device.";
@@ -60,19 +59,4 @@ export function timeWords(iso, timeZone) {
 	const day = (d) => d.toLocaleDateString("sv-SE", options);
 	const time = at.toLocaleTimeString("en-GB", { ...options, hour: "2-digit", minute: "2-digit" });
 	return day(at) === day(new Date()) ? time : `${day(at)} ${time}`;
-}
-
-/** Analyse one image again, or what `path` says. */
-export function Retry({ id, path = `/api/images/${id}/retry`, onChanged }) {
-	const [words, setWords] = useState("");
-	const retry = async () => {
-		try {
-			const answer = await call(path, { method: "POST" });
-			setWords(answer ? `Started, attempt ${answer.attempt}.` : "Started again.");
-			onChanged?.();
-		} catch (problem) {
-			setWords(problem.words);
-		}
-	};
-	return html`<button onClick=${retry}>Retry</button> <span role="status" class="muted">${words}</span>`;
 }

@@ -4,7 +4,8 @@ import { html, signal, useEffect, useRef, useState } from "../vendor/preact.mjs"
 import { call } from "../shared/api.mjs";
 import { say } from "../shared/say.mjs";
 import { may, me } from "../shared/session.mjs";
-import { Retry, dayWords, nameWords, timeWords } from "../shared/chrome.mjs";
+import { dayWords, nameWords, timeWords } from "../shared/chrome.mjs";
+import { Retry } from "../shared/retry.mjs";
 
 /** The row whose patient is being linked, or null. */
 export const repairing = signal(null);
