@@ -32,7 +32,7 @@ def to_stage(reader, x: float, y: float) -> tuple[float, float]:
     return tuple(
         reader.page.evaluate(
             """async ([x, y]) => {
-              const { toStage } = await fromPage("review/draw.mjs");
+              const { toStage } = await fromPage("review/tools.mjs");
               const { left, top } = document.getElementById("stage").getBoundingClientRect();
               const [sx, sy] = toStage([x, y]);
               return [left + sx, top + sy];
@@ -94,6 +94,7 @@ def test_from_sign_in_to_signature(clinic, study_id, reader) -> None:
     page.locator(".card", has_text="Caries").filter(has_text="#30").locator(".cardhead").click()
     corner = to_stage(reader, 620, 612)
     drag(reader, corner, (corner[0] + 24, corner[1] + 18))
+    expect(page.locator(".card.selected")).to_contain_text("edited by you")
     reader.settle()
     edited = marks(clinic, study_id)[2]
     assert edited.state == "edited"
@@ -182,6 +183,7 @@ def test_everything_by_keyboard(clinic, study_id, reader) -> None:
     reader.settle()
     before = marks(clinic, study_id)[0]
     reader.press("e", "ArrowRight", "Shift+ArrowDown", "Tab", "ArrowLeft", "Enter")
+    expect(page.locator(".card.selected")).to_contain_text("edited by you")
     reader.settle()
     moved = marks(clinic, study_id)[0]
     (x0, y0), (x1, y1) = before.geometry["points"]

@@ -91,7 +91,7 @@ def test_modules_come_without_comments_and_every_line_keeps_its_number(practice)
         ("if (a) b = c.replace(/\\/ /g, ' / ');", "if(a)b=c.replace(/\\/ /g,' / ');"),
         ('const a = "it\\"s // not";', 'const a="it\\"s // not";'),
         ("/* one\n two */ let a  =  1;", "\nlet a=1;"),
-        ("x = html`<a b=${ f( `c  d` , 1 ) }>\n\t\te  f</a>`;", "x=html`<a b=${f(`c  d`,1)}>\ne  f</a>`;"),
+        ("x = h`<a b=${ f( `c  d` , 1 ) }>\n\t\te  f`;", "x=h`<a b=${f(`c  d`,1)}>\ne  f`;"),
         ("\treturn `${ { a : 1 }.a }  b`;", "return`${{a:1}.a}  b`;"),
         ("a = b\n\t++c", "a=b\n++c"),
         ("for (const [k, v] of list) k in v;", "for(const[k,v]of list)k in v;"),

@@ -23,10 +23,10 @@ export function Banners({ study }) {
 
 /** Show the suggestions that came while reading. */
 function showArrived() {
-	const next = new Map(findings.value);
-	for (const finding of arrived.value) next.set(finding.id, finding);
+	const next = new Map(at.findings.value);
+	for (const finding of at.arrived.value) next.set(finding.id, finding);
 	batch(() => {
-		findings.value = next;
-		arrived.value = [];
+		at.findings.value = next;
+		at.arrived.value = [];
 	});
 }

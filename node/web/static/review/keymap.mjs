@@ -5,7 +5,7 @@ import { lock, lockState, prefers } from "../shared/session.mjs";
 import { combo, isForControl, isTyping } from "../shared/keys.mjs";
 import * as at from "./store.mjs";
 import * as act from "./actions.mjs";
-import { arm, armAdd, drawn, edit, stop } from "./tools.mjs";
+import { arm, armAdd, canDraw, drawn, edit, stop } from "./tools.mjs";
 import { redo, undo } from "./changes.mjs";
 import { choices, closeMenu, typeAhead } from "./menus.mjs";
 
@@ -125,6 +125,7 @@ export function onKeyDown(event) {
 	}
 	// letters typed before a form has the focus are text, not commands
 	if (["tooth", "comment", "goto", "calibrate"].includes(at.menu.value?.kind) && pressed !== "Escape") return typeAhead(event.key);
+	if (at.tool.value !== "window" && !canDraw()) return void drawn(() => onKeyDown(event)); // keys keep their order
 	const isControl = isForControl(event) && !(at.tool.value !== "window" && event.target.id === "stage");
 	if (isControl) return;
 	if (menuKey(pressed) || toolKey(event, pressed)) return void event.preventDefault();

@@ -82,6 +82,9 @@ function focusStage() {
 let drawing = null;
 let fetching = null;
 
+/** Whether what draws is here. */
+export const canDraw = () => Boolean(drawing);
+
 /** Draw: calls `use` with the module that does, at once when it is here; calls keep their order. */
 export function drawn(use) {
 	if (drawing) return use(drawing);
