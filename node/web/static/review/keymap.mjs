@@ -125,7 +125,10 @@ export function onKeyDown(event) {
 	}
 	// letters typed before a form has the focus are text, not commands
 	if (["tooth", "comment", "goto", "calibrate"].includes(at.menu.value?.kind) && pressed !== "Escape") return typeAhead(event.key);
-	if (at.tool.value !== "window" && !canDraw()) return void drawn(() => onKeyDown(event)); // keys keep their order
+	if (at.tool.value !== "window" && !canDraw()) { // until it is fetched, keys wait in their order
+		if (!event.ctrlKey && !event.altKey && !event.metaKey) event.preventDefault();
+		return void drawn(() => onKeyDown(event));
+	}
 	const isControl = isForControl(event) && !(at.tool.value !== "window" && event.target.id === "stage");
 	if (isControl) return;
 	if (menuKey(pressed) || toolKey(event, pressed)) return void event.preventDefault();
