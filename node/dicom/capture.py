@@ -51,7 +51,7 @@ def new_capture(
         at=at,
     )
     _set_derivation(ds, source, image)
-    _set_lossy(ds, source)
+    mark_lossy(ds, source)
     _set_pixels(ds, pixels)
     return ds
 
@@ -67,7 +67,7 @@ def _set_derivation(ds: Dataset, source: Dataset, image: SourceImage) -> None:
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.ConversionType = "WSD"
     ds.BodyPartExamined = "JAW"
-    ds.PatientOrientation = _orientation(source)
+    ds.PatientOrientation = orientation_of(source)
     ds.BurnedInAnnotation = "YES"
     ds.DerivationDescription = "Signed findings burned in; a strip with the signature added below"
     item = reference_item(image.sop_class_uid, image.sop_instance_uid)
@@ -76,15 +76,16 @@ def _set_derivation(ds: Dataset, source: Dataset, image: SourceImage) -> None:
     ds.SourceImageSequence = [item]
 
 
-def _orientation(source: Dataset) -> list[str]:
+def orientation_of(source: Dataset) -> list[str]:
+    """Read how rows and columns lie to the patient; nothing where that is not validly said."""
     value = source.get("PatientOrientation")
     parts = [str(part) for part in value] if isinstance(value, MultiValue) else []
     is_valid = len(parts) == 2 and all(part and set(part) <= set("AFHLPR") for part in parts)
     return parts if is_valid else []
 
 
-def _set_lossy(ds: Dataset, source: Dataset) -> None:
-    # PS3.3 C.7.6.1.1.5: what was once compressed with loss stays marked so.
+def mark_lossy(ds: Dataset, source: Dataset) -> None:
+    """Say of what is made of `source` whether that was compressed with loss (C.7.6.1.1.5)."""
     meta = getattr(source, "file_meta", None) or Dataset()
     method = _LOSSY_METHODS.get(str(meta.get("TransferSyntaxUID", "")))
     if str(source.get("LossyImageCompression") or "") != "01" and method is None:

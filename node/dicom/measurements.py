@@ -31,7 +31,7 @@ from node.domain.review import SignedFinding
 from node.errors import InvalidInput, Rejected, Unsupported
 
 AI_FAMILY = Code("123110", "DCM", "Artificial Intelligence")
-_ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+ABNORMAL = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 _CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 _COMMENT = Code("121106", "DCM", "Comment")
 _LENGTH = Code("410668003", "SCT", "Length")
@@ -85,7 +85,7 @@ def measurement_group(reported: ReportedFinding, source: SourceImage) -> Group:
         "tracking_identifier": sr.TrackingIdentifier(
             uid=derived_uid("finding", reported.id), identifier=_title(finding)
         ),
-        "finding_category": _ABNORMAL if finding.kind.is_disease else None,
+        "finding_category": ABNORMAL if finding.kind.is_disease else None,
         "finding_type": codes.finding_code(finding.kind),
         "finding_sites": _sites(finding),
         "algorithm_id": _algorithm(finding.model) if reported.decision != "added" else None,

@@ -1,7 +1,8 @@
-"""The rejection note: a Key Object Selection that takes our own results back at the archive.
+"""Key Object Selections: the films worth a look, and the note that takes our results back.
 
-IHE RAD TF-3 4.66 (Imaging Object Change Management) names the titles: whoever receives it hides or
-removes the objects it lists. It only ever lists objects that this node made and sent.
+The rejection note only ever lists objects that this node made and sent; whoever receives it hides
+or removes them (IHE RAD TF-3 4.66, Imaging Object Change Management). *Of Interest* lists the films
+on which a dentist signed findings.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ from node.dicom.derived import (
     read_source,
     reference_item,
 )
+from node.domain.review import SignedReview
 from node.errors import InvalidInput
+from node.errors import Rejected as RejectedError
 
 _SERIES_NUMBER = 909
+
+OF_INTEREST = Code("113000", "DCM", "Of Interest")
 
 
 class Title(Enum):
@@ -38,7 +43,7 @@ class Title(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """One object to be taken back, as it was sent."""
+    """One object that is listed, as it was sent."""
 
     series_instance_uid: str
     sop_class_uid: str
@@ -65,8 +70,49 @@ def compose_rejection(
     """
     if not objects:
         raise InvalidInput("a rejection note lists at least one object")
-    image = read_source(source, composer.fallback_charset)
     uid = derived_uid("KO", composer.device_uid, key)
+    return _compose(source, objects, title.value, uid, "Rejection note", at, composer)
+
+
+def compose_of_interest(
+    sources: Sequence[Dataset], review: SignedReview, *, composer: Composer
+) -> Dataset:
+    """List the films of a signed review that have findings; `sources` are their headers.
+
+    Raises
+    ------
+    Rejected
+        The review is not signed.
+    InvalidInput
+        No film has a finding.
+    """
+    if review.version < 1:
+        raise RejectedError("only a signed review says what is of interest")
+    marked = {finding.sop_instance_uid for finding in review.findings}
+    films = [ds for ds in sources if str(ds.get("SOPInstanceUID", "")) in marked]
+    if not films:
+        raise InvalidInput("no film of this review has a finding")
+    images = [read_source(ds, composer.fallback_charset) for ds in films]
+    objects = [
+        Rejected(image.series_instance_uid, image.sop_class_uid, image.sop_instance_uid)
+        for image in images
+    ]
+    version = f"signed {review.version}"
+    uid = derived_uid("KO", composer.device_uid, review.study_instance_uid, version)
+    words = "AI-assisted findings, signed, films of interest"
+    return _compose(films[0], objects, OF_INTEREST, uid, words, review.signed_at, composer)
+
+
+def _compose(
+    source: Dataset,
+    objects: Sequence[Rejected],
+    title: Code,
+    uid: str,
+    description: str,
+    at: datetime,
+    composer: Composer,
+) -> Dataset:
+    image = read_source(source, composer.fallback_charset)
     ds = new_object(
         image,
         composer,
@@ -76,14 +122,14 @@ def compose_rejection(
         series_number=_SERIES_NUMBER,
         instance_number=1,
         modality="KO",
-        series_description="Rejection note",
+        series_description=description,
         at=at,
     )
     ds.ReferencedPerformedProcedureStepSequence = []
     ds.CurrentRequestedProcedureEvidenceSequence = [_evidence(image.study_instance_uid, objects)]
     # PS3.16 TID 2010: a container with the title, and a reference to each object.
     ds.ValueType = "CONTAINER"
-    ds.ConceptNameCodeSequence = [code_item(title.value)]
+    ds.ConceptNameCodeSequence = [code_item(title)]
     ds.ContinuityOfContent = "SEPARATE"
     template = Dataset()
     template.MappingResource = "DCMR"
@@ -113,10 +159,12 @@ def _evidence(study_instance_uid: str, objects: Sequence[Rejected]) -> Dataset:
 def _reference(each: Rejected) -> Dataset:
     item = Dataset()
     item.RelationshipType = "CONTAINS"
-    # A report has no picture: CID 7011's template takes a composite reference for it.
-    item.ValueType = "IMAGE" if each.sop_class_uid.startswith(_CAPTURE) else "COMPOSITE"
+    # What has no picture is a composite reference (TID 2010).
+    is_picture = not each.sop_class_uid.startswith(_PICTURELESS)
+    item.ValueType = "IMAGE" if is_picture else "COMPOSITE"
     item.ReferencedSOPSequence = [reference_item(each.sop_class_uid, each.sop_instance_uid)]
     return item
 
 
-_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+#: Reports, key objects and presentation states (PS3.4 B.5).
+_PICTURELESS = tuple(f"1.2.840.10008.5.1.4.1.1.{part}" for part in ("88.", "11."))

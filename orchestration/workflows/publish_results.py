@@ -9,7 +9,7 @@ signature; before it nothing but the report marked PRELIMINARY leaves, and only 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
@@ -17,7 +17,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import (
     ComprehensiveSRStorage,
     GrayscaleSoftcopyPresentationStateStorage,
+    KeyObjectSelectionDocumentStorage,
     SecondaryCaptureImageStorage,
+    SegmentationStorage,
 )
 
 from node import __version__
@@ -38,12 +40,14 @@ from node.dicom.measurements import ReportedFinding
 from node.dicom.object_file import ObjectFile, read_dataset
 from node.dicom.pixels import decode, render8
 from node.dicom.presentation import compose_presentation
+from node.dicom.rejection import compose_of_interest
 from node.dicom.results import (
     Algorithms,
     compose_annotated,
     compose_preliminary_sr,
     compose_signed_sr,
 )
+from node.dicom.segmentation import areas_of, compose_segmentation
 from node.domain import jobs
 from node.domain.findings import DecisionState, ModelVersion
 from node.domain.review import SignedReview, finding_from_json, model_from_json
@@ -58,6 +62,8 @@ _KINDS: dict[str, str] = {
     ComprehensiveSRStorage: "SR",
     SecondaryCaptureImageStorage: "SC",
     GrayscaleSoftcopyPresentationStateStorage: "PR",
+    SegmentationStorage: "SEG",
+    KeyObjectSelectionDocumentStorage: "KO",
 }
 
 
@@ -151,20 +157,24 @@ class Publisher:
             for image in seen
             if any(f.instance_id == image.id for f in signed.findings)
         ]
-        return [(report, None), *copies, *self._presentations(seen, signed)]
+        return [(report, None), *copies, *self._on_request(seen, signed)]
 
-    def _presentations(
+    def _on_request(
         self, images: Sequence[_Image], signed: SignedReview
-    ) -> list[tuple[Dataset, str | None]]:
-        """Draw what was signed as overlays, if some peer takes them; colour images have none."""
-        if not any("PR" in peer.objects for peer in self.config.dicom.peers):
-            return []
+    ) -> Iterator[tuple[Dataset, str | None]]:
+        """Compose what some peer takes besides: overlays, areas, the list of films of interest."""
+        asked = {kind for peer in self.config.dicom.peers for kind in peer.objects}
         marked = {each.instance_id for each in signed.findings}
-        return [
-            (compose_presentation(image.header, signed, composer=self.composer), image.id)
-            for image in images
-            if image.id in marked and image.header.get("SamplesPerPixel", 1) == 1
-        ]
+        films = [image for image in images if image.id in marked]
+        for image in films:
+            is_grey = image.header.get("SamplesPerPixel", 1) == 1  # colour takes no overlay
+            if "PR" in asked and is_grey:
+                yield compose_presentation(image.header, signed, composer=self.composer), image.id
+            if "SEG" in asked and areas_of(signed, image.sop_instance_uid):
+                yield compose_segmentation(image.header, signed, composer=self.composer), image.id
+        if "KO" in asked and films:
+            headers = [image.header for image in films]
+            yield compose_of_interest(headers, signed, composer=self.composer), None
 
     def _annotate(self, image: _Image, signed: SignedReview) -> Dataset:
         source = read_dataset(image.path, stop_before_pixels=True)

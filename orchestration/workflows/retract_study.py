@@ -208,7 +208,7 @@ class Retracting:
             .join(dicom_delivery, dicom_delivery.c.result_id == dicom_result.c.id)
             .where(
                 dicom_result.c.study_id == row.study_id,
-                dicom_result.c.kind.in_(("SR", "SC", "PR")),
+                dicom_result.c.id.not_in(sa.select(retraction.c.id)),  # earlier rejection notes
             )
             .order_by(dicom_result.c.created_at, dicom_result.c.id)
         ).all()

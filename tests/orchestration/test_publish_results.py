@@ -158,7 +158,8 @@ def test_a_peer_that_takes_overlays_gets_one_for_each_marked_image(
     practice: Practice, tmp_path: Path
 ) -> None:
     plain = _peer(_free_port())
-    drawn = plain.model_copy(update={"name": "drawn", "objects": ("SR", "PR")})
+    kinds = ("SR", "PR", "SEG", "KO")
+    drawn = plain.model_copy(update={"name": "drawn", "objects": kinds})
     publisher = _register(practice, plain, drawn)
     practice.sign(practice.mark(FindingKind.CARIES, "36", None))
     publisher.publish(practice.study_id, 1, 0)
@@ -169,7 +170,9 @@ def test_a_peer_that_takes_overlays_gets_one_for_each_marked_image(
             )
         ).all()
     assert sorted(map(tuple, rows)) == [
+        ("drawn", "KO"),
         ("drawn", "PR"),
+        ("drawn", "SEG"),
         ("drawn", "SR"),
         ("pacs", "SC"),
         ("pacs", "SR"),

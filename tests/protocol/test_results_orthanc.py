@@ -14,12 +14,15 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from node.dicom.derived import Composer, derived_uid, encode
 from node.dicom.measurements import ReportedFinding
+from node.dicom.presentation import compose_presentation
+from node.dicom.rejection import compose_of_interest
 from node.dicom.results import (
     Algorithms,
     compose_annotated,
     compose_preliminary_sr,
     compose_signed_sr,
 )
+from node.dicom.segmentation import compose_segmentation
 from node.dicom.send import send_object, send_paths
 from node.domain.findings import CariesDepth, DecisionState, Finding, FindingKind, Line, Polygon
 from node.domain.review import DecisionCounts, SignedFinding, SignedReview
@@ -94,7 +97,10 @@ def results() -> list[Dataset]:
     copy = compose_annotated(
         image(), np.zeros((120, 160), dtype=np.uint8), review(), composer=COMPOSER
     )
-    return [early, late, copy]
+    masks = compose_segmentation(image(), review(), composer=COMPOSER)
+    films = compose_of_interest([image()], review(), composer=COMPOSER)
+    overlay = compose_presentation(image(), review(), composer=COMPOSER)
+    return [early, late, copy, masks, films, overlay]
 
 
 def write_all(folder: Path, objects: list[Dataset]) -> dict[str, bytes]:
@@ -114,7 +120,7 @@ def test_every_result_is_kept_as_it_is_in_the_one_study_of_the_patient(orthanc, 
     for _ in range(2):  # sent again after a lost answer: still one object each
         report = send_paths([tmp_path / "out"], orthanc.peer, calling_ae="BITEWING")
         assert report.failed == report.skipped == ()
-        assert len(report.sent) == 4
+        assert len(report.sent) == 7
     kept = {}
     for number, content in enumerate(orthanc.files()):
         path = tmp_path / f"kept-{number}.dcm"
@@ -125,11 +131,11 @@ def test_every_result_is_kept_as_it_is_in_the_one_study_of_the_patient(orthanc, 
         assert data_set_of(kept[uid]) == data_set_of(content)
     assert len(orthanc.json("/patients")) == 1
     assert len(orthanc.json("/studies")) == 1
-    assert len(orthanc.json("/series")) == 4
+    assert len(orthanc.json("/series")) == 7
 
 
 def test_findings_can_be_read_back_from_what_the_archive_holds(orthanc, tmp_path):
-    early, late, _ = results()
+    early, late, *_ = results()
     write_all(tmp_path / "out", [late])
     send_object(tmp_path / "out" / "0.dcm", orthanc.peer, calling_ae="BITEWING")
     (content,) = orthanc.files()
