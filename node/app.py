@@ -28,11 +28,12 @@ from node.analysis.inference import InferenceProcess
 from node.analysis.shadow import ShadowReader, shadow_sections
 from node.analysis.workflows import Analyser
 from node.audit_keeping import AuditKeeper
+from node.audit_telling import AuditTeller, open_collector
 from node.backup.keeper import BackupKeeper
 from node.config import Config, PeerSection
 from node.config_trail import note_config
-from node.db.keys import open_keys
 from node.db.agreements import demand_peer
+from node.db.keys import open_keys
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database, read
 from node.db.tables import study
@@ -247,6 +248,18 @@ class Node:
         self._closers.append(_guarded("audit-anchor", keeper.anchor))
         self._every(self.config.audit.anchor_every_s, "audit-anchor", keeper.anchor, at_once=True)
 
+    def _tell_audit(self, db: sa.Engine) -> None:
+        """Tell a collector what the audit says, as DICOM audit messages."""
+        section = self.config.audit
+        if not section.syslog_host or not section.syslog_dicom:
+            return
+        teller = AuditTeller(db, self.config, open_collector(section))
+
+        def tell() -> None:
+            teller.run_due(datetime.now(UTC))
+
+        self._every(_TELL_EVERY_S, "audit-messages", tell, at_once=True)
+
     @property
     def executor_id(self) -> str:
         """A stable name per process kind, so that a restart recovers its own runs."""
@@ -273,6 +286,7 @@ class Node:
             desk.run_due(datetime.now(UTC))
 
         self._every(_FORWARD_EVERY_S, "forwarding", forward)
+        self._tell_audit(db)
         self._every(_TICK_S, "storage-commitment", commit)
         dicom = self.config.dicom
         if any(peer.priors for peer in dicom.peers):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from node.audit_telling import open_collector
 from node.config import AuditSection, Config
 from node.db import audit
 from node.db.audit import AuditBreak, Head
@@ -17,7 +18,7 @@ from node.db.audit_archive import Closed, close_part, verify_archives
 from node.db.audit_heads import HeadFile
 from node.db.session import Actor, begin, read
 from node.errors import ConfigError, Rejected
-from node.syslog import Collector, Message, SyslogSender, Transport
+from node.syslog import Message, SyslogSender
 
 _HEADS = "audit-heads.jsonl"
 _ARCHIVE = "audit-archive"
@@ -137,13 +138,4 @@ class AuditKeeper:
 def _open_syslog(section: AuditSection) -> SyslogSender | None:
     if not section.syslog_host:
         return None
-    return SyslogSender(
-        Collector(
-            section.syslog_host,
-            section.syslog_port,
-            Transport(section.syslog_transport),
-            section.syslog_ca,
-            section.syslog_certificate,
-            section.syslog_key,
-        )
-    )
+    return open_collector(section)

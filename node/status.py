@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from node.audit_telling import read_progress
 from node.config import Config
 from node.db import switches
 from node.db.session import read
@@ -72,6 +73,8 @@ class Status:
         if self.config.pms.kind != "none":
             found["pms"] = self._guarded(self._pms, is_ours=False)
             found["records"] = self._guarded(self._records, is_ours=False)
+        if self.config.audit.syslog_host and self.config.audit.syslog_dicom:
+            found["audit messages"] = self._guarded(self._told, is_ours=False)
         if self.config.dicom.peers:
             found["peers"] = self._guarded(self._peers, is_ours=False)
         return found
@@ -130,6 +133,14 @@ class Status:
             return Probe(True, "no kind of record failed", is_ours=False)
         words = f"not read the last time: {', '.join(failing)}: `bitewing check` says why"
         return Probe(False, words, is_ours=False)
+
+    def _told(self) -> Probe:
+        with read(self.db) as conn:
+            seen = read_progress(conn, self.config.node.location_id)
+        words = f"told up to entry {seen.last_seq}"
+        if seen.error:
+            words += f"; {seen.waiting} entries of the audit wait: {seen.error}"
+        return Probe(not seen.error, words, is_ours=False)
 
     def _peers(self) -> Probe:
         with read(self.db) as conn:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,48 +15,12 @@ import pytest
 from node.errors import ConfigError, InvalidInput, Retryable
 from node.syslog import Collector, Facility, Message, Severity, SyslogSender, Transport, encode
 from tests.protocol.certificates import Authority
-from tests.protocol.conftest import missing, wait_until
+from tests.protocol.conftest import wait_until
+from tests.protocol.rsyslog import Rsyslog, free_port, plain_tcp
 
 pytestmark = pytest.mark.protocol
 
 AT = datetime(2026, 11, 22, 9, 30, 15, 250_000, tzinfo=UTC)
-
-
-def free_port(kind: int = socket.SOCK_STREAM) -> int:
-    with closing(socket.socket(socket.AF_INET, kind)) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-class Rsyslog:
-    """A private rsyslogd that writes each message as one line of a file."""
-
-    def __init__(self, folder: Path, inputs: str) -> None:
-        program = Path("/usr/sbin/rsyslogd")
-        if not program.exists():
-            missing("rsyslog")
-        self.file = folder / "messages.log"
-        config = folder / "rsyslog.conf"
-        config.write_text(
-            f'global(workDirectory="{folder}" maxMessageSize="64k" net.enableDNS="off")\n'
-            f"{inputs}\n"
-            'template(name="all" type="string" string='
-            '"%pri%|%timestamp:::date-rfc3339%|%hostname%|%app-name%|%msgid%|'
-            '%structured-data%|%msg%\\n")\n'
-            f'action(type="omfile" file="{self.file}" template="all" asyncWriting="off")\n'
-        )
-        self.process = subprocess.Popen(
-            [str(program), "-n", "-f", str(config), "-i", str(folder / "rsyslog.pid")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-
-    def lines(self) -> list[str]:
-        return self.file.read_text("utf-8").splitlines() if self.file.exists() else []
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=30)
 
 
 @pytest.fixture
@@ -104,9 +66,7 @@ def test_a_message_has_the_form_of_rfc_5424():
 
 def test_rsyslog_reads_what_came_by_tcp(collect):
     port = free_port()
-    collector = collect(
-        f'module(load="imtcp")\ninput(type="imtcp" port="{port}" address="127.0.0.1")'
-    )
+    collector = collect(plain_tcp(port))
     sender = SyslogSender(Collector("127.0.0.1", port, Transport.TCP), host_name="praxis")
     messages = [Message(f"nummer {n} ü", "anchor", AT, data={"h@1": {"n": str(n)}}) for n in (1, 2)]
     wait_until(lambda: is_sent(sender, *messages))
