@@ -22,6 +22,7 @@ from node.audit_commands import audit_cli, verify_audit
 from node.backup_commands import backup_cli, restore_command
 from node.ca_commands import ca_cli
 from node.command_options import ConfigFile, DataDir, open_db, open_store, read_settings
+from node.config_show import show_config
 from node.errors import BitewingError, InvalidInput, Unsupported, outcome, place_of
 from node.keys_commands import encrypt_data_command, keys_cli
 from node.model_commands import models_cli
@@ -55,6 +56,7 @@ cli.add_typer(audit_cli, name="audit")
 cli.add_typer(agreement_cli, name="agreement")
 cli.add_typer(backup_cli, name="backup")
 cli.command("verify-audit")(verify_audit)
+cli.command("config")(show_config)
 cli.add_typer(keys_cli, name="keys")
 cli.command("encrypt-data")(encrypt_data_command)
 cli.command("restore")(restore_command)

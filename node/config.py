@@ -1,7 +1,7 @@
 """One frozen Config, read from a TOML file and ``BITEWING_*`` environment variables.
 
-A key ``port`` of the section ``[dicom]`` is overridden by ``BITEWING_DICOM_PORT``. An unknown key
-or variable is a :class:`~node.errors.ConfigError` that names the nearest known one. The commented
+A key ``port`` of the section ``[dicom]`` is overridden by ``BITEWING_DICOM_PORT``; a secret ``x``
+may be given as ``x_file``, a file that nobody else may read. An unknown key or variable is a :class:`~node.errors.ConfigError` that names the nearest known one. The commented
 manual of every key is ``docs/bitewing.example.toml``.
 """
 
@@ -32,6 +32,7 @@ from pydantic import (
 from node.domain.destinations import Network, Reach
 from node.domain.rights import Role
 from node.errors import ConfigError
+from node.private_file import read_private
 
 Party = Literal[
     "pms", "payers", "labs", "messengers", "gateway", "webhooks", "oidc", "kms", "fleet"
@@ -63,6 +64,27 @@ class Mode(StrEnum):
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: object) -> object:
+        """Let every secret ``x`` be given as ``x_file``, a file that nobody else may read."""
+        if not isinstance(given, dict):
+            return given
+        values = dict(given)
+        for name in secret_names(cls):
+            path = values.pop(f"{name}_file", None)
+            if not path:
+                continue
+            if values.get(name):
+                raise ConfigError(f"{name} and {name}_file are both given; keep one")
+            values[name] = read_private(Path(str(path)), f"{name}_file").decode().strip()
+        return values
+
+
+def secret_names(section: type[BaseModel]) -> list[str]:
+    """List the keys of a section whose values are never shown."""
+    return [name for name, field in section.model_fields.items() if field.annotation is SecretStr]
 
 
 class NodeSection(_Section):
@@ -723,6 +745,11 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
             "groups",
         )
     }
+    known |= {
+        f"BITEWING_{section.upper()}_{key.upper()}_FILE": (section, f"{key}_file")
+        for section in Config.model_fields
+        for key in secret_names(_section_model(section))
+    }
     for name in sorted(environment):
         if not name.startswith("BITEWING_"):
             continue
@@ -730,6 +757,8 @@ def _merge_environment(raw: dict[str, dict[str, object]], environment: Mapping[s
             raise ConfigError(f"unknown environment variable {name}{_suggest(name, known)}")
         section, key = known[name]
         value: object = environment[name]
+        if not key.endswith("_file"):
+            raw.setdefault(section, {}).pop(f"{key}_file", None)  # the environment wins
         if key in _LISTS:
             value = [part for part in environment[name].split(",") if part]
         raw.setdefault(section, {})[key] = value

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from node.db.tables import pms_command, study
-from node.dicom.send import Report, send_paths
+from node.dicom.send import SendReport, send_paths
 from node.disk import RESERVE, free_bytes
 from pms_writeback.sandbox.server import running
 from tests.faults.running_node import NodeProcess, sample_study, until
@@ -52,7 +52,7 @@ def fill(data: Path, leave_mb: int) -> None:
             file.write(b"x" * min(MB, wanted - file.tell()))
 
 
-def offer(node: NodeProcess, key: str) -> Report:
+def offer(node: NodeProcess, key: str) -> SendReport:
     sample = sample_study(key)
     step = node.scheduled(sample.patient.id)
     folder = node.folder / f"send-{key}"
