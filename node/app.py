@@ -25,7 +25,9 @@ from node.analysis.completion import (
     reread_stale_studies,
 )
 from node.analysis.inference import InferenceProcess
+from node.analysis.recalibrating import propose_content
 from node.analysis.shadow import ShadowReader, shadow_sections
+from node.analysis.silent_agreement import silent_report
 from node.analysis.workflows import Analyser
 from node.audit_keeping import AuditKeeper
 from node.audit_telling import AuditTeller, open_collector
@@ -69,6 +71,7 @@ from node.fleet.report import LocationReport, compose_report
 from node.fleet.reports import FleetCollector, send_report
 from node.rollout import auto
 from node.status import Probe, Status, metrics
+from node.web import rollout_page
 from node.web.app import create_web, end_streams
 from node.web.auth import demand_declarations, require
 from node.web_server import WebServer
@@ -559,6 +562,15 @@ def include_routers(app: FastAPI, config: Config, db: sa.Engine, orchestra: Orch
     app.include_router(webhooks.make_router(orchestra.runner, open_sources(config, db)))
     location_id = config.node.location_id
     app.include_router(payer_page.make_router(db, location_id, require))
+    app.include_router(
+        rollout_page.make_router(
+            rollout_page.Sources(
+                {name: each.title for name, each in orchestra.runner.workflows.items()},
+                lambda: silent_report(db, location_id),
+                lambda: propose_content(db, location_id),
+            )
+        )
+    )
     app.include_router(approval_page.make_router(orchestra.runner, link_key(config)))
     app.include_router(stop_page.make_router(orchestra.runner, link_key(config)))
     app.include_router(fetching.make_router(orchestra.runner, link_key(config)))

@@ -163,7 +163,7 @@ class Decision:
             why = f"the rule that names most: {self.rule.words}"
             if self.lost:
                 why += f"; it wins over {'; '.join(rule.words for rule in self.lost)}"
-        if self.ceiling is not None and (self.rule is None or self.rule.mode != self.mode):
+        if self.ceiling is not None and self.rule is not None and self.rule.mode != self.mode:
             why += f"; held back: {self.ceiling.words}"
         return f"{self.mode.value}: {why}"
 

@@ -1,13 +1,20 @@
-"""Why each kind of finding is shown or hidden on each view of one study."""
+"""Why each kind of finding is shown or hidden on each view of one study.
+
+Every kind is told for every view that the study has, whether or not anything was suggested: what is
+silent must not be told by the explanation either.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
 from node.config import Config
-from node.db.tables import analysis_run, finding, instance, study
+from node.db.tables import analysis_run, instance, study
+from node.domain.findings import FindingKind
+from node.domain.review import Json
 from node.domain.rollout import Area, Subject, Tag
 from node.errors import NotFound
 from node.rollout.showing import StudyShowing, place_of, read_showing
@@ -20,7 +27,6 @@ class Explained:
     subject: str
     view: str
     is_shown: bool
-    count: int  # suggestions that stand, seen or not; told to whoever leads the roll-out only
     words: str
 
 
@@ -41,57 +47,36 @@ def explain_study(conn: sa.Connection, config: Config, name: str) -> tuple[Expla
     if row is None:
         raise NotFound("no study with this UID, accession number or id at this location")
     showing = read_showing(conn, config).at(place_of(conn, row.id))
-    views = sorted(set(_views(conn, row.id)))
-    return (*_findings(conn, row.id, showing), *_tags(showing, views))
+    found: list[Explained] = []
+    for view, models in sorted(_views(conn, row.id).items()):
+        found += [_finding(showing, kind.value, view, models) for kind in FindingKind]
+        found += [_tag(showing, tag, view) for tag in Tag]
+    return tuple(found)
 
 
-def _findings(conn: sa.Connection, study_id: str, showing: StudyShowing) -> tuple[Explained, ...]:
+def _finding(showing: StudyShowing, kind: str, view: str, models: Sequence[Json]) -> Explained:
+    """Explain by the network that is shown, if any is; else by the first that ran."""
+    shown = next((model for model in models if showing.shows(kind, view, model)), None)
+    speaks = shown or (models[0] if models else None)
+    words = showing.why(kind, view, speaks)
+    return Explained(f"finding:{kind}", view, shown is not None, words)
+
+
+def _tag(showing: StudyShowing, tag: Tag, view: str) -> Explained:
+    subject = Subject(Area.TAG, tag.value)
+    decision = showing.showing.decision(subject, replace(showing.place, view=view))
+    return Explained(str(subject), view, showing.shows_tag(tag, view), decision.words)
+
+
+def _views(conn: sa.Connection, study_id: str) -> dict[str, list[Json]]:
+    """Read the views of a study with the networks that ran on each."""
     rows = conn.execute(
-        sa.select(finding, analysis_run.c.view.label("run_view"))
-        .outerjoin(analysis_run, analysis_run.c.id == finding.c.run_id)
-        .where(
-            finding.c.study_id == study_id,
-            finding.c.origin == "ai",
-            sa.not_(finding.c.is_removed),
-        )
-        .order_by(finding.c.kind)
-    ).all()
-    groups: dict[tuple[str, str], list[sa.Row]] = {}  # type: ignore[type-arg]
-    # SQLAlchemy's Row is generic over its columns.
-    for row in rows:
-        groups.setdefault((row.kind, row.run_view or ""), []).append(row)
-    return tuple(
-        Explained(
-            f"finding:{kind}",
-            view,
-            showing.shows(kind, view, marks[0].model),
-            len(marks),
-            showing.why(kind, view, marks[0].model),
-        )
-        for (kind, view), marks in sorted(groups.items())
-    )
-
-
-def _tags(showing: StudyShowing, views: list[str]) -> tuple[Explained, ...]:
-    return tuple(
-        Explained(
-            f"tag:{tag.value}",
-            view,
-            showing.shows_tag(tag, view),
-            1,
-            showing.showing.decision(
-                Subject(Area.TAG, tag.value), replace(showing.place, view=view)
-            ).words,
-        )
-        for tag in Tag
-        for view in (views or [""])
-    )
-
-
-def _views(conn: sa.Connection, study_id: str) -> list[str]:
-    rows = conn.execute(
-        sa.select(analysis_run.c.view)
+        sa.select(analysis_run.c.view, analysis_run.c.models)
         .join(instance, instance.c.id == analysis_run.c.instance_id)
         .where(instance.c.study_id == study_id)
+        .order_by(analysis_run.c.finished_at)
     )
-    return [row.view or "" for row in rows]
+    found: dict[str, list[Json]] = {}
+    for row in rows:
+        found.setdefault(row.view or "", []).extend(row.models)
+    return found

@@ -183,6 +183,14 @@ def workflows_page(
     return render("workflows", _boot(web, "workflows", session))
 
 
+@router.get("/rollout")
+def rollout_page(
+    web: WebDep, session: Annotated[Session, Depends(page(Right.ROLLOUT_SEE))]
+) -> Response:
+    """Show what is silent, suggested or automatic here, and why."""
+    return render("rollout", _boot(web, "rollout", session))
+
+
 @router.get("/account")
 def account_page(web: WebDep, session: Annotated[Session, Depends(page())]) -> Response:
     """Show a person's own account."""

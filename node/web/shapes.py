@@ -1058,6 +1058,7 @@ class Boot(_Shape):
         "audit",
         "partners",
         "fleet",
+        "rollout",
     ]
     practice_name: str
     software_version: str

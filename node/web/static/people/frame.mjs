@@ -16,6 +16,7 @@ const PLACES = [
 	["/emergencies", "Emergency accesses", "glass.review"],
 	["/emergency", "Open in an emergency", "glass.break"],
 	["/audit", "Audit", "audit.see"],
+	["/rollout", "Roll-out", "rollout.see"],
 	["/partners", "Partners", "partners.manage"],
 ];
 
