@@ -28,6 +28,7 @@ from node.keys_commands import encrypt_data_command, keys_cli
 from node.model_commands import models_cli
 from node.retention_commands import hold_cli, retention_cli
 from node.rollout_commands import pilot, rollout_cli
+from node.user_commands import tokens_cli, users_cli
 from orchestration.sandboxes import cli as sandbox_cli
 from pms_writeback.bridge.cli import cli as bridge_cli
 from pms_writeback.practice_cli import practice_cli
@@ -41,8 +42,8 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Bitewing: the dental imaging AI node. Not a medical device; for evaluation only.",
 )
-users = typer.Typer(no_args_is_help=True, help="Accounts of the people who work here.")
-cli.add_typer(users, name="user")
+cli.add_typer(users_cli, name="user")
+cli.add_typer(tokens_cli, name="token")
 cli.add_typer(sandbox_cli, name="sandbox")
 cli.add_typer(models_cli, name="models")
 cli.add_typer(rollout_cli, name="rollout")
@@ -333,36 +334,6 @@ def export_training_command(
         f"{done.left_out_burned_in} that may have text burned in, "
         f"{done.left_out_unreadable} unreadable, {done.left_out_view} of other views"
     )
-
-
-@users.command("add")
-def add_user(
-    username: str,
-    role: Annotated[str, typer.Option(help="dentist, hygienist, assistant, office_manager …")],
-    name: Annotated[str, typer.Option(help="Name shown on reviews.")] = "",
-    password: Annotated[
-        str, typer.Option(prompt=True, confirmation_prompt=True, hide_input=True, help="Password.")
-    ] = "",
-    config: ConfigFile = None,
-    data_dir: DataDir = None,
-) -> None:
-    """Create an account."""
-    from node.db.migrate import migrate
-    from node.db.session import Actor
-    from node.web.accounts import create_user
-
-    settings = _config(config, data_dir)
-    db = open_db(settings)
-    migrate(db)
-    create_user(
-        db,
-        Actor("cli", settings.node.location_id),
-        username=username,
-        display_name=name or username,
-        role=role,
-        password=password,
-    )
-    typer.echo(f"{username} may sign in as {role}")
 
 
 @cli.command()

@@ -179,6 +179,21 @@ def insert_user(
     return user_id
 
 
+def end_sessions(tx: Tx, user_id: str, except_token_hash: str = "") -> int:
+    """End every session of a person, inside the caller's transaction; return how many."""
+    ended = tx.conn.execute(
+        web_session.update()
+        .where(
+            web_session.c.user_id == user_id,
+            web_session.c.location_id == tx.location_id,
+            web_session.c.ended_at.is_(None),
+            web_session.c.token_hash != except_token_hash,
+        )
+        .values(ended_at=tx.now)
+    )
+    return int(ended.rowcount)
+
+
 def role_named(role: str) -> Role:
     """Read a role. Raises InvalidInput."""
     try:
@@ -286,22 +301,6 @@ class Accounts:
             )
             tx.record(f"user:{user_id}", method=origin.method)
         return token, self.find(token)
-
-    def end_sessions(
-        self, conn: sa.Connection, user_id: str, now: datetime, except_token_hash: str = ""
-    ) -> int:
-        """End every session of a person, inside the caller's transaction; return how many."""
-        ended = conn.execute(
-            web_session.update()
-            .where(
-                web_session.c.user_id == user_id,
-                web_session.c.location_id == self._location_id,
-                web_session.c.ended_at.is_(None),
-                web_session.c.token_hash != except_token_hash,
-            )
-            .values(ended_at=now)
-        )
-        return int(ended.rowcount)
 
     def find(self, token: str) -> Session:
         """Return the session of a cookie; it may be locked. Raises Unauthenticated."""

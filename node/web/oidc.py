@@ -21,7 +21,7 @@ from node.db.session import Actor, Tx, begin
 from node.db.tables import external_login, sign_in_flow, user_account
 from node.domain.rights import Open, Role
 from node.errors import BitewingError, Forbidden, NotFound, Rejected
-from node.web.accounts import insert_user
+from node.web.accounts import end_sessions, insert_user
 from node.web.auth import Web, WebDep, count_sign_in, origin_of
 from node.web.pages import login_refused
 from node.web.sign_in import end_old_session, set_cookie
@@ -121,7 +121,7 @@ def person_of(web: Web, identity: Identity) -> str:
             .with_for_update()
         ).first()
         if role is None and row is not None:
-            web.accounts.end_sessions(tx.conn, row.id, tx.now)
+            end_sessions(tx, row.id)
         user_id = row.id if row is not None else ""
         if role is not None and row is None:
             user_id = _make(tx, identity, role)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from node.db.session import begin, read
 from node.db.tables import user_account, web_session
 from node.errors import InvalidInput, NotFound, Rejected
-from node.web.accounts import Origin, Session, session_id
+from node.web.accounts import Origin, Session, end_sessions, session_id
 from node.web.auth import Web, WebDep, count_sign_in, me_of, opaque_id, origin_of, signed_in
 from node.web.hashing import check_password, hashed
 from node.web.people_shapes import (
@@ -51,7 +51,7 @@ def change_password(
             .where(user_account.c.id == session.user_id)
             .values(password_hash=hashed(new), must_change_password=False)
         )
-        ended = web.accounts.end_sessions(tx.conn, session.user_id, tx.now)
+        ended = end_sessions(tx, session.user_id)
         tx.record(f"user:{session.user_id}", ended=ended)
     return _anew(request, response, web, session, origin_of(request))
 
@@ -82,7 +82,7 @@ def end_session(shown_id: str, web: WebDep, session: Owner) -> None:
 def end_other_sessions(web: WebDep, session: Owner) -> OpenSessions:
     """End every session of the person but this one."""
     with begin(web.db, session.actor, "session.others_ended") as tx:
-        ended = web.accounts.end_sessions(tx.conn, session.user_id, tx.now, session.token_hash)
+        ended = end_sessions(tx, session.user_id, session.token_hash)
         tx.record(f"user:{session.user_id}", ended=ended)
     return sessions_of(web, session.user_id, session)
 

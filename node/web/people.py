@@ -17,7 +17,7 @@ from node.db.session import Actor, Tx, begin, insert_once, read
 from node.db.tables import external_login, user_account, web_session
 from node.domain.rights import RIGHTS, Right, Role
 from node.errors import Conflict, InvalidInput, NotFound
-from node.web.accounts import Accounts, Session, create_user
+from node.web.accounts import Session, create_user, end_sessions
 from node.web.auth import Web, WebDep, opaque_id, require
 from node.web.hashing import hashed
 from node.web.own_account import sessions_of
@@ -69,7 +69,7 @@ def post_person(body: NewPerson, web: WebDep, session: Admin) -> PersonMade:
     )
     if body.pms_user_key or body.provider_key:
         keys = {"pms_user_key": body.pms_user_key, "provider_key": body.provider_key}
-        change_person(web.db, session.actor, web.accounts, user_id, PersonChange(**keys), "")
+        change_person(web.db, session.actor, user_id, PersonChange(**keys))
     return PersonMade(person=_person(web, user_id), password=password)
 
 
@@ -77,14 +77,14 @@ def post_person(body: NewPerson, web: WebDep, session: Admin) -> PersonMade:
 def post_change(user_id: str, body: PersonChange, web: WebDep, session: Admin) -> Person:
     """Change an account."""
     issuer = web.config.oidc.issuer
-    change_person(web.db, session.actor, web.accounts, opaque_id(user_id), body, issuer)
+    change_person(web.db, session.actor, opaque_id(user_id), body, issuer)
     return _person(web, user_id)
 
 
 @router.post("/people/{user_id}/reset")
 def post_reset(user_id: str, web: WebDep, session: Admin) -> PersonMade:
     """Give a person a new first password; PIN and sessions end, a rest after wrong tries too."""
-    password = reset_password(web.db, session.actor, web.accounts, opaque_id(user_id))
+    password = reset_password(web.db, session.actor, opaque_id(user_id))
     return PersonMade(person=_person(web, user_id), password=password)
 
 
@@ -108,7 +108,7 @@ def post_end_sessions(user_id: str, web: WebDep, session: Admin) -> Person:
     """End every session of a person."""
     _person(web, opaque_id(user_id))
     with begin(web.db, session.actor, "session.all_ended") as tx:
-        ended = web.accounts.end_sessions(tx.conn, user_id, tx.now)
+        ended = end_sessions(tx, user_id)
         tx.record(f"user:{user_id}", ended=ended)
     return _person(web, user_id)
 
@@ -157,12 +157,7 @@ def post_revoke(token_id: str, web: WebDep, session: Admin) -> None:
 
 
 def change_person(
-    db: sa.Engine,
-    actor: Actor,
-    accounts: Accounts,
-    user_id: str,
-    change: PersonChange,
-    issuer: str,
+    db: sa.Engine, actor: Actor, user_id: str, change: PersonChange, issuer: str = ""
 ) -> None:
     """Change an account of the actor's location; whoever is disabled is out at once.
 
@@ -191,12 +186,12 @@ def change_person(
         if change.sign_in_subject is not None:
             _link(tx, user_id, issuer, change.sign_in_subject.strip())
         if values.get("is_active") is False:
-            accounts.end_sessions(tx.conn, user_id, tx.now)
+            end_sessions(tx, user_id)
         said = {name: values[name] for name in ("role", "is_active") if name in values}
         tx.record(f"user:{user_id}", changed=sorted(change.model_fields_set), **said)
 
 
-def reset_password(db: sa.Engine, actor: Actor, accounts: Accounts, user_id: str) -> str:
+def reset_password(db: sa.Engine, actor: Actor, user_id: str) -> str:
     """Give a person a password for one sign-in, and return it. Raises NotFound, InvalidInput."""
     password = _made_up()
     with begin(db, actor, "user.password_reset") as tx:
@@ -215,7 +210,7 @@ def reset_password(db: sa.Engine, actor: Actor, accounts: Accounts, user_id: str
                 locked_until=None,
             )
         )
-        ended = accounts.end_sessions(tx.conn, user_id, tx.now)
+        ended = end_sessions(tx, user_id)
         tx.record(f"user:{user_id}", ended=ended)
     return password
 

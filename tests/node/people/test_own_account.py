@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import UTC, datetime, timedelta
 
+import cv2
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -12,7 +15,7 @@ from node.db.tables import audit, recovery_code, user_account, web_session
 from node.web.accounts import LOCK_OUT, LONGEST_LOCK_OUT, lock_out_after
 from node.web.auth import COOKIE
 from node.web.own_account import qr_path
-from node.web.second_factor import STEP_S, Codes, fitting_step, totp
+from node.web.second_factor import STEP_S, Codes, address_of, fitting_step, totp
 
 PASSWORD = "correct horse battery"
 NEW = "another staple of horses"
@@ -252,11 +255,15 @@ def test_a_viewer_with_only_a_password_does_not_get_past_a_second_factor(house):
     assert (answer.status_code, answer.json()["type"]) == (401, "second_factor")
 
 
-def test_the_picture_holds_the_address_and_nothing_leaves_the_node():
-    path, side = qr_path("otpauth://totp/x?secret=ABC")
-    assert side >= 29
-    assert path.startswith("M4 4.5h7")  # the finder pattern's upper edge, inside the quiet zone
+def test_the_picture_says_the_address_to_a_camera():
+    address = address_of(b"12345678901234567890", "dentist", "Sandbox Dental")
+    path, side = qr_path(address)
     assert set(path) <= set("Mh0123456789. ")
+    drawn = np.full((side, side), 255, np.uint8)
+    for x, y, length in re.findall(r"M(\d+) (\d+)\.5h(\d+)", path):
+        drawn[int(y), int(x) : int(x) + int(length)] = 0
+    large = cv2.resize(drawn, None, fx=8, fy=8, interpolation=cv2.INTER_NEAREST)
+    assert cv2.QRCodeDetector().detectAndDecode(large)[0] == address
 
 
 # --- rates ---------------------------------------------------------------------------------------
