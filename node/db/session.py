@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +22,7 @@ from node.domain.events import EventKind
 from node.errors import Retryable
 
 _WRITER = {"bitewing_write": True}
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,20 @@ def begin_group(engine: sa.Engine) -> Iterator[sa.Connection]:
         )
 
 
+def run_group(
+    engine: sa.Engine, actor: Actor, action: str, works: Sequence[Callable[[Tx], R]]
+) -> list[R]:
+    """Run independent writes in one transaction, each with its audit row; all of them or none.
+
+    Raises what a write raised, or Retryable as :func:`begin`.
+    """
+    with begin_group(engine) as conn:
+        members = [Tx(conn, actor, action, datetime.now(UTC)) for _ in works]
+        results = [work(tx) for work, tx in zip(works, members, strict=True)]
+        audit.append(conn, *map(_entry, members))
+    return results
+
+
 @contextmanager
 def begin_member(conn: sa.Connection, actor: Actor, action: str) -> Iterator[Tx]:
     """Open one write of a group: what fails inside undoes this write alone, audit row included."""
@@ -156,10 +172,11 @@ def note_reads(engine: sa.Engine, entries: Sequence[AuditEntry]) -> None:
 def _audited(conn: sa.Connection, actor: Actor, action: str) -> Iterator[Tx]:
     tx = Tx(conn, actor, action, datetime.now(UTC))
     yield tx
-    audit.append(
-        conn,
-        AuditEntry(actor.location_id, tx.now, actor.name, action, tx.subject, tx.detail),
-    )
+    audit.append(conn, _entry(tx))
+
+
+def _entry(tx: Tx) -> AuditEntry:
+    return AuditEntry(tx.location_id, tx.now, tx.actor.name, tx.action, tx.subject, tx.detail)
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.db.session import Actor, Tx, begin, begin_group, begin_member
+from node.db.session import Actor, Tx, begin_group, begin_member, run_group
 from node.dicom.kept import StoreOutcome
+from node.errors import Retryable
 
 Work = Callable[[Tx], StoreOutcome]
 
@@ -67,17 +68,25 @@ class Committer:
 
     def _commit(self, group: list[_Waiting]) -> None:
         try:
-            if len(group) == 1:
-                with begin(self._db, self._actor, self._action) as tx:
-                    result = group[0].work(tx)
-                group[0].result = result
+            try:
+                results = run_group(
+                    self._db, self._actor, self._action, [waiting.work for waiting in group]
+                )
+            except (Retryable, sa.exc.OperationalError):  # nobody's own fault
+                raise
+            except Exception:
+                if len(group) == 1:
+                    raise
+                self._commit_each(group)
                 return
-            self._commit_together(group)
+            for waiting, result in zip(group, results, strict=True):
+                waiting.result = result
         except BaseException as error:  # noqa: BLE001 - given to those who wait for it
             for waiting in group:
                 waiting.result, waiting.error = None, waiting.error or error
 
-    def _commit_together(self, group: list[_Waiting]) -> None:
+    def _commit_each(self, group: list[_Waiting]) -> None:
+        """Commit together what does not fail by itself: it takes a savepoint each to find out."""
         results: list[tuple[_Waiting, StoreOutcome]] = []
         with begin_group(self._db) as conn:
             for waiting in group:

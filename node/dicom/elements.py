@@ -19,6 +19,9 @@ _MAX_ELEMENTS = 20_000
 _MAX_DEPTH = 8
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+#: Readers of a tag, a short and a long number.
+_LITTLE = tuple(struct.Struct(f"<{kind}").unpack_from for kind in ("HH", "H", "L"))
+_BIG = tuple(struct.Struct(f">{kind}").unpack_from for kind in ("HH", "H", "L"))
 _LONG_VRS = frozenset(
     (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 )
@@ -49,18 +52,18 @@ class _Reader:
         self.count += 1
         if self.count > _MAX_ELEMENTS:
             raise InvalidInput("the data set has too many elements")
-        order = "<" if self.is_little else ">"
-        group, number = struct.unpack_from(f"{order}HH", self.data, at)
+        tag_of, short, long = _LITTLE if self.is_little else _BIG
+        group, number = tag_of(self.data, at)
         tag = group << 16 | number
         vr = bytes(self.data[at + 4 : at + 6])
         is_plain = self.is_implicit or tag in (_ITEM, _ITEM_END, _SEQUENCE_END)
         if not is_plain and vr in _LONG_VRS:
-            length = struct.unpack_from(f"{order}L", self.data, at + 8)[0]
+            length = long(self.data, at + 8)[0]
             return tag, vr.decode(), length, at + 12
         if not is_plain and vr.isalpha() and vr.isupper():
-            return tag, vr.decode(), struct.unpack_from(f"{order}H", self.data, at + 6)[0], at + 8
+            return tag, vr.decode(), short(self.data, at + 6)[0], at + 8
         # implicit, or a writer that changed to implicit inside a sequence (seen)
-        return tag, "", struct.unpack_from(f"{order}L", self.data, at + 4)[0], at + 8
+        return tag, "", long(self.data, at + 4)[0], at + 8
 
     def skip_undefined(self, at: int) -> int:
         """Find the end of a value of undefined length, without recursion."""
@@ -150,17 +153,11 @@ def read_flat(
         return
 
 
-def reaches_beyond(
-    data: bytes | memoryview, is_implicit: bool, is_little: bool, last_group: int
-) -> bool:
-    """Whether an element beyond `last_group` follows: then none up to it is missing in `data`.
-
-    Says no where it is not sure. Raises as :func:`read_flat`.
-    """
-    ends = [end for _, end in read_flat(data, is_implicit, is_little, last_group)]
-    end = ends[-1] if ends else 0
-    reader = _Reader(memoryview(data), is_implicit, is_little)
-    return end + 12 <= len(data) and reader.head(end)[0] >> 16 > last_group
+def begins_beyond(data: memoryview, is_implicit: bool, is_little: bool, last_group: int) -> bool:
+    """Whether the first element of `data` is there and lies beyond `last_group`."""
+    if data.nbytes < 12:
+        return False
+    return _Reader(data, is_implicit, is_little).head(0)[0] >> 16 > last_group
 
 
 def _known_vr(tag: int) -> str:

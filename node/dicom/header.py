@@ -16,7 +16,7 @@ from typing import BinaryIO
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from node.dicom import charset
-from node.dicom.elements import read_flat
+from node.dicom.elements import begins_beyond, read_flat
 from node.dicom.object_file import ObjectFile
 from node.dicom.uid import is_uid
 from node.domain.findings import NO_SPACING, Spacing
@@ -136,22 +136,29 @@ def parse_header(file: BinaryIO, transfer_syntax_uid: str, fallback_charset: str
 
 def parse_data_set(data: memoryview, transfer_syntax_uid: str, fallback_charset: str) -> Header:
     """Read the header of a data set in memory; whatever is wrong ends up in ``problem``."""
+    return parse_start(data, transfer_syntax_uid, fallback_charset)[0]
+
+
+def parse_start(
+    data: memoryview, transfer_syntax_uid: str, fallback_charset: str
+) -> tuple[Header, bool]:
+    """Read the header of a data set whose start is in memory; say whether it ends in there."""
     data = data[:_MAX_HEADER_BYTES]
     try:
         if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
             data = memoryview(inflate(io.BytesIO(data), _MAX_HEADER_BYTES, is_whole=False))
         is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian
         is_little = transfer_syntax_uid != ExplicitVRBigEndian
-        elements = _elements(data, is_implicit, is_little)
+        elements, beyond = _elements(data, is_implicit, is_little)
         if not _is_plausible(elements) and is_little:  # encoded otherwise than negotiated: seen
-            other = _elements(data, not is_implicit, is_little)
-            elements = other if _is_plausible(other) else elements
+            other, _ = _elements(data, not is_implicit, is_little)
+            elements, beyond = other if _is_plausible(other) else elements, False
     except InvalidInput as error:
-        return Header(transfer_syntax_uid=transfer_syntax_uid, problem=str(error))
+        return Header(transfer_syntax_uid=transfer_syntax_uid, problem=str(error)), False
     if not elements:
         problem = "no data elements" if data.nbytes else "the data set is empty"
-        return Header(transfer_syntax_uid=transfer_syntax_uid, problem=problem)
-    return _header(elements, transfer_syntax_uid, fallback_charset, is_little)
+        return Header(transfer_syntax_uid=transfer_syntax_uid, problem=problem), False
+    return _header(elements, transfer_syntax_uid, fallback_charset, is_little), beyond
 
 
 def inflate(file: BinaryIO, limit_bytes: int, is_whole: bool = True) -> bytes:
@@ -175,12 +182,16 @@ def inflate(file: BinaryIO, limit_bytes: int, is_whole: bool = True) -> bytes:
     return bytes(out)
 
 
-def _elements(data: memoryview, is_implicit: bool, is_little: bool) -> dict[int, bytes]:
-    return {
-        element.tag: element.value
-        for element, _ in read_flat(data, is_implicit, is_little, _LAST_GROUP)
-        if element.tag in _NAMES
-    }
+def _elements(
+    data: memoryview, is_implicit: bool, is_little: bool
+) -> tuple[dict[int, bytes], bool]:
+    """Read what the header needs; say whether an element beyond it follows."""
+    found, end = dict[int, bytes](), 0
+    for element, after in read_flat(data, is_implicit, is_little, _LAST_GROUP):
+        end = after
+        if element.tag in _NAMES:
+            found[element.tag] = element.value
+    return found, begins_beyond(data[end:], is_implicit, is_little, _LAST_GROUP)
 
 
 def _is_plausible(elements: Mapping[int, bytes]) -> bool:

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
-
 from node.dicom.arrival import Arrived
 from node.dicom.committer import Committer
-from node.dicom.elements import reaches_beyond
-from node.dicom.header import Header, parse_data_set, parse_header, read_transfer_syntax
+from node.dicom.header import Header, parse_header, parse_start, read_transfer_syntax
 from node.dicom.place import RECEIVED, Place
 from node.dicom.report import Report, read_report
 from node.dicom.store import log_failure
-from node.errors import InvalidInput
-
-#: The last group of the header; pixels come far behind it.
-_LAST_GROUP = 0x0028
 
 
 class Receiver:
@@ -54,19 +47,9 @@ class Receiver:
     def _header(self, report: Report) -> Header:
         """Read the header from the start of the data set; from the store where that is not all."""
         syntax, fallback = report.transfer_syntax_uid, self.place.fallback_charset
-        if len(report.start) == report.size_bytes or _has_header(report.start, syntax):
-            return parse_data_set(memoryview(report.start), syntax, fallback)
+        header, is_whole = parse_start(memoryview(report.start), syntax, fallback)
+        if is_whole or len(report.start) == report.size_bytes:
+            return header
         with self.place.store.open(report.storage_key) as file:
             read_transfer_syntax(file)
             return parse_header(file, syntax, fallback)
-
-
-def _has_header(start: bytes, syntax: str) -> bool:
-    """Whether the header ends within the start of a data set; no where that is not sure."""
-    if syntax == DeflatedExplicitVRLittleEndian:
-        return False
-    is_implicit, is_little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
-    try:
-        return reaches_beyond(start, is_implicit, is_little, _LAST_GROUP)
-    except InvalidInput:
-        return False
