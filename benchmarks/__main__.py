@@ -18,6 +18,7 @@ NAMES = (
     "change",
     "workflows",
     "recall_sweep",
+    "encryption",
 )
 
 

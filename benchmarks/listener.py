@@ -1,7 +1,7 @@
 """A bare DICOM listener for measuring: database, image store and port, no web, no analysis.
 
 Prints its port and serves until its standard input is closed. ``--items N`` schedules N worklist
-items of 100 a day, the first day being 2026-01-01.
+items of 100 a day, the first day being 2026-01-01. ``--sealed`` switches encryption at rest on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from node.config import read_config
 from node.db import tables
+from node.db.keys import open_keys
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, new_id, open_database
 from node.dicom.instances import FolderStore
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--items", type=int, default=0)
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--sealed", action="store_true", help="with encryption at rest")
     arguments = parser.parse_args()
     config = read_config(
         None,
@@ -49,11 +51,14 @@ def main() -> None:
     )
     db = open_database(config.database_url)
     migrate(db)
+    ring = open_keys(db, config, Actor("keys", "main")) if arguments.sealed else None
     engine = DurableEngine(config.database_url, bytes(32), "benchmark")
     engine.migrate()
     engine.connect()
     schedule(db, arguments.items)
-    listener = DicomListener(config, db, FolderStore(arguments.folder / "images"), engine)
+    listener = DicomListener(
+        config, db, FolderStore(arguments.folder / "images", ring=ring), engine
+    )
     listener.start()
     print(listener.port, flush=True)
     sys.stdin.read()

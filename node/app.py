@@ -187,6 +187,7 @@ class Node:
         ring = open_keys(db, config, Actor("keys", config.node.location_id))
         if ring is not None:
             keep_wrapped(config)
+            self._every(_HEAL_EVERY_S, "keys", ring.refresh)  # one made since seals what is new
         store = FolderStore(config.node.data_dir / "images", config.dicom.min_free_mb, ring)
         key = engine_key_of(config)
         self._keep_audit(db, key)

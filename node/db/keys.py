@@ -7,6 +7,7 @@ carries them and a thief of the backup has nothing without the master.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from node.db.sealed import give_keys
 from node.db.session import Actor, Tx, begin, read
 from node.db.tables import data_key, patient, pms_record, sealing, study, workflow_case
 from node.errors import BitewingError, ConfigError, NotFound, Rejected, Retryable
+
+_LOG = logging.getLogger(__name__)
 
 #: For so long a process that has not looked again may still seal with a replaced key.
 GRACE = timedelta(minutes=10)
@@ -109,8 +112,8 @@ def attach_keys_if_there(db: sa.Engine, config: Config) -> KeyRing | None:
 
 def create_keys(db: sa.Engine, config: Config, actor: Actor, state: Sealing) -> None:
     """Make the first data key of each purpose; the master key's file too, unless it is there."""
-    if is_file_kept(config):
-        create_key_file(key_path(config))
+    if is_file_kept(config) and create_key_file(key_path(config)):
+        _LOG.warning("made the master key %s: keep a copy elsewhere", key_path(config))
     master = open_master(config)
     made = [(key, master.wrap(key.secret, _about(actor.location_id, key))) for key in _first()]
     with begin(db, actor, "keys.created") as tx:

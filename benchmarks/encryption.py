@@ -1,0 +1,195 @@
+"""What encryption at rest costs: receiving films, worklist queries, opening a film, sealing itself.
+
+What is measured, each with and without keys, in turns so that a busy machine is busy for both:
+C-STORE of 3 MB films over one and over four associations (images a second and CPU milliseconds an
+image, the receiving process included); worklist C-FIND at 10,000 items (median milliseconds, by
+the client of :mod:`benchmarks.worklist`); decoding a stored 3 MB film as the review page does; a
+value sealed and opened; memory while 500 MB are written and read.
+
+Run: ``python -m benchmarks.encryption`` (about three minutes).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from benchmarks import worklist
+from benchmarks.store import bitewing, make_films, send
+from node.db.keyring import KeyRing, Purpose, new_key
+from node.dicom.instances import FolderStore
+from node.dicom.object_file import chunks_of
+from node.dicom.pixels import decode
+
+ROUNDS = 5
+WAYS = ("plain", "sealed")
+LARGE_BYTES = 500_000_000
+
+
+def main() -> None:
+    """Print tables in Markdown."""
+    with tempfile.TemporaryDirectory() as folder:
+        films = make_films(Path(folder))
+        print("| measure | plain | sealed | more |")
+        print("|---|--:|--:|--:|")
+        for associations in (1, 4):
+            rates, costs = receive(films, associations)
+            over = f"{associations} association" + "s" * (associations > 1)
+            line(f"C-STORE, {over}: images/s", rates, "{:.0f}", is_rate=True)
+            line(f"… CPU ms an image ({over})", costs, "{:.1f}")
+        line("decoding a stored film: ms", opening(films[0]), "{:.2f}")
+    for name, times in queries().items():
+        line(f"worklist, 10,000 items, {name}: ms", times, "{:.2f}")
+    print()
+    values()
+    large()
+
+
+def line(name: str, values_of: dict[str, float], form: str, is_rate: bool = False) -> None:
+    """Print what was measured both ways, and how much more sealing costs."""
+    plain, sealed = (values_of[way] for way in WAYS)
+    more = plain / sealed - 1 if is_rate else sealed / plain - 1
+    print(f"| {name} | {form.format(plain)} | {form.format(sealed)} | {more:+.1%} |", flush=True)
+
+
+def receive(films: list[Path], associations: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Receive the films in turns; the median rate, and the least CPU an image."""
+    rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    costs: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(ROUNDS):
+        for way in WAYS:
+            options = ("--sealed",) if way == "sealed" else ()
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                bitewing(Path(folder) / "data", *options) as server,
+            ):
+                send(server.port, films[:2], 1)  # the first association makes folders
+                before = family_cpu_s(server.pid)
+                seconds = send(server.port, films[2:], associations)
+                cpu = family_cpu_s(server.pid) - before
+            rates[way].append((len(films) - 2) / seconds)
+            costs[way].append(cpu / (len(films) - 2) * 1000)
+    return (
+        {way: statistics.median(found) for way, found in rates.items()},
+        {way: min(found) for way, found in costs.items()},
+    )
+
+
+def family_cpu_s(pid: int) -> float:
+    """Read the CPU time of a process and its children (Linux)."""
+    total = 0.0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text()
+        except OSError:
+            continue
+        fields = text.rpartition(")")[2].split()
+        if int(path.parent.name) == pid or int(fields[1]) == pid:
+            total += sum(int(fields[at]) for at in (11, 12)) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def queries() -> dict[str, dict[str, float]]:
+    """Ask two worklists of 10,000 items in turns."""
+    found: dict[str, dict[str, list[float]]] = {}
+    asked = {
+        "one match by number": (worklist.query(patient_id="137"), 1),
+        "100 matches by day": (worklist.query(day="20260102"), 100),
+    }
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        bitewing(Path(folder) / "plain", "--items", "10000") as plain,
+        bitewing(Path(folder) / "sealed", "--items", "10000", "--sealed") as sealed,
+    ):
+        for _ in range(ROUNDS):
+            for name, (identifier, count) in asked.items():
+                for way, server in zip(WAYS, (plain, sealed), strict=True):
+                    p50, _ = worklist.measure(server.port, identifier, count, 2)
+                    found.setdefault(name, {}).setdefault(way, []).append(p50)
+    return {
+        name: {way: statistics.median(times) for way, times in ways.items()}
+        for name, ways in found.items()
+    }
+
+
+@contextmanager
+def stores() -> Iterator[dict[str, FolderStore]]:
+    """Make an empty store with keys and one without."""
+    ring = KeyRing("main", [new_key(purpose) for purpose in Purpose])
+    with tempfile.TemporaryDirectory() as folder:
+        yield {
+            "plain": FolderStore(Path(folder) / "plain"),
+            "sealed": FolderStore(Path(folder) / "sealed", ring=ring),
+        }
+
+
+def opening(film: Path) -> dict[str, float]:
+    """Decode a stored film in turns, as the review page does."""
+
+    def write(file: BinaryIO) -> None:
+        with film.open("rb") as source:
+            shutil.copyfileobj(source, file)
+
+    times: dict[str, list[float]] = {way: [] for way in WAYS}
+    with stores() as made:
+        keys = {way: store.put("main", "film0001.dcm", write) for way, store in made.items()}
+        for _ in range(40):
+            for way, store in made.items():
+                times[way].append(timed(lambda s=store, w=way: decode(s.file(keys[w].storage_key))))
+    return {way: statistics.median(found) * 1000 for way, found in times.items()}
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that `work` takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def values() -> None:
+    """Print what one value costs."""
+    ring = KeyRing("main", [new_key(purpose) for purpose in Purpose])
+    print("| one value | µs |")
+    print("|---|--:|")
+    count, sealed = 20_000, ring.seal("Doe-Example", "patient_identity.family_name")
+    for name, work in (
+        ("sealed", lambda: ring.seal("Doe-Example", "patient_identity.family_name")),
+        ("sealed for looking up", lambda: ring.seal_for_lookup("doe^jane", "name_key")),
+        ("opened", lambda: ring.open(sealed, "patient_identity.family_name")),
+    ):
+        seconds = timed(lambda w=work: [w() for _ in range(count)])
+        print(f"| {name} | {seconds / count * 1e6:.1f} |")
+    print()
+
+
+def large() -> None:
+    """Print the memory that writing and reading 500 MB takes."""
+    piece = os.urandom(1 << 20)
+
+    def write(file: BinaryIO) -> None:
+        for _ in range(LARGE_BYTES // len(piece)):
+            file.write(piece)
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with stores() as made:
+        stored = made["sealed"].put("main", "large001.dcm", write)
+        start = time.perf_counter()
+        size = sum(len(chunk) for chunk in chunks_of(made["sealed"].file(stored.storage_key)))
+        seconds = time.perf_counter() - start
+    if size != stored.size_bytes:
+        raise SystemExit("not what was written")
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / 1e6
+    print(f"{size / 1e6:.0f} MB written and read sealed: {grown:.0f} MB of memory more, ", end="")
+    print(f"read at {size / 1e6 / seconds:.0f} MB/s")
+
+
+if __name__ == "__main__":
+    main()
