@@ -55,6 +55,7 @@ SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 IN_DOCS = {
     "worklist-busy": "worklist",
     "node-review": "review",
+    **{name: name for name in ("people", "account", "emergency", "emergencies", "sign-in")},
     **{name: name for name in ("mount", "take-back", "patient-page", "search", "settings", "fleet")},
 }
 ROWS, COLUMNS = 900, 1200

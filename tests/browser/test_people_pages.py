@@ -100,6 +100,7 @@ def test_an_authenticator_app_is_set_up_and_asked_for(office, open_reader, serio
     region.get_by_role("button", name="Set up an authenticator app").click()
     expect(page.get_by_role("img", name="Picture for the authenticator app")).to_be_visible()
     secret = region.locator(".secret").inner_text().replace(" ", "")
+    page.get_by_role("region", name="Authenticator app").scroll_into_view_if_needed()
     reader.shot("account")
     assert serious(page) == []
     region.get_by_label("Code").fill(code_of(secret, -1))

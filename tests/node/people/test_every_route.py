@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from fastapi import Depends, FastAPI
@@ -144,6 +145,15 @@ def test_the_table_is_that_of_the_specification():
     for role in SPECIFIED:
         ours = {right.value for right in RIGHTS[Role(role)]}
         assert ours & KNOWN == set(SPECIFIED[role].split()), role
+
+
+def test_the_document_shows_the_same_table():
+    text = (Path(__file__).parents[3] / "docs" / "people-and-roles.md").read_text()
+    for right in Right:
+        (line,) = [row for row in text.splitlines() if f"`{right.value}` |" in row]
+        said = [cell.strip() == "yes" for cell in line.split("|")[2:-1]]
+        roles = [Role(role) for role in SPECIFIED]
+        assert said == [right in RIGHTS[role] for role in roles], right
 
 
 @pytest.mark.parametrize("role", [role for role in SPECIFIED if role != "service"])

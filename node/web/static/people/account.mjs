@@ -137,7 +137,7 @@ function Page() {
 	const owes = { password: "Choose a password of your own before you go on.", second_factor: "Your role needs an authenticator app. Set it up before you go on." }[me.value.owes];
 	return html`<p class="muted">${me.value.display_name}, ${me.value.username}: ${roleWords(me.value.role)}</p>
 		${owes && html`<p class="notice warn">${owes}</p>`}
-		${done.value && html`<p class="notice good" role="status">${done.value} ${!me.value.owes && html`<a href="/">Go on</a>`}</p>`}
+		${done.value && html`<p class="notice good" role="status">${done.value} ${!me.value.owes && !begun.value && html`<a href="/">Go on</a>`}</p>`}
 		${me.value.has_password && html`<${Password} />`}
 		${me.value.owes !== "password" && html`${me.value.has_password && html`<${Factor} />`}<${Pin} /><${Sessions} />`}`;
 }
