@@ -13,6 +13,7 @@ from node.app import parse_parts
 from node.backup.runs import note_run
 from node.config import read_config
 from node.db.session import Actor, begin
+from node.disk import DiskCollector, disk_of
 from node.expiry import CertificateCollector
 from node.fleet.report import compose_report
 from node.fleet.reports import FleetCollector, keep_report
@@ -26,6 +27,7 @@ def test_alerts_ask_for_metrics_and_labels_that_exist(sqlite_database, tmp_path)
     status = Status(sqlite_database, config)
     registry = metrics(status)
     registry.register(CertificateCollector(config, sqlite_database))
+    registry.register(DiskCollector(disk_of(config)))
     registry.register(FleetCollector(sqlite_database, "main"))
     actor = Actor("test", "main")
     report = compose_report(sqlite_database, config, status.probes(), 1)
