@@ -1,71 +1,69 @@
 """The only door to a language model: off by default, one allowed service, no patient in a prompt.
 
-Before a prompt leaves, the values that identify the patient are taken out, then whatever has the
-form of an identifier; each is replaced by a placeholder that is put back into the answer. Prompt
-(as sent) and answer (as received) are kept in the audit. An answer is only ever a draft: its caller
-judges it and a person approves it.
+What may be asked for is listed (`purposes`), and the service needs an agreement. Before a prompt
+leaves, everything that says who somebody is goes out of it (`orchestration.deidentify`) and is put
+back into the answer. Prompt (as sent) and answer (as received) are kept sealed; the audit keeps
+their digests. An answer is only ever a draft: its caller judges it and a person approves it.
 """
 
 from __future__ import annotations
 
-import re
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import timedelta
 
 import httpx2
 import sqlalchemy as sa
 
 from node.config import GatewaySection
-from node.db.session import Actor, begin, read
-from node.db.tables import audit
+from node.db.agreements import demand_party, model_party
+from node.db.session import Actor, Tx, begin, new_id
+from node.db.tables import model_exchange
 from node.domain.destinations import PUBLIC_ONLY, Reach, check_destination
-from node.errors import BitewingError, ConfigError, InvalidInput, Rejected, Retryable, Unsupported
+from node.errors import (
+    BitewingError,
+    ConfigError,
+    Forbidden,
+    InvalidInput,
+    Rejected,
+    Retryable,
+    Unsupported,
+)
 from node.outgoing import open_client
+from orchestration.deidentify import strip
 
-_ASKED, _ANSWERED = "gateway.asked", "gateway.answered"
 _MAX_ANSWER_BYTES = 1_000_000
 #: Rough count of characters a token, for the daily limit when the service does not count.
 _CHARACTERS_A_TOKEN = 4
-_Patterns = tuple[tuple[str, re.Pattern[str]], ...]
-_ADDRESSES: _Patterns = (
-    ("email", re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")),
-    ("link", re.compile(r"https?://\S+")),
-)
-_NUMBERS: _Patterns = (
-    ("number", re.compile(r"\b\d{3}-\d{2}-\d{4}\b")),
-    ("date", re.compile(r"\b(?:\d{4}-\d{2}-\d{2}|\d{1,2}[/.]\d{1,2}[/.]\d{2,4})\b")),
-    ("phone", re.compile(r"(?:\+?1[\s.-]?)?\(?\b\d{3}\)?[\s.-]\d{3}[\s.-]\d{4}\b")),
-    ("number", re.compile(r"\b(?=[A-Z0-9-]*\d)[A-Z]{1,4}-?\d{5,}\b|\b\d{6,}\b")),
-)
-_PLACEHOLDER = re.compile(r"\[(?:name|email|link|number|date|phone)-\d+\]")
+_DAY, _MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Stripped:
-    """A text without identifiers, and what its placeholders stand for."""
-
-    text: str
-    originals: dict[str, str] = field(repr=False)
-
-    def restore(self, answer: str) -> str:
-        """Put the originals back into an answer.
-
-        Raises Rejected when it holds a placeholder that was never given.
-        """
-        unknown = set(_PLACEHOLDER.findall(answer)) - set(self.originals)
-        if unknown:
-            raise Rejected("the language model's answer names something it was not told")
-        return _PLACEHOLDER.sub(lambda found: self.originals[found.group()], answer)
+class ModelRefused(Rejected):
+    """The model, or its provider's filter, declined to answer; the caller's own text stands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the model said, with the identifiers back in place."""
+    """A draft: what the model said, with the identifiers back in place.
+
+    It counts for nothing until a person has read and approved it; `exchange_id` says where prompt
+    and answer are kept.
+    """
 
     text: str = field(repr=False)
     model: str
     tokens: int
+    exchange_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """What was used of the model in some time."""
+
+    requests: int
+    tokens: int
+    cost: float
 
 
 class Gateway:
@@ -104,45 +102,108 @@ class Gateway:
             self._client.close()
 
     def ask(self, purpose: str, instructions: str, text: str, known: Sequence[str]) -> Answer:
-        """Ask once; `known` are the patient's identifying values, `purpose` a word for the audit.
+        """Ask once for one of the listed purposes; `known` are the patient's identifying values.
 
         Raises
         ------
         Unsupported
             No language model is configured.
+        Forbidden
+            It may not be asked for this purpose.
+        NoAgreement
+            None is in force with its provider.
         InvalidInput
             The prompt is longer than allowed.
+        ModelRefused
+            It declines to answer.
         Rejected
-            The day's limit is used up, or the service refuses or answers nothing usable.
+            A limit of the day is used up, or the service answers nothing usable.
         Retryable
-            The service is away or busy.
+            The service is away or busy, or this minute's calls are used up.
         """
         if self._client is None:
             raise Unsupported("no language model is configured (gateway.base_url)")
+        if purpose not in self._settings.purposes:
+            raise Forbidden(f"the language model may not be asked for: {purpose}")
         stripped = strip(text, known)
         if len(instructions) + len(stripped.text) > self._settings.prompt_chars:
             raise InvalidInput("the prompt is longer than gateway.prompt_chars")
-        self._demand_budget()
-        with begin(self._db, self._actor, _ASKED) as tx:
-            tx.record(purpose, model=self._settings.model, prompt=[instructions, stripped.text])
-        content, tokens = self._complete(instructions, stripped.text)
-        with begin(self._db, self._actor, _ANSWERED) as tx:
-            tx.record(purpose, model=self._settings.model, answer=content, tokens=tokens)
-        return Answer(stripped.restore(content).strip(), self._settings.model, tokens)
+        prompt = [instructions, stripped.text]
+        with begin(self._db, self._actor, "gateway.asked") as tx:
+            self._demand(tx)
+            exchange_id = self._keep_prompt(tx, purpose, prompt)
+        try:
+            content, tokens = self._complete(instructions, stripped.text)
+            restored = stripped.restore(content).strip()
+        except BitewingError as error:
+            self._keep_failure(exchange_id, error)
+            raise
+        self._keep_answer(exchange_id, content, tokens)
+        return Answer(restored, self._settings.model, tokens, exchange_id)
 
-    def _demand_budget(self) -> None:
-        since = datetime.now(UTC) - timedelta(days=1)
-        mine = audit.c.location_id == self._actor.location_id, audit.c.at >= since
-        with read(self._db) as conn:
-            asked = conn.execute(
-                sa.select(sa.func.count()).where(*mine, audit.c.action == _ASKED)
-            ).scalar_one()
-            details = conn.execute(
-                sa.select(audit.c.detail).where(*mine, audit.c.action == _ANSWERED)
-            ).scalars()
-            tokens = sum(int(detail.get("tokens", 0)) for detail in details)
-        if asked >= self._settings.requests_a_day or tokens >= self._settings.tokens_a_day:
+    def _demand(self, tx: Tx) -> None:
+        """Refuse without an agreement, and once a limit is reached; asked under the write lock."""
+        party = model_party(self._settings.base_url, self._settings.is_sandbox)
+        demand_party(tx.conn, tx.location_id, party, tx.now.date())
+        asked = self._used(tx, _MINUTE)
+        if asked.requests >= self._settings.requests_a_minute:
+            raise Retryable("this minute's calls of the language model are used up", 60.0)
+        today, settings = self._used(tx, _DAY), self._settings
+        if today.requests >= settings.requests_a_day or today.tokens >= settings.tokens_a_day:
             raise Rejected("the day's limit for the language model is used up")
+        if settings.cost_a_day and today.cost >= settings.cost_a_day:
+            raise Rejected("the day's costs of the language model are used up (gateway.cost_a_day)")
+
+    def _used(self, tx: Tx, span: timedelta) -> _Used:
+        mine = model_exchange.c.location_id == tx.location_id, model_exchange.c.at >= tx.now - span
+        row = tx.conn.execute(
+            sa.select(
+                sa.func.count(),
+                sa.func.coalesce(sa.func.sum(model_exchange.c.tokens), 0),
+                sa.func.coalesce(sa.func.sum(model_exchange.c.cost), 0.0),
+            ).where(*mine)
+        ).one()
+        return _Used(int(row[0]), int(row[1]), float(row[2]))
+
+    def _keep_prompt(self, tx: Tx, purpose: str, prompt: list[str]) -> str:
+        exchange_id = new_id()
+        tx.conn.execute(
+            model_exchange.insert().values(
+                id=exchange_id,
+                location_id=tx.location_id,
+                purpose=purpose,
+                model=self._settings.model,
+                state="asked",
+                prompt=prompt,
+                at=tx.now,
+            )
+        )
+        tx.record(
+            f"exchange:{exchange_id}",
+            purpose=purpose,
+            model=self._settings.model,
+            prompt=_digest("\n".join(prompt)),
+        )
+        return exchange_id
+
+    def _keep_answer(self, exchange_id: str, content: str, tokens: int) -> None:
+        cost = tokens * self._settings.price_per_1000_tokens / 1000
+        with begin(self._db, self._actor, "gateway.answered") as tx:
+            self._change(
+                tx, exchange_id, state="answered", answer=content, tokens=tokens, cost=cost
+            )
+            tx.record(f"exchange:{exchange_id}", answer=_digest(content), tokens=tokens)
+
+    def _keep_failure(self, exchange_id: str, error: BitewingError) -> None:
+        state = "refused" if isinstance(error, Rejected) else "failed"
+        with begin(self._db, self._actor, f"gateway.{state}") as tx:
+            self._change(tx, exchange_id, state=state)
+            tx.record(f"exchange:{exchange_id}", why=type(error).__name__)
+
+    @staticmethod
+    def _change(tx: Tx, exchange_id: str, **values: object) -> None:
+        mine = model_exchange.c.id == exchange_id
+        tx.conn.execute(model_exchange.update().where(mine).values(**values))
 
     def _complete(self, instructions: str, text: str) -> tuple[str, int]:
         assert self._client is not None
@@ -166,52 +227,12 @@ class Gateway:
         return _content(answer, len(instructions) + len(text))
 
 
-def strip(text: str, known: Sequence[str]) -> Stripped:
-    """Take out addresses, the known values as whole words in any case, then numbers and dates."""
-    originals: dict[str, str] = {}
-    names: dict[str, str] = {}
-
-    def hide(kind: str, value: str) -> str:
-        key = f"{kind} {value.casefold()}"
-        if key not in names:
-            count = sum(1 for each in names if each.startswith(f"{kind} ")) + 1
-            names[key] = f"[{kind}-{count}]"
-            originals[names[key]] = value
-        return names[key]
-
-    def hide_all(kind: str, pattern: re.Pattern[str], words: str) -> str:
-        """Hide every match outside the placeholders that stand already."""
-        kept = [*_PLACEHOLDER.findall(words), ""]
-        parts = _PLACEHOLDER.split(words)
-        hidden = (pattern.sub(lambda found: hide(kind, found.group()), part) for part in parts)
-        return "".join(part + mark for part, mark in zip(hidden, kept, strict=True))
-
-    # What already looks like a placeholder must not be taken for one of ours afterwards.
-    text = _PLACEHOLDER.sub(lambda found: f"({found.group()[1:-1]})", text)
-    for kind, pattern in _ADDRESSES:
-        text = hide_all(kind, pattern, text)
-    for value in sorted({each.strip() for each in known if each.strip()}, key=len, reverse=True):
-        whole = re.compile(rf"(?<!\w){re.escape(value)}(?!\w)", re.IGNORECASE)
-        text = hide_all("name", whole, text)
-    for kind, pattern in _NUMBERS:
-        text = hide_all(kind, pattern, text)
-    return Stripped(text, originals)
-
-
-def birth_date_words(day: date) -> tuple[str, ...]:
-    """Give the usual spellings of a date of birth, to be taken out of a prompt."""
-    return (
-        day.isoformat(), f"{day:%m/%d/%Y}", f"{day.month}/{day.day}/{day.year}", f"{day:%Y%m%d}",
-        f"{day:%B} {day.day}, {day.year}", f"{day:%b} {day.day}, {day.year}",
-    )  # fmt: skip
-
-
 def _failure(status: int) -> BitewingError:
     if status in (401, 403, 404) or 300 <= status < 400:
         return ConfigError(f"the language model refuses our key or address ({status})")
     if status in (408, 425, 429) or status >= 500:
         return Retryable(f"the language model asks to wait ({status})", 30.0)
-    return Rejected(f"the language model refuses the prompt ({status})")
+    return ModelRefused(f"the language model refuses the prompt ({status})")
 
 
 def _content(answer: httpx2.Response, sent: int) -> tuple[str, int]:
@@ -220,7 +241,10 @@ def _content(answer: httpx2.Response, sent: int) -> tuple[str, int]:
         raise Rejected("the language model's answer is too large")
     try:
         said = answer.json()
-        content = said["choices"][0]["message"]["content"]
+        choice = said["choices"][0]
+        content = choice["message"]["content"]
+        if choice.get("finish_reason") == "content_filter" or choice["message"].get("refusal"):
+            raise ModelRefused("the language model declines to answer")
     except (ValueError, KeyError, IndexError, TypeError):
         raise Rejected("the language model's answer cannot be read") from None
     if not isinstance(content, str) or not content.strip():
@@ -229,3 +253,7 @@ def _content(answer: httpx2.Response, sent: int) -> tuple[str, int]:
     count = usage.get("total_tokens") if isinstance(usage, dict) else None
     estimate = (sent + len(content)) // _CHARACTERS_A_TOKEN
     return content, count if isinstance(count, int) and count >= 0 else estimate
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -209,7 +209,7 @@ class PreauthDesk:
     def _ask_model(self, narrative: Narrative, known: Sequence[str]) -> Json:
         try:
             answer = self.office.gateway.ask(
-                "preauthorisation narrative", _INSTRUCTIONS, narrative.long_text(), known
+                "narrative", _INSTRUCTIONS, narrative.long_text(), known
             )
         except BitewingError as error:
             return {"text": "", "why": str(error)}

@@ -19,7 +19,7 @@ from node.db.tables import patient, pms_record, workflow_case
 from node.domain.findings import Disposition
 from node.domain.teeth import Tooth
 from orchestration.access import Chart
-from orchestration.gateway import birth_date_words
+from orchestration.deidentify import birth_date_words
 from orchestration.payers import pictures, policy
 from orchestration.payers.chart import PLANNED, ChartFacts, Planned, read_chart
 from orchestration.payers.claim import (

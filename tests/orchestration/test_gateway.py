@@ -1,10 +1,11 @@
 """The door to a language model: closed unless opened, nobody named in a prompt, limits kept."""
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -12,11 +13,21 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.deidentify import HELD_OUT, TEMPLATES, measure
 from node.config import GatewaySection
-from node.db.session import Actor, read
-from node.db.tables import audit
-from node.errors import ConfigError, InvalidInput, Rejected, Retryable, Unsupported
-from orchestration.gateway import Gateway, birth_date_words, strip
+from node.db.agreements import NoAgreement
+from node.db.session import Actor, begin, read
+from node.db.tables import audit, model_exchange, partner_agreement
+from node.errors import (
+    ConfigError,
+    Forbidden,
+    InvalidInput,
+    Rejected,
+    Retryable,
+    Unsupported,
+)
+from orchestration.deidentify import birth_date_words, strip
+from orchestration.gateway import Gateway, ModelRefused
 
 KNOWN = ("Marianne Q. Doe", "Doe", "Marianne", "W1234", *birth_date_words(date(1980, 1, 2)))
 
@@ -78,7 +89,10 @@ def model() -> Iterator[Model]:
 
 
 def opened(model: Model, db: sa.Engine, **values: object) -> Gateway:
-    settings = {"base_url": model.url, "allowed_hosts": ("127.0.0.1",), "model": "m", **values}
+    settings = {
+        "base_url": model.url, "allowed_hosts": ("127.0.0.1",), "model": "m", "is_sandbox": True,
+        **values,
+    }  # fmt: skip
     return Gateway(GatewaySection.model_validate(settings), db, Actor("test", "main"))
 
 
@@ -119,9 +133,15 @@ def test_the_prompt_names_nobody_and_the_answer_does_again(
     assert "40 %" in sent
     (asked,) = details(sqlite_database, "gateway.asked")
     (answered,) = details(sqlite_database, "gateway.answered")
-    assert "Marianne" not in json.dumps([asked, answered])
-    assert "needs a crown on #30" in json.dumps(asked)
-    assert (answered["answer"], answered["tokens"]) == (model.says, 120)
+    assert (asked["purpose"], asked["model"], answered["tokens"]) == ("narrative", "m", 120)
+    with read(sqlite_database) as conn:
+        kept = conn.execute(sa.select(model_exchange)).one()
+    assert (kept.id, kept.state, kept.answer) == (answer.exchange_id, "answered", model.says)
+    assert "Marianne" not in json.dumps([asked, answered, kept.prompt])
+    assert "needs a crown on #30" in kept.prompt[1]
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in
+               ("\n".join(kept.prompt), kept.answer)]  # fmt: skip
+    assert [asked["prompt"], answered["answer"]] == digests
     gateway.close()
 
 
@@ -138,6 +158,94 @@ def test_limits_are_kept(model: Model, sqlite_database: sa.Engine) -> None:
     thrifty = opened(model, sqlite_database, tokens_a_day=240)
     with pytest.raises(Rejected, match="limit"):
         thrifty.ask("narrative", "x", "y", ())
+
+
+def test_minutes_and_costs_are_limited_too(model: Model, sqlite_database: sa.Engine) -> None:
+    model.says = "Fine."
+    hasty = opened(model, sqlite_database, requests_a_minute=1)
+    hasty.ask("narrative", "x", "y", ())
+    with pytest.raises(Retryable, match="minute"):
+        hasty.ask("narrative", "x", "y", ())
+    costly = opened(model, sqlite_database, price_per_1000_tokens=5.0, cost_a_day=0.5)
+    costly.ask("narrative", "x", "y", ())
+    with pytest.raises(Rejected, match="cost_a_day"):
+        costly.ask("narrative", "x", "y", ())
+    assert len(model.asked) == 2
+
+
+def test_only_listed_purposes_are_asked_for(model: Model, sqlite_database: sa.Engine) -> None:
+    gateway = opened(model, sqlite_database, purposes=("recall",))
+    with pytest.raises(Forbidden, match="narrative"):
+        gateway.ask("narrative", "x", "y", ())
+    assert model.asked == []
+
+
+def test_a_model_without_an_agreement_is_not_asked(
+    model: Model, sqlite_database: sa.Engine
+) -> None:
+    gateway = opened(model, sqlite_database, is_sandbox=False)
+    with pytest.raises(NoAgreement, match="model"):
+        gateway.ask("narrative", "x", "y", ())
+    assert (model.asked, details(sqlite_database, "gateway.asked")) == ([], [])
+    model.says = "Fine."
+    with begin(sqlite_database, Actor("test", "main"), "test") as tx:
+        today = datetime.now(UTC).date()
+        tx.conn.execute(
+            partner_agreement.insert().values(
+                id="a" * 32, location_id="main", party="model", counterparty="Model Inc.",
+                signed_by="A. Manager", signed_on=today, valid_until=today + timedelta(days=9),
+                document_sha256="a" * 64, recorded_by="test", recorded_at=tx.now,
+            )
+        )  # fmt: skip
+    assert gateway.ask("narrative", "x", "y", ()).text == "Fine."
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"choices": [{"finish_reason": "content_filter", "message": {"content": "…"}}]},
+        {"choices": [{"message": {"content": None, "refusal": "I cannot help with that."}}]},
+    ],
+)
+def test_a_refusal_is_told_apart_and_kept(
+    model: Model, sqlite_database: sa.Engine, said: dict[str, object]
+) -> None:
+    model.raw = json.dumps(said).encode()
+    with pytest.raises(ModelRefused):
+        opened(model, sqlite_database).ask("narrative", "x", "y", ())
+    (refused,) = details(sqlite_database, "gateway.refused")
+    assert refused["why"] == "ModelRefused"
+    with read(sqlite_database) as conn:
+        assert conn.execute(sa.select(model_exchange.c.state)).scalar_one() == "refused"
+
+
+@pytest.mark.parametrize(
+    ("templates", "is_blind", "least"),
+    [
+        (TEMPLATES, False, 0.999),
+        (TEMPLATES, True, 0.995),
+        (HELD_OUT, False, 0.995),
+        (HELD_OUT, True, 0.985),
+    ],
+)
+def test_identifiers_of_invented_notes_are_found(
+    templates: tuple[str, ...], is_blind: bool, least: float
+) -> None:
+    result = measure(400, templates, is_blind=is_blind)
+    assert result.recall() >= least
+    assert result.too_much <= 0.05
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "D2740 crown on #30, tooth 46, MOD composite, probing 3-2-3 and 4-3-5, 2.5 mm loss.",
+        "RCT #5, working length 21 mm, 2 carpules lidocaine 2 % with epinephrine 1:100,000.",
+        "BWX taken. Class II caries 14 DO, 19 MO. Prognosis good. Recall six months.",
+    ],
+)
+def test_what_a_dentist_writes_stays(words: str) -> None:
+    assert strip(words, ()).text == words
 
 
 def test_bad_answers_are_refused_by_family(model: Model, sqlite_database: sa.Engine) -> None:

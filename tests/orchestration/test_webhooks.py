@@ -149,6 +149,7 @@ def _telling(
         "name": "dso",
         "url": subscriber.url,
         "secret": SECRET,
+        "is_sandbox": True,
         "events": ["imaging_study_analyzed", "workflow_state"],
     }
     config = read_config(environment={}, overrides={"workflows": {"webhooks": [section]}})
@@ -212,7 +213,7 @@ def test_the_shipped_schemas_are_those_of_the_messages() -> None:
 def test_a_signed_study_is_told_with_what_was_signed(
     sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path, subscriber: Subscriber
 ) -> None:
-    section = {"name": "dso", "url": subscriber.url, "secret": SECRET}
+    section = {"name": "dso", "url": subscriber.url, "secret": SECRET, "is_sandbox": True}
     config = read_config(environment={}, overrides={"workflows": {"webhooks": [section]}})
     with running(tmp_path / "sandbox.sqlite") as sandbox:
         practice = Practice(sqlite_database, engine, tmp_path, sandbox, mode="assist")

@@ -35,7 +35,8 @@ def test_an_order_is_told_once_and_only_after_it_was_sent(
     sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path, receiver: Subscriber
 ) -> None:
     section = {
-        "name": "dso", "url": receiver.url, "secret": SECRET, "events": ["lab_order"],
+        "name": "dso", "url": receiver.url, "secret": SECRET, "is_sandbox": True,
+        "events": ["lab_order"],
     }  # fmt: skip
     config = read_config(environment={}, overrides={"workflows": {"webhooks": [section]}})
     flow = notify_subscribers.make(config)

@@ -338,7 +338,8 @@ def test_scaling_goes_with_its_perio_chart(world: World) -> None:
 def test_a_model_may_word_it_and_its_invention_is_refused(
     sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path, model: Model
 ) -> None:
-    gateway = {"base_url": model.url, "allowed_hosts": ("127.0.0.1",), "model": "m"}
+    gateway = {"base_url": model.url, "allowed_hosts": ("127.0.0.1",), "model": "m",
+               "is_sandbox": True}  # fmt: skip
     with preauth_world(sqlite_database, engine, tmp_path, gateway=gateway) as world:
         model.says = "#30: deep caries (D3), 40 % sound, prognosis good."
         world.sign_film()
