@@ -45,6 +45,7 @@ _LISTS = (
     "prep_codes",
     "archive_senders",
     "may_reject",
+    "dicomweb_origins",
     "declared_archives",
     "allowed_hosts",
     "send_weekdays",
@@ -213,8 +214,17 @@ class WebSection(_Section):
     tls_certificate: str = ""
     tls_key: str = ""
     redirect_port: int = Field(0, ge=0, le=65535)  # 0: nothing listens without TLS
+    dicomweb_origins: tuple[str, ...] = ()  # of viewers in a browser
     patient_ai_words: str = Field("", max_length=600)  # empty: our own sentence
     link_key: SecretStr = SecretStr("")  # who may ask for links from a chart; empty: nobody
+
+    @field_validator("dicomweb_origins")
+    @classmethod
+    def _are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not re.fullmatch(r"https?://[a-z0-9.-]+(:\d{1,5})?", origin):
+                raise ValueError("an origin is written https://viewer.example, without a path")
+        return value
 
     @property
     def cookies_are_secure(self) -> bool:

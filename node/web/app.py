@@ -37,6 +37,7 @@ from node.web import (
     retractions,
     sign_in,
 )
+from node.web.cross_origin import CrossOrigin
 
 
 def create_web(
@@ -61,6 +62,8 @@ def create_web(
     app.state.live = live.Live(web)
     app.state.pictures = images.Pictures(store)
     app.state.early_pictures = early_pictures.EarlyPictures(web, app.state.pictures)
+    if config.web.dicomweb_origins:
+        app.add_middleware(CrossOrigin, origins=config.web.dicomweb_origins)
     problems.install(app)
     for part in (
         sign_in,

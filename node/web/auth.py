@@ -41,6 +41,8 @@ from node.web.sign_in_service import SignInService
 from node.web.tokens import Tokens
 
 COOKIE = "bitewing_session"
+#: Set on requests of a viewer whose origin is configured (node.web.cross_origin).
+FROM_KNOWN_ORIGIN = "is_from_known_origin"
 #: The page locks itself exactly; the server is the backstop and waits a little longer.
 _IDLE_GRACE = timedelta(minutes=1)
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -220,7 +222,8 @@ class Gate:
         is_program = scheme == "Bearer" or (scheme == "Basic" and self.takes_passwords)
         if not is_program or not self.rights:
             return unlocked(request)
-        refuse_other_sites(request)
+        if not getattr(request.state, FROM_KNOWN_ORIGIN, False):
+            refuse_other_sites(request)
         web = web_of(request)
         if scheme == "Bearer":
             session = web.tokens.session_of(secret)
@@ -372,6 +375,9 @@ def me_of(web: Web, session: Session) -> Me:
         has_password=session.has_password,
         has_second_factor=session.has_second_factor,
         owes=session.owes,
+        emergencies=(
+            grants.waiting(web.db, web.location_id) if session.may(Right.GLASS_REVIEW) else 0
+        ),
         preferences=preferences_of(web.db, session.user_id),
         settings=web.settings,
     )
