@@ -29,6 +29,7 @@ from node.errors import InvalidInput, Retryable
 _LOG = logging.getLogger(__name__)
 _LOCATION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{3,63}(\.[a-z0-9]{1,8})?")
+_SHARD = re.compile(r"[0-9a-f]{2}")  # of ids; made all at once
 #: The folder of unfinished files; its name is longer than a shard's, so no object lies in it.
 _PARTS = "parts"
 #: A part older than this belongs to nobody any more (the longest association is far shorter).
@@ -179,6 +180,10 @@ class PartFolder:
             raise retryable(error) from None
 
     def _open(self, part: str, final: str, storage_key: str) -> Part:
+        shard = os.path.dirname(final)
+        if not _SHARD.fullmatch(os.path.basename(shard)) and not os.path.isdir(shard):
+            os.makedirs(shard, 0o700, exist_ok=True)  # a name that says what it is, a lab's package
+            _flush_folder(os.path.dirname(shard))
         key = self._current_key()
         if key is None:
             return _FilePart(part, final, storage_key)
