@@ -1,14 +1,16 @@
 """C-STORE throughput and CPU per image, beside DCMTK storescp and Orthanc on the same files.
 
 What is measured: images per second from starting DCMTK's storescu until it has released, the
-server's CPU time per image (user and system, its children included) and the most memory that the
-listening process took in all its runs. On what: 3 MB intraoral films, explicit little endian, over
-1, 4 and 8 associations on loopback, every peer with ``TCP_NODELAY=1``. Durable means: on the disk
+server's CPU time per image (user and system, all its processes) and the most memory that the
+receiving process took in all its runs, and the server as a whole. On what: 3 MB intraoral films,
+explicit little endian, over 1, 4 and 8 associations on loopback, every peer with
+``TCP_NODELAY=1``; one film is sent before the clock starts. Durable means: on the disk
 (fdatasync) and indexed before Success. "In memory" puts everything on a file system in memory,
-where flushing costs nothing: what a server costs without its disk. The best of two runs, each with
-an empty store.
+where flushing costs nothing: what a server costs without its disk. The servers take turns, each
+time with an empty store; the best of the rounds counts. Last, one volume of 500 MB.
 
-Run: ``python -m benchmarks.store`` (about four minutes).
+Run: ``python -m benchmarks.store`` (about five minutes). On a machine with other work, measure
+what an idle one would do with ``chrt -r 5 python -m benchmarks.store`` and say so.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from benchmarks.worklist import await_port, free_port
 
-IMAGES = 40
+IMAGES = 81
+ROUNDS = 3
 ASSOCIATIONS = (1, 4, 8)
 MEMORY = Path("/dev/shm")
 NODELAY = {**os.environ, "TCP_NODELAY": "1"}
@@ -62,6 +65,13 @@ def bitewing(folder: Path, *options: str) -> Iterator[Server]:
 def bitewing_plain(folder: Path) -> Iterator[Server]:
     """Run the node's listener with ``fast_store = false``."""
     with bitewing(folder, "--plain") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def bitewing_sealed(folder: Path) -> Iterator[Server]:
+    """Run the node's listener with objects sealed."""
+    with bitewing(folder, "--sealed") as server:
         yield server
 
 
@@ -153,10 +163,23 @@ def send(port: int, films: list[Path], associations: int) -> float:
     return time.perf_counter() - start
 
 
+def processes(pid: int) -> list[int]:
+    """List a process and all that it has started and that still run (Linux)."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += processes(int(child))
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
-    """Read a process's CPU time, ended children included (Linux)."""
+    """Read a server's CPU time, all its processes included (Linux)."""
+    return sum(_cpu_ticks(each) for each in processes(pid)) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_ticks(pid: int) -> int:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(fields[at]) for at in (11, 12, 13, 14)) / os.sysconf("SC_CLK_TCK")
+    return sum(int(fields[at]) for at in (11, 12, 13, 14))
 
 
 def peak_mb(pid: int) -> float:
@@ -165,64 +188,136 @@ def peak_mb(pid: int) -> float:
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
 
 
+def receiving(pid: int) -> int:
+    """Find the process that takes the images: the node's child, or the server itself."""
+    found = [it for it in processes(pid) if b"node.dicom.intake" in _command(it)]
+    return found[0] if found else pid
+
+
+def _command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+Serve = Callable[[Path], contextlib.AbstractContextManager[Server]]
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """A server to be measured: its program, and where it keeps its files (None: on the disk)."""
+
+    name: str
+    serve: Serve
+    program: str
+    disk: Path | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run: images a second, CPU milliseconds an image, peak memory."""
+    """One run: images a second, CPU milliseconds an image, peak memory in 10^6 bytes."""
 
     rate: float
     cpu_ms: float
-    peak_mb: float
+    receiving_mb: float
+    all_mb: float
 
 
-def measure(
-    server: Callable[[Path], contextlib.AbstractContextManager[Server]],
-    films: list[Path],
-    associations: int,
-    disk: Path | None,
-) -> Measured:
-    """Measure the best of two runs."""
-    results = []
-    for _ in range(2):
-        with (
-            tempfile.TemporaryDirectory(dir=disk) as folder,
-            server(Path(folder) / "data") as running,
-        ):
+def measure(contestant: Contestant, films: list[Path], associations: int) -> Measured:
+    """Measure one run on an empty store, all films but the first, which is sent before."""
+    first, rest = films[:1], films[1:]
+    with (
+        tempfile.TemporaryDirectory(dir=contestant.disk) as folder,
+        contestant.serve(Path(folder) / "data") as running,
+    ):
+        await_port(running.port)
+        send(running.port, first, 1)
+        before = cpu_seconds(running.pid)
+        seconds = send(running.port, rest, associations)
+        cpu = cpu_seconds(running.pid) - before
+        return Measured(
+            len(rest) / seconds,
+            cpu / len(rest) * 1000,
+            peak_mb(receiving(running.pid)),
+            sum(peak_mb(each) for each in processes(running.pid)),
+        )
+
+
+def make_volume(folder: Path) -> Path:
+    """Write a CBCT volume of 500 MB."""
+    frames, side = 625, 632
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.SOPClassUID, ds.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", generate_uid()
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.PatientName, ds.PatientID, ds.Modality = "Doe^Jane", "17", "CT"
+    ds.Rows = ds.Columns = side
+    ds.NumberOfFrames, ds.SamplesPerPixel = frames, 1
+    ds.PhotometricInterpretation, ds.PixelRepresentation = "MONOCHROME2", 0
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
+    ds.PixelData = bytes(frames * side * side * 2)
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    path = folder / "volume.dcm"
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def measure_volume() -> None:
+    """Print how a volume of 500 MB is received."""
+    with tempfile.TemporaryDirectory() as folder:
+        volume = make_volume(Path(folder))
+        with bitewing(Path(folder) / "data") as running:
             await_port(running.port)
-            before = cpu_seconds(running.pid)
-            seconds = send(running.port, films, associations)
-            cpu = cpu_seconds(running.pid) - before
-            results.append(
-                Measured(len(films) / seconds, cpu / len(films) * 1000, peak_mb(running.pid))
-            )
-    return max(results, key=lambda it: it.rate)
+            seconds = send(running.port, [volume], 1)
+            each = [f"{peak_mb(pid):.0f}" for pid in (receiving(running.pid), running.pid)]
+        size = volume.stat().st_size / 1e6
+        print(
+            f"\n{size:.0f} MB in one object: {seconds:.1f} s; peak MB, receiving / node: ", end=""
+        )
+        print(" / ".join(each))
+
+
+CONTESTANTS = (
+    Contestant("bitewing (durable, indexed, analysis queued)", bitewing, sys.executable),
+    Contestant("bitewing, objects sealed", bitewing_sealed, sys.executable),
+    Contestant("bitewing, `fast_store = false`", bitewing_plain, sys.executable),
+    Contestant("Orthanc (durable, indexed)", orthanc, "/usr/sbin/Orthanc"),
+    Contestant("Orthanc, no fdatasync, no MD5", orthanc_without_flushing, "/usr/sbin/Orthanc"),
+    Contestant("DCMTK storescp -B (files only)", storescp, "/usr/bin/storescp"),
+    Contestant("bitewing, in memory", bitewing, sys.executable, MEMORY),
+    Contestant(
+        "Orthanc, no fdatasync, no MD5, in memory",
+        orthanc_without_flushing,
+        "/usr/sbin/Orthanc",
+        MEMORY,
+    ),
+    Contestant("DCMTK storescp -B, in memory", storescp, "/usr/bin/storescp", MEMORY),
+)
 
 
 def main() -> None:
     """Print a table in Markdown."""
-    node, others = sys.executable, ("/usr/sbin/Orthanc", "/usr/bin/storescp")
-    servers = {
-        "bitewing (durable, indexed)": (bitewing, node, None),
-        "bitewing, `fast_store = false`": (bitewing_plain, node, None),
-        "Orthanc (durable, indexed)": (orthanc, others[0], None),
-        "Orthanc, no fdatasync, no MD5": (orthanc_without_flushing, others[0], None),
-        "DCMTK storescp -B (files only)": (storescp, others[1], None),
-        "bitewing, in memory": (bitewing, node, MEMORY),
-        "Orthanc, no fdatasync, no MD5, in memory": (orthanc_without_flushing, others[0], MEMORY),
-        "DCMTK storescp -B, in memory": (storescp, others[1], MEMORY),
-    }
-    heads = [f"{count} association{'s' * (count > 1)}" for count in ASSOCIATIONS]
-    print(f"| server: images/s, CPU ms/image | {' | '.join(heads)} | peak MB |")
-    print("|---|" + "--:|" * (len(ASSOCIATIONS) + 1))
+    there = [it for it in CONTESTANTS if Path(it.program).exists()]
+    runs: dict[tuple[str, int], list[Measured]] = {}
     with tempfile.TemporaryDirectory() as folder:
         films = make_films(Path(folder))
-        for name, (server, program, disk) in servers.items():
-            if not Path(program).exists():
-                print(f"| {name} | not installed |" + " |" * len(ASSOCIATIONS))
-                continue
-            runs = [measure(server, films, count, disk) for count in ASSOCIATIONS]
-            cells = [f"{run.rate:.0f}, {run.cpu_ms:.1f}" for run in runs]
-            peak = max(run.peak_mb for run in runs)
-            print(f"| {name} | {' | '.join(cells)} | {peak:.0f} |", flush=True)
+        for associations in ASSOCIATIONS:
+            for _ in range(ROUNDS):
+                for it in there:
+                    result = measure(it, films, associations)
+                    runs.setdefault((it.name, associations), []).append(result)
+    heads = [f"{count} association{'s' * (count > 1)}" for count in ASSOCIATIONS]
+    print(f"| server: images/s, CPU ms/image | {' | '.join(heads)} | peak MB, receiving / all |")
+    print("|---|" + "--:|" * (len(ASSOCIATIONS) + 1))
+    for it in there:
+        results = [runs[it.name, count] for count in ASSOCIATIONS]
+        best = [max(each, key=lambda run: run.rate) for each in results]
+        cells = [f"{run.rate:.0f}, {run.cpu_ms:.1f}" for run in best]
+        every = [run for each in results for run in each]
+        peaks = [max(getattr(run, kind) for run in every) for kind in ("receiving_mb", "all_mb")]
+        print(f"| {it.name} | {' | '.join(cells)} | {peaks[0]:.0f} / {peaks[1]:.0f} |")
+    print(f"\nload {os.getloadavg()[0]:.0f}")
+    measure_volume()
 
 
 if __name__ == "__main__":
