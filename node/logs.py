@@ -7,14 +7,23 @@ import sys
 
 import structlog
 
-_QUIET = (
-    *("pynetdicom", "pydicom", "sqlalchemy", "dbos", "uvicorn", "alembic", "httpx2"),
-    *("torch", "onnx_ir", "onnxscript"),
+#: Ours; everybody else speaks from WARNING on, at whatever level we speak: at DEBUG an HTTP library
+#: writes down whole headers, keys included.
+_OURS = (
+    "bitewing",
+    "node",
+    "models",
+    "pms_writeback",
+    "orchestration",
+    "sample_studies",
+    "__main__",
 )
+#: Their warnings repeat the values that they warn of, which may be a name or a birth date.
+_REPEATING = ("pydicom", "pynetdicom", "py.warnings", "highdicom", "PIL", "paramiko", "pyx12")
 
 
 def configure(level: str) -> None:
-    """Send every logger through one JSON renderer at `level`; libraries speak from WARNING on."""
+    """Send every logger through one JSON renderer, ours at `level`; libraries from WARNING on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -32,6 +41,9 @@ def configure(level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level)
-    for name in _QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
+    root.setLevel(logging.WARNING)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(level)
+    for name in _REPEATING:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.captureWarnings(True)
