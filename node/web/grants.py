@@ -11,6 +11,15 @@ from node.db.tables import emergency_access, instance
 from node.web.accounts import Session
 
 
+def waiting(db: sa.Engine, location_id: str) -> int:
+    """Count the emergency accesses that nobody has looked at."""
+    query = sa.select(sa.func.count()).where(
+        emergency_access.c.location_id == location_id, emergency_access.c.reviewed_at.is_(None)
+    )
+    with read(db) as conn:
+        return int(conn.execute(query).scalar_one())
+
+
 def is_open(db: sa.Engine, session: Session, study_id: str, image_id: str = "") -> bool:
     """Whether this person has opened this study, or the study of this image, and may still look."""
     if not study_id and not image_id:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends
 
 from node.db.session import Actor, Tx, begin, insert_once, read
-from node.db.tables import external_login, user_account, web_session
+from node.db.tables import external_login, provider, user_account, web_session
 from node.domain.rights import RIGHTS, Right, Role
 from node.errors import Conflict, InvalidInput, NotFound
 from node.web.accounts import Session, create_user, end_sessions
@@ -29,6 +29,7 @@ from node.web.people_shapes import (
     Person,
     PersonChange,
     PersonMade,
+    Provider,
     Token,
     TokenMade,
     TokensShown,
@@ -50,6 +51,7 @@ def get_people(web: WebDep, session: Admin) -> People:
         roles=tuple(Role),
         strict_roles=web.config.web.second_factor_roles,
         issuer=web.config.oidc.issuer,
+        providers=_providers(web),
     )
 
 
@@ -57,6 +59,9 @@ def get_people(web: WebDep, session: Admin) -> People:
 def post_person(body: NewPerson, web: WebDep, session: Admin) -> PersonMade:
     """Make an account; its first password must be changed by its owner."""
     is_program = body.role is Role.SERVICE
+    known = {each.key for each in _providers(web)}
+    if body.provider_key and known and body.provider_key not in known:
+        raise InvalidInput("The practice system knows no such provider.")
     password = "" if is_program else body.password.get_secret_value() or _made_up()
     user_id = create_user(
         web.db,
@@ -183,6 +188,8 @@ def change_person(
             tx.conn.execute(
                 user_account.update().where(user_account.c.id == user_id).values(**values)
             )
+        if change.provider_key:
+            _demand_provider(tx, change.provider_key)
         if change.sign_in_subject is not None:
             _link(tx, user_id, issuer, change.sign_in_subject.strip())
         if values.get("is_active") is False:
@@ -246,6 +253,25 @@ def _demand_another_admin(tx: Tx, user_id: str) -> None:
     )
     if tx.conn.execute(query.limit(1)).first() is None:
         raise Conflict("This is the last administrator here.")
+
+
+def _demand_provider(tx: Tx, key: str) -> None:
+    """Refuse a key that the practice system does not know, once it has named its providers."""
+    query = sa.select(provider.c.pms_key).where(
+        provider.c.location_id == tx.location_id, sa.not_(provider.c.is_hidden)
+    )
+    known = set(tx.conn.execute(query).scalars())
+    if known and key not in known:
+        raise InvalidInput("The practice system knows no such provider.")
+
+
+def _providers(web: Web) -> tuple[Provider, ...]:
+    query = sa.select(provider).where(
+        provider.c.location_id == web.location_id, sa.not_(provider.c.is_hidden)
+    )
+    with read(web.db) as conn:
+        rows = conn.execute(query.order_by(provider.c.abbreviation)).all()
+    return tuple(Provider(key=row.pms_key, name=row.name or row.abbreviation) for row in rows)
 
 
 def _link(tx: Tx, user_id: str, issuer: str, subject: str) -> None:

@@ -39,13 +39,21 @@ class Person(_Shape):
     last_seen_at: datetime | None
 
 
+class Provider(_Shape):
+    """Somebody who treats, as the practice system knows them."""
+
+    key: str
+    name: str
+
+
 class People(_Shape):
-    """Every account of the location, and which roles need a second factor."""
+    """Every account of the location, which roles need a second factor, whom the PMS knows."""
 
     people: tuple[Person, ...]
     roles: tuple[Role, ...]
     strict_roles: tuple[Role, ...]
     issuer: str
+    providers: tuple[Provider, ...]
 
 
 class NewPerson(_Shape):

@@ -167,6 +167,7 @@ class Me(_Shape):
     has_password: bool  # not when the person signs in elsewhere
     has_second_factor: bool
     owes: Literal["", "password", "second_factor"]  # what must be done before anything else
+    emergencies: int  # accesses to look at; 0 for who does not
     preferences: Preferences
     settings: Settings
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from node.db.tables import api_token, audit, user_account
+from node.db.tables import api_token, audit, provider, user_account
 from node.domain.events import EventKind
 from node.domain.rights import RIGHTS, Right, Role
 from node.web.tokens import PERSONAL
@@ -41,6 +41,24 @@ def test_a_new_person_signs_in_once_with_the_first_password_and_chooses_their_ow
     me = client.post("/api/password", json=body, headers=headers).json()
     assert me["owes"] == ""
     assert client.get("/api/worklist").status_code == 200
+
+
+def test_a_provider_must_be_one_that_the_practice_system_knows(house):
+    admin = house.person("admin")
+    with house.db.begin() as conn:
+        for key, location in (("1", "main"), ("2", "elsewhere")):
+            conn.execute(
+                provider.insert().values(
+                    id=key * 32, location_id=location, pms_key=key, abbreviation=f"DOC{key}"
+                )
+            )
+    assert [one["key"] for one in admin.get("/api/people").json()["providers"]] == ["1"]
+    assert make(admin, provider_key="2").status_code == 422
+    made = make(admin, provider_key="1")
+    assert made.status_code == 201, made.text
+    path = f"/api/people/{made.json()['person']['id']}"
+    assert admin.post(path, {"provider_key": "2"}).status_code == 422
+    assert admin.post(path, {"provider_key": ""}).json()["provider_key"] == ""
 
 
 def test_no_answer_ever_holds_a_hash_or_a_secret(house):

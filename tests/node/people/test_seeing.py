@@ -353,6 +353,8 @@ def test_every_emergency_is_shown_and_looked_at_by_somebody_else(clinic):
     study_id = fill(clinic).analysed_study()
     manager, auditor = clinic.person("office_manager"), clinic.person("auditor")
     manager.post("/api/emergencies", {"study_id": study_id, "reason": REASON})
+    assert auditor.get("/api/me").json()["emergencies"] == 1
+    assert clinic.person("dentist").get("/api/me").json()["emergencies"] == 0
     shown = auditor.get("/api/emergencies").json()
     (access,) = shown["accesses"]
     assert (shown["not_reviewed"], access["reason"], access["is_own"]) == (1, REASON, False)

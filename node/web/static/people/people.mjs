@@ -7,7 +7,7 @@ import { me } from "../shared/session.mjs";
 import { attempt, open } from "./frame.mjs";
 import { Tokens, loadTokens } from "./tokens.mjs";
 
-const found = signal({ people: [], roles: [], strict_roles: [], issuer: "" });
+const found = signal({ people: [], roles: [], strict_roles: [], issuer: "", providers: [] });
 const made = signal(null);
 const chosen = signal(null);
 
@@ -48,7 +48,7 @@ function Add() {
 		<label class="field">Name shown on reviews <input name="display_name" required maxlength="128" autocomplete="off" /></label>
 		<${Roles} />
 		<label class="field">User in the practice system <input name="pms_user_key" maxlength="64" autocomplete="off" /></label>
-		<label class="field">Provider in the practice system <input name="provider_key" maxlength="64" autocomplete="off" /></label>
+		<label class="field">Provider in the practice system <input name="provider_key" maxlength="64" autocomplete="off" list="providers" /></label>
 		<div><button class="primary">Make account</button></div></form></section>`;
 }
 
@@ -65,7 +65,7 @@ function Change({ person }) {
 		<label class="field">Name shown on reviews <input name="display_name" required maxlength="128" value=${person.display_name} /></label>
 		<${Roles} value=${person.role} isProgram=${person.role === "service"} />
 		<label class="field">User in the practice system <input name="pms_user_key" maxlength="64" value=${person.pms_user_key} /></label>
-		<label class="field">Provider in the practice system <input name="provider_key" maxlength="64" value=${person.provider_key} /></label>
+		<label class="field">Provider in the practice system <input name="provider_key" maxlength="64" value=${person.provider_key} list="providers" /></label>
 		${found.value.issuer && html`<label class="field">Subject at the sign-in service <input name="sign_in_subject" maxlength="255" value=${person.sign_in_subject} /></label>`}
 		<div class="actions"><button class="primary">Save</button><button type="button" onClick=${() => (chosen.value = null)}>Back</button></div></form></td></tr>`;
 }
@@ -101,7 +101,8 @@ function Line({ person }) {
 }
 
 function Page() {
-	return html`<${Made} /><section aria-labelledby="h-people"><h2 id="h-people">Accounts</h2>
+	return html`<${Made} /><datalist id="providers">${found.value.providers.map((one) => html`<option key=${one.key} value=${one.key}>${one.name}</option>`)}</datalist>
+		<section aria-labelledby="h-people"><h2 id="h-people">Accounts</h2>
 		<div class="scrolls" tabindex="0" role="group" aria-label="Accounts"><table class="queue"><thead><tr><th scope="col">Who</th><th scope="col">Role</th><th scope="col">Signs in with</th><th scope="col">Last seen</th><th scope="col">Do</th></tr></thead>
 			<tbody>${found.value.people.map((person) => (chosen.value === person.id ? html`<${Change} key=${person.id} person=${person} />` : html`<${Line} key=${person.id} person=${person} />`))}</tbody></table></div></section>
 		<${Add} /><${Tokens} people=${found.value.people} />`;

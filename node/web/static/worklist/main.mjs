@@ -128,7 +128,7 @@ function Page() {
 			${may("findings.search") && html`<a class="button quiet" href="/search">Search findings</a>`}
 			${may("workflows.see") && html`<a class="button quiet" href="/workflows">Workflows</a>`}
 			${may("users.change") && html`<a class="button quiet" href="/people">People</a>`}
-			${may("glass.review") && html`<a class="button quiet" href="/emergencies">Emergencies</a>`}
+			${may("glass.review") && html`<a class="button quiet" href="/emergencies">Emergencies ${me.value.emergencies > 0 && html`<b class="warning">${me.value.emergencies} new</b>`}</a>`}
 			<${Person} onSettings=${openSettings} />
 		</header>
 		<main>
