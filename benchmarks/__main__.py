@@ -19,6 +19,8 @@ NAMES = (
     "workflows",
     "recall_sweep",
     "encryption",
+    "audit",
+    "deidentify",
 )
 
 

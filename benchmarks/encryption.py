@@ -17,7 +17,7 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -30,7 +30,7 @@ from node.dicom.object_file import chunks_of
 from node.dicom.pixels import decode
 
 ROUNDS = 5
-WAYS = ("plain", "sealed")
+WAYS: Mapping[str, Sequence[str]] = {"plain": (), "sealed": ("--sealed",)}
 LARGE_BYTES = 500_000_000
 
 
@@ -60,13 +60,17 @@ def line(name: str, values_of: dict[str, float], form: str, is_rate: bool = Fals
     print(f"| {name} | {form.format(plain)} | {form.format(sealed)} | {more:+.1%} |", flush=True)
 
 
-def receive(films: list[Path], associations: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Receive the films in turns; the median rate, and the least CPU an image."""
-    rates: dict[str, list[float]] = {way: [] for way in WAYS}
-    costs: dict[str, list[float]] = {way: [] for way in WAYS}
+def receive(
+    films: list[Path], associations: int, ways: Mapping[str, Sequence[str]] = WAYS
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Receive the films in turns; the median rate, and the least CPU an image.
+
+    `ways` gives the listener's options of each way.
+    """
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    costs: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(ROUNDS):
-        for way in WAYS:
-            options = ("--sealed",) if way == "sealed" else ()
+        for way, options in ways.items():
             with (
                 tempfile.TemporaryDirectory() as folder,
                 bitewing(Path(folder) / "data", *options) as server,
