@@ -24,7 +24,10 @@ from tests.orchestration.clockwork import Clockwork
 
 pytestmark = pytest.mark.browser
 
-TEXT = "Crown on tooth 30: less than half of the sound structure is left. " * 3
+TEXT = (
+    "Crown on tooth 30: less than half of the sound structure is left. " * 3
+    + "<img src=x onerror=window.pwned=1>"
+)
 
 
 def narratives() -> Workflow:
@@ -104,6 +107,7 @@ def test_a_draft_is_read_edited_with_its_reason_and_goes_on(office, work, open_r
     page = _enter(reader, "sam")
     page.get_by_role("button", name="Send a pre-authorisation").click()
     expect(page.get_by_text("Crown on tooth 30").first).to_be_visible()
+    assert page.evaluate("window.pwned === undefined")
     assert _violations(page) == []
     reader.shot("workflows-approval")
     page.get_by_role("button", name="Edit", exact=True).click()
