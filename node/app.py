@@ -39,6 +39,7 @@ from node.db.keys import open_keys
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database, read
 from node.db.tables import study
+from node.dicom.availability import Notifier
 from node.dicom.commitment_report import CommitmentDesk
 from node.dicom.derived import derived_uid
 from node.dicom.forwarding import Forwarder
@@ -290,6 +291,13 @@ class Node:
             desk.run_due(datetime.now(UTC))
 
         self._every(_FORWARD_EVERY_S, "forwarding", forward)
+        if any(peer.availability for peer in self.config.dicom.peers):
+            notifier = Notifier(db, store, self.config)
+
+            def notify() -> None:
+                notifier.run_due(datetime.now(UTC))
+
+            self._every(_FORWARD_EVERY_S, "availability", notify)
         self._tell_audit(db)
         self._every(_TICK_S, "storage-commitment", commit)
         dicom = self.config.dicom

@@ -136,6 +136,7 @@ class PeerSection(_Section):
     preliminary: bool = False
     objects: tuple[Literal["SR", "SC", "PR", "SEG", "KO"], ...] = ("SR", "SC")
     archive: bool = False
+    availability: bool = False
     external: bool = False
     when: str = ""
     priors: bool = False
