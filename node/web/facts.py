@@ -33,7 +33,7 @@ Row = sa.Row
 
 SUGGESTED = DecisionState.SUGGESTED.value
 #: Operations that decide nothing.
-VIEW_KINDS = ("seen_image", "bare_view", "place", "calibrate")
+VIEW_KINDS = ("seen_image", "bare_view", "place", "calibrate", "template")
 _UNREADABLE = (InstanceState.UNREADABLE.value, *NOT_SHOWN)
 
 

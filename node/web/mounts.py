@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
-from models.slots import TEMPLATES
-from node.db.tables import image_place, user_account
+from models.slots import TEMPLATES, SlotImage
+from models.slots import place as place_images
+from node.db.tables import image_place, operation, user_account
 from node.domain.reading import Series, StudyReading
+from node.errors import InvalidInput
 from node.web.facts import Facts, Row
 from node.web.shapes import Mount, MountPlace, MountSlot
 
@@ -39,6 +41,8 @@ _PLACE_WORDS = {
 }  # fmt: skip
 #: Every code that an image may be put at.
 CODES = frozenset(code for row in _ROWS for code in row)
+#: Chosen in a template's stead: every image beside the others, on no place.
+LOOSE = "LOOSE"
 
 
 def compose_mount(conn: sa.Connection, facts: Facts, reading: StudyReading | None) -> Mount:
@@ -46,17 +50,19 @@ def compose_mount(conn: sa.Connection, facts: Facts, reading: StudyReading | Non
 
     `reading` is what is stored of the study, None where AI content is not shown.
     """
-    series = reading.facts.series if reading is not None else None
+    chosen = _chosen(conn, facts.study.id)
+    series = _series(reading, chosen)
     placed = _placed(conn, facts.study.id)
     known = {image.id for image in facts.images}
     by_person = {i: row for i, row in placed.items() if i in known}
+    allowed = slots_of(chosen) if chosen else CODES
     at: dict[str, tuple[str, bool]] = {
-        row.slot: (image_id, True) for image_id, row in by_person.items() if row.slot
+        row.slot: (image_id, True) for image_id, row in by_person.items() if row.slot in allowed
     }
     for place in series.places if series else ():
-        if place.instance_id in known and place.instance_id not in by_person:
+        if place.instance_id in known and not _has_place(by_person, place.instance_id, allowed):
             at.setdefault(place.slot, (place.instance_id, False))
-    template = _template(series, set(at), len(facts.images))
+    template = chosen or _template(series, set(at), len(facts.images))
     shown = set(at) | {slot.code for slot in TEMPLATES.get(template, ())}
     rows = tuple(
         tuple(_slot(code, at.get(code), by_person) for code in row if code in shown)
@@ -65,6 +71,7 @@ def compose_mount(conn: sa.Connection, facts: Facts, reading: StudyReading | Non
     filled = {image_id for image_id, _ in at.values()}
     return Mount(
         template=template,
+        chosen=chosen,
         templates=tuple(TEMPLATES),
         rows=tuple(row for row in rows if row),
         loose=tuple(image.id for image in facts.images if image.id not in filled),
@@ -81,6 +88,12 @@ def compose_mount(conn: sa.Connection, facts: Facts, reading: StudyReading | Non
     )
 
 
+def check_template(name: str) -> None:
+    """Raise InvalidInput unless `name` may be chosen."""
+    if name not in ("", LOOSE, *TEMPLATES):
+        raise InvalidInput("There is no such mount.")
+
+
 def slots_of(template: str) -> frozenset[str]:
     """The codes of a template; empty for an unknown one."""
     return frozenset(slot.code for slot in TEMPLATES.get(template, ()))
@@ -94,6 +107,35 @@ def slot_words(code: str) -> str:
     if parts[0] == "L" and parts[-1] == "BW":
         parts[0] = "left"
     return " ".join(_PLACE_WORDS.get(part, part) for part in parts)
+
+
+def _chosen(conn: sa.Connection, study_id: str) -> str:
+    """The template that a person chose last; empty where nobody did."""
+    rows = conn.execute(
+        sa.select(operation.c.data, operation.c.outcome["status"].as_string().label("status"))
+        .where(operation.c.study_id == study_id, operation.c.kind == "template")
+        .order_by(operation.c.at.desc(), operation.c.op_id.desc())
+    )
+    return next((str(row.data["template"]) for row in rows if row.status == "applied"), "")
+
+
+def _series(reading: StudyReading | None, chosen: str) -> Series | None:
+    """What the models say of the places, laid into the template that a person chose."""
+    if reading is None or chosen == LOOSE:
+        return None
+    if not chosen:
+        return reading.facts.series
+    images = [
+        SlotImage(image.instance_id, image.view, frozenset(image.teeth), image.quality)
+        for image in reading.facts.images
+    ]
+    return place_images(images, chosen)
+
+
+def _has_place(by_person: Mapping[str, Row], image_id: str, allowed: frozenset[str]) -> bool:
+    """Whether a person said where an image hangs: at a place shown here, or at none."""
+    row = by_person.get(image_id)
+    return row is not None and (not row.slot or row.slot in allowed)
 
 
 def _template(series: Series | None, used: set[str], images: int) -> str:

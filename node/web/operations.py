@@ -25,6 +25,7 @@ from node.web.edits import added, canvas_of, edit, restored, snapshot
 from node.web.facts import Row, find_study, finding_rows, read_facts
 from node.web.film_edits import calibrate_image, place_image
 from node.web.marks import finding_shape, proposals
+from node.web.mounts import check_template
 from node.web.shapes import (
     CalibrateData,
     Finding,
@@ -34,6 +35,7 @@ from node.web.shapes import (
     OpsAnswer,
     PlaceData,
     Proposal,
+    TemplateData,
 )
 from node.web.signing import screen_hash, sign_state
 
@@ -163,8 +165,8 @@ class _Desk:
     def _do(self, asked: Operation) -> _Done:
         if asked.kind in _VIEWS:
             return self._see(asked)
-        if asked.kind is OpKind.PLACE:
-            return self._place(asked)
+        if asked.kind in (OpKind.PLACE, OpKind.TEMPLATE):
+            return self._mount(asked)
         if self.study.state == StudyState.SIGNED.value:
             raise Rejected("This study is signed. Amend it to change a finding.")
         self._demand(asked)
@@ -302,9 +304,12 @@ class _Desk:
             )
         return _Done()
 
-    def _place(self, asked: Operation) -> _Done:
+    def _mount(self, asked: Operation) -> _Done:
         if not self.session.may(Right.IMAGES_MOUNT):
             raise Forbidden("You need the right: place images on the mount.")
+        if asked.kind is OpKind.TEMPLATE:  # the operation is the choice: the last one counts
+            check_template(TemplateData.model_validate(asked.data).template)
+            return _Done()
         data = PlaceData.model_validate(asked.data)
         place_image(self.tx, self._image(data.image_id), data, self.session.user_id)
         return _Done()

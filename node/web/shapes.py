@@ -418,10 +418,12 @@ class MountPlace(_Shape):
 class Mount(_Shape):
     """The series laid out, top row first; images on no place are `loose`.
 
-    `template` is empty where no series was recognised and nothing was placed.
+    `template` is empty where no series was recognised and nothing was placed; `chosen` is what a
+    person chose over the models' (``LOOSE``: no places), and empty where nobody did.
     """
 
     template: str
+    chosen: str
     templates: tuple[str, ...]
     rows: tuple[tuple[MountSlot, ...], ...]
     loose: tuple[str, ...]
@@ -628,6 +630,7 @@ class OpKind(StrEnum):
     BARE_VIEW = "bare_view"  # {"image_id": id}
     PLACE = "place"  # PlaceData
     CALIBRATE = "calibrate"  # CalibrateData
+    TEMPLATE = "template"  # TemplateData
 
 
 class RejectReason(StrEnum):
@@ -663,6 +666,12 @@ class PlaceData(_Shape):
     slot: str = Field("", max_length=24)
     quarter_turns: int = Field(0, ge=0, le=3)
     is_mirrored: bool = False
+
+
+class TemplateData(_Shape):
+    """How a study is mounted: a template's name, ``LOOSE``, or empty for what the models say."""
+
+    template: str = Field("", max_length=24)
 
 
 class CalibrateData(_Shape):

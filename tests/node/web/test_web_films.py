@@ -158,3 +158,40 @@ def test_every_place_has_words():
     assert len(set(words.values())) == len(CODES)
     assert words["UR-MOL-PA"] == "upper right molars periapical"
     assert words["L-MOL-BW"] == "left molars bitewing"
+
+
+def template(name: str) -> dict:
+    return {"kind": "template", "data": {"template": name}}
+
+
+def codes_of(mount: dict) -> set[str]:
+    return {slot["code"] for row in mount["rows"] for slot in row}
+
+
+def test_a_person_chooses_how_a_study_is_mounted_and_takes_it_back(practice):
+    study_id = practice.add_study(images=2)
+    browser = practice.sign_in("assistant")
+    assert browser.study(study_id)["mount"]["template"] == ""
+    assert browser.ops(study_id, template("FMX16")).status_code == 200
+    mount = browser.study(study_id)["mount"]
+    assert (mount["template"], mount["chosen"], len(codes_of(mount))) == ("FMX16", "FMX16", 16)
+    first, second = (image["id"] for image in browser.study(study_id)["images"])
+    placed = {"kind": "place", "data": {"image_id": first, "slot": "R-BW"}}
+    assert browser.ops(study_id, placed).status_code == 200
+    browser.ops(study_id, template("BW4"))  # it has no such place: the image waits beside
+    mount = browser.study(study_id)["mount"]
+    assert (len(codes_of(mount)), mount["loose"]) == (4, [first, second])
+    browser.ops(study_id, template("LOOSE"))
+    assert browser.study(study_id)["mount"]["rows"] == []
+    browser.ops(study_id, template("BW2"))
+    assert browser.study(study_id)["mount"]["loose"] == [second]
+    browser.ops(study_id, template(""))
+    assert browser.study(study_id)["mount"]["chosen"] == ""
+
+
+def test_no_mount_but_a_known_one_is_chosen_and_only_by_whom_it_concerns(practice):
+    study_id = practice.add_study()
+    assert practice.sign_in("dentist").ops(study_id, template("FMX99")).status_code == 422
+    answer = practice.sign_in("auditor").ops(study_id, template("FMX18"))
+    assert answer.status_code in (403, 422)
+    assert practice.sign_in("dentist").study(study_id)["mount"]["chosen"] == ""

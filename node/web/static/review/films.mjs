@@ -1,6 +1,6 @@
 /** Changes of a film rather than a finding: its scale, its place on the mount; undone by their inverse. */
 
-import { outbox, noteChange } from "./changes.mjs";
+import { outbox, noteChange, reload } from "./changes.mjs";
 import { newOpId } from "../shared/outbox.mjs";
 import { alarm, say } from "../shared/say.mjs";
 import { may, me } from "../shared/session.mjs";
@@ -47,6 +47,14 @@ export function place(imageId, patch) {
 	at.study.value = { ...at.study.value, mount: { ...mount, rows, hangs, loose: at.images.value.map((image) => image.id).filter((id) => !filled.has(id)) } };
 	const { slot, quarter_turns, is_mirrored } = next;
 	return send("place", { image_id: imageId, slot, quarter_turns, is_mirrored }, () => place(imageId, before), slot ? "Image placed." : "Image put aside.");
+}
+
+/** Mount the study by a template, loose, or as the models say (empty); the node lays the images out. */
+export function mountAs(template, words) {
+	if (!may("images.mount")) return alarm("You need the right: place images on the mount.");
+	const before = at.study.value.mount.chosen;
+	send("template", { template }, () => mountAs(before, "Mounted as before."), words);
+	return outbox.settled().then(() => reload());
 }
 
 /** Put an image where another hangs: the two change places. */

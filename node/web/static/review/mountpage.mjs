@@ -8,9 +8,14 @@ import { say } from "../shared/say.mjs";
 import { may } from "../shared/session.mjs";
 import * as at from "./store.mjs";
 import { showImage } from "./actions.mjs";
-import { hangOf, place, swap } from "./films.mjs";
+import { hangOf, mountAs, place, swap } from "./films.mjs";
 import { Modal } from "./modal.mjs";
 
+const SERIES = { FMX: "Full mouth", BW: "Bitewings", VBW: "Vertical bitewings", PAN: "Panoramic" };
+/** "FMX18" is "Full mouth, 18"; "PAN+BW4" is "Panoramic, bitewings, 4". */
+const templateWords = (name) => name === "LOOSE" ? "Loose images" : name.split("+")
+	.map((part, index) => { const words = SERIES[part.replace(/\d+$/, "")] ?? part; return index ? words.toLowerCase() : words; })
+	.concat(name.match(/\d+$/) ?? []).join(", ");
 const TYPE = "application/x-bitewing-image";
 
 export function Mount() {
@@ -50,11 +55,16 @@ export function Mount() {
 	const all = at.images.value;
 	const seen = all.filter((image) => at.seen.value.has(image.id)).length;
 	const empty = slots.filter((slot) => !slot.image_id);
-	return html`<${Modal} name="mountdialog" title=${`${mount.template || "Images"}: ${all.length} images`}>
+	return html`<${Modal} name="mountdialog" title=${`${mount.template ? templateWords(mount.template) : "Images"}: ${all.length} images`}>
 		<div class="mount" onKeyDown=${onKey}>
 			<p class="row muted"><span>seen ${seen}/${all.length}</span><span>${at.openCount.value ? `${at.openCount.value} to decide` : "all decided"}</span>
 				${empty.length > 0 && html`<span class="warning">${empty.length} ${empty.length === 1 ? "place is" : "places are"} empty</span>`}
-				<span class="grow"></span><span><kbd>Enter</kbd> open ${may("images.mount") && html`<kbd>M</kbd> move`}</span></p>
+				<span class="grow"></span>
+				${may("images.mount") && html`<label class="row">Mount as <select value=${mount.chosen} onChange=${(event) => mountAs(event.target.value, `Mounted as: ${event.target.selectedOptions[0].text}.`)}>
+					<option value="">as the models say</option>
+					${mount.templates.map((each) => html`<option key=${each} value=${each}>${templateWords(each)}</option>`)}
+					<option value="LOOSE">${templateWords("LOOSE")}</option></select></label>`}
+				<span><kbd>Enter</kbd> open ${may("images.mount") && html`<kbd>M</kbd> move`}</span></p>
 			${mount.rows.length > 0 && html`<div class="sides" aria-hidden="true"><span>R</span><span>L</span></div>`}
 			${mount.rows.map((row) => html`<div class="mountrow" key=${row[0].code} role="group">
 				${row.map((slot) => html`<${Place} key=${slot.code} slot=${slot} moving=${moving} isTarget=${moving && target === slot.code} drop=${drop} setMoving=${setMoving} />`)}</div>`)}
