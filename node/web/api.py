@@ -17,12 +17,13 @@ from node.web.shapes import (
     OpsAnswer,
     OpsRequest,
     SignAnswer,
+    SignedVersions,
     SignRequest,
     Study,
     Worklist,
 )
 from node.web.signing import amend, sign
-from node.web.studies import compose_study
+from node.web.studies import compose_study, compose_versions
 from node.web.worklist import Filter, compose_worklist
 
 router = APIRouter(prefix="/api")
@@ -53,6 +54,19 @@ def get_study(
     study = compose_study(web, pictures, session, opaque_id(study_id))
     audit_look(request, web, session, "study.opened", f"study:{study_id}")
     return study
+
+
+@router.get("/studies/{study_id}/versions")
+def get_versions(
+    study_id: str,
+    request: Request,
+    web: WebDep,
+    session: Annotated[Session, Depends(require(Right.IMAGES_SEE))],
+) -> SignedVersions:
+    """Give what was signed, version by version, to lay beside each other."""
+    versions = compose_versions(web, session, opaque_id(study_id))
+    audit_look(request, web, session, "study.versions_shown", f"study:{study_id}")
+    return versions
 
 
 @router.post("/studies/{study_id}/ops")

@@ -530,6 +530,18 @@ class Version(_Shape):
     counts: Counts
 
 
+class SignedVersion(Version):
+    """One signed version with its findings, as they were signed."""
+
+    findings: tuple[Finding, ...]
+
+
+class SignedVersions(_Shape):
+    """Every version of a study that was signed, first to last."""
+
+    versions: tuple[SignedVersion, ...]
+
+
 class Receipt(_Shape):
     """One write to the practice management system and what came back."""
 

@@ -31,7 +31,7 @@ from node.rollout.showing import ShownRun
 from node.web.accounts import Session
 from node.web.auth import Web
 from node.web.completeness import completeness
-from node.web.facts import Facts, Row, patient_header, read_facts
+from node.web.facts import Facts, Row, find_study, patient_header, read_facts
 from node.web.flaws import flaws
 from node.web.images import Pictures
 from node.web.marks import finding_shapes, read_reviews, signed_shapes, universal
@@ -48,6 +48,8 @@ from node.web.shapes import (
     Progress,
     Receipt,
     Retraction,
+    SignedVersion,
+    SignedVersions,
     SpacingShape,
     Study,
     ToothShape,
@@ -106,6 +108,21 @@ def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str)
             ),
             last_seq=last_seq(conn, web.location_id),
         )
+
+
+def compose_versions(web: Web, session: Session, study_id: str) -> SignedVersions:
+    """Compose the signed versions of a study with their findings. Raises NotFound."""
+    with read(web.db) as conn:
+        find_study(conn, web.location_id, study_id)
+        reviews = read_reviews(conn, study_id)
+    return SignedVersions(
+        versions=tuple(
+            SignedVersion(
+                **_version(signed).model_dump(), findings=tuple(signed_shapes(session, signed))
+            )
+            for signed in reviews
+        )
+    )
 
 
 def label(modalities: Iterable[str], runs: Iterable[ShownRun | Row]) -> str:

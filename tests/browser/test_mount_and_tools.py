@@ -279,3 +279,26 @@ def test_read_first_keeps_marks_off_until_asked(clinic, study_id, reader) -> Non
     expect(reader.page.locator(".mark")).to_have_count(0)
     reader.press("o")
     expect(reader.page.locator(".mark").first).to_be_visible()
+
+
+def test_a_person_chooses_the_template_and_undoes_it(clinic, reader, serious) -> None:
+    study_id = clinic.add_study(clinic.add_patient("Sandbox", "Ada"), images=2)
+    clinic.analyse(study_id)
+    reader.open(study_id)
+    reader.press("Home")
+    page = reader.page
+    template = page.get_by_label("Mount as")
+    template.select_option("FMX18")
+    expect(page.locator("[data-slot]")).to_have_count(18)
+    expect(page.get_by_role("heading", name="FMX18: 2 images")).to_be_visible()
+    assert serious(page) == []
+    template.select_option("LOOSE")
+    expect(page.locator("[data-slot]")).to_have_count(0)
+    template.select_option("BW2")
+    expect(page.locator("[data-slot]")).to_have_count(2)
+    template.select_option("")
+    expect(template).to_have_value("")
+    reader.press("Escape")
+    reader.settle()
+    reader.press("Control+z")
+    expect(page.get_by_role("button", name="BW2 Home")).to_be_visible()

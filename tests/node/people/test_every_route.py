@@ -51,6 +51,7 @@ ASKED = {
     "POST /api/studies/{study_id}/amend": "findings.sign",
     "POST /api/studies/{study_id}/retract": "findings.retract",
     "POST /api/studies/{study_id}/link": "patients.link",
+    "GET /api/studies/{study_id}/versions": "images.see",
     "GET /api/studies/{study_id}/comparisons/{number}/{part}": "findings.see_unsigned images.see",
     "GET /api/images/{image_id}/preview": "images.see",
     "GET /api/images/{image_id}/pixels": "images.see",

@@ -50,6 +50,7 @@ READS = {
 #: Reads that need more than a study and one image; each has its own test.
 ELSEWHERE = {
     "/api/images/{image_id}/color": "image.opened",
+    "/api/studies/{study_id}/versions": "study.versions_shown",
     "/api/studies/{study_id}/comparisons/{number}/{part}": "image.opened, images.compared",
     "/dicomweb/studies/{study}/series/{series}/instances/{instance}/bulkdata/{tag}": (
         "archive.opened"

@@ -1,7 +1,8 @@
 /** The audit: who saw and did what, found by person, patient, study, action and day; exported. */
 
 import { html, signal } from "../vendor/preact.mjs";
-import { call, post } from "../shared/api.mjs";
+import { call } from "../shared/api.mjs";
+import { post } from "../shared/files.mjs";
 import { timeWords } from "../shared/chrome.mjs";
 import { me } from "../shared/session.mjs";
 import { attempt, open } from "../people/frame.mjs";

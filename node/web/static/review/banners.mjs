@@ -1,6 +1,7 @@
 /** What is under way with the study, or went wrong: analysis, suggestions that came, images that AI could not read. */
 
 import { batch, html } from "../vendor/preact.mjs";
+import { SILENT } from "../shared/chrome.mjs";
 import { may } from "../shared/session.mjs";
 import * as at from "./store.mjs";
 import { retry } from "./remedies.mjs";
@@ -12,6 +13,7 @@ export function Banners({ study }) {
 	const failed = study.images.filter((image) => image.state === "failed");
 	const count = at.arrived.value.length;
 	return [
+		study.settings.mode === "silent" && html`<p class="notice warn">${SILENT}</p>`,
 		words && html`<p class="notice" role="status">${words}${study.state === "analysing"
 			? ` ${study.progress.done} of ${study.progress.total}. You may read and add marks meanwhile.` : " You may start reading."}</p>`,
 		count > 0 && html`<p class="notice good">${count} suggestions arrived

@@ -8,7 +8,7 @@ import { keys } from "./keymap.mjs";
 
 const MODULES = {
 	Sign: () => import("./sign.mjs"), Amend: () => import("./after.mjs"), Keys: () => import("./keylist.mjs"),
-	Compare: () => import("./compare.mjs"), Mount: () => import("./mountpage.mjs"), Retract: () => import("./retract.mjs"),
+	Compare: () => import("./compare.mjs"), Mount: () => import("./mountpage.mjs"), Retract: () => import("./retract.mjs"), Versions: () => import("./versions.mjs"),
 	Repair: () => import("../worklist/repair.mjs"), Settings: () => import("./ownsettings.mjs"),
 };
 const parts = signal({});

@@ -1,7 +1,7 @@
 /** Two whole films side by side, zoomed and moved together; the earlier one laid over by its registration. */
 
 import { html, useEffect, useRef, useState } from "../vendor/preact.mjs";
-import { file } from "../shared/api.mjs";
+import { file } from "../shared/files.mjs";
 import { fit, matrix, pan, zoomAt } from "../engine/view.mjs";
 import * as at from "./store.mjs";
 import { sizeOf } from "./looks.mjs";

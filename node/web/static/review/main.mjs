@@ -3,7 +3,7 @@
 import { effect, html, render, untracked, useEffect } from "../vendor/preact.mjs";
 import { lockState, startSession, may, me, prefers } from "../shared/session.mjs";
 import { roving } from "../shared/keys.mjs";
-import { Mark as Logo, Person, SILENT, ageWords, dayWords, nameWords } from "../shared/chrome.mjs";
+import { Mark as Logo, Person, ageWords, dayWords, nameWords } from "../shared/chrome.mjs";
 import * as at from "./store.mjs";
 import * as act from "./actions.mjs";
 import { arm, armAdd } from "./tools.mjs";
@@ -116,11 +116,10 @@ function Head({ study }) {
 function Banners({ study }) {
 	const notice = at.notice.value;
 	const failed = study.images.some((image) => image.state === "failed");
-	const isBusy = ["receiving", "analysing"].includes(study.state);
+	const isSpecial = study.settings.mode === "silent" || ["receiving", "analysing"].includes(study.state);
 	return html`<div class="banners">
-		${study.settings.mode === "silent" && html`<p class="notice warn">${SILENT}</p>`}
 		${at.saving.value.kind === "offline" && html`<p class="notice warn" role="status">Offline. ${at.saving.value.count === 1 ? "1 change" : `${at.saving.value.count} changes`} kept here, will be sent.</p>`}
-		${(isBusy || failed || at.arrived.value.length > 0) && html`<${Late} name="Banners" load=${() => import("./banners.mjs")} study=${study} />`}
+		${(isSpecial || failed || at.arrived.value.length > 0) && html`<${Late} name="Banners" load=${() => import("./banners.mjs")} study=${study} />`}
 		${notice && html`<p class=${`notice ${notice.kind}`}><span>${notice.words}</span>
 			${notice.next && html` <a class="button primary" ref=${takeFocus} href=${`/review/${notice.next}`}>Open next study <kbd>Enter</kbd></a>`}
 			${notice.kind === "good" && html` <a class="button" href="/">Worklist</a>`}

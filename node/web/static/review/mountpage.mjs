@@ -55,7 +55,7 @@ export function Mount() {
 	const all = at.images.value;
 	const seen = all.filter((image) => at.seen.value.has(image.id)).length;
 	const empty = slots.filter((slot) => !slot.image_id);
-	return html`<${Modal} name="mountdialog" title=${`${mount.template ? templateWords(mount.template) : "Images"}: ${all.length} images`}>
+	return html`<${Modal} name="mountdialog" title=${`${mount.template || "Images"}: ${all.length} images`}>
 		<div class="mount" onKeyDown=${onKey}>
 			<p class="row muted"><span>seen ${seen}/${all.length}</span><span>${at.openCount.value ? `${at.openCount.value} to decide` : "all decided"}</span>
 				${empty.length > 0 && html`<span class="warning">${empty.length} ${empty.length === 1 ? "place is" : "places are"} empty</span>`}

@@ -44,6 +44,7 @@ export function Receipts() {
 	const zone = settings.time_zone;
 	return html`<section class="receipts" aria-label="Signatures and receipts">
 		${versions.length > 0 && html`<div class="row"><h2>Signed</h2><span class="grow"></span>
+			${versions.length > 1 && html`<button class="quiet" onClick=${() => (at.dialog.value = "Versions")}>Differences</button>`}
 			${may("patient_page.show") && !study.retractions.some((taken) => taken.version === versions.at(-1).version) && html`<a class="button quiet" href=${`/patient/${at.study.value.id}`} target="_blank" rel="noopener">Patient page</a>`}</div>`}
 		${[...versions].reverse().map((v) => html`<p key=${v.version}><strong>Version ${v.version}</strong> ${[v.signer_name, roleWords(v.signer_role), timeWords(v.signed_at, zone)].join(", ")}
 			<br /><span class="muted">${countWords(v.counts)}${v.reason && `. Reason: ${v.reason}`}</span></p>`)}

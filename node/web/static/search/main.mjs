@@ -1,7 +1,8 @@
 /** Signed findings of all patients: search, read, open, export. */
 
 import { html, render, signal } from "../vendor/preact.mjs";
-import { boot, call, post } from "../shared/api.mjs";
+import { boot, call } from "../shared/api.mjs";
+import { post } from "../shared/files.mjs";
 import { Mark, NOT_CLEARED, Person, dayWords, nameWords, timeWords } from "../shared/chrome.mjs";
 import { DEPTHS, DISPOSITIONS, KINDS, kindOf } from "../shared/kinds.mjs";
 import { say } from "../shared/say.mjs";

@@ -54,23 +54,13 @@ export async function bytes(path) {
 	return (await request(path, { isBackground: true })).arrayBuffer();
 }
 
-/** Send a question and get a file. */
-export async function post(path, body) {
-	return (await request(path, { body })).blob();
-}
-
-/** Fetch a file with what its headers say. */
-export async function file(path) {
-	const response = await request(path, { isBackground: true });
-	return { blob: await response.blob(), headers: response.headers };
-}
-
 /** Fetch a picture the browser can decode. */
 export async function picture(path) {
 	return createImageBitmap(await (await request(path, { isBackground: true })).blob());
 }
 
-async function request(path, { method, body, isBackground, isLast }) {
+/** Ask the node; refuses with a Problem. */
+export async function request(path, { method, body, isBackground, isLast }) {
 	const isChange = body !== undefined || (method && method !== "GET");
 	const headers = { Accept: "application/json" };
 	if (isChange) headers["X-CSRF-Token"] = csrf;
