@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from node.dicom.gulps import Gulps, HungUp
 from node.dicom.parts import PartFolder, part_folder_of
 from node.dicom.reception import Reception
-from node.dicom.report import Report
+from node.dicom.report import Report, failed
 from node.dicom.storage_association import Broken, StorageAssociation, abort_pdu, end
 
 #: No hand-over is longer: 128 presentation contexts of two UIDs each.
@@ -86,6 +86,10 @@ def _serve(sock: socket.socket, to_node: socket.socket, message: bytes) -> None:
             association.run()
         except Broken as broken:
             end(sock, abort_pdu(2, broken.reason))
+        except (HungUp, OSError):  # the connection is gone: there is nobody to be told
+            return
+        except Exception as error:  # noqa: BLE001 - the edge: one connection, not the process
+            line.tell(failed("", error))  # the node logs it
         finally:
             association.discard()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from node.dicom.arrival import Arrived
 from node.dicom.committer import Committer
 from node.dicom.header import Header, parse_header, parse_start, read_transfer_syntax
 from node.dicom.place import RECEIVED, Place
-from node.dicom.report import Report, read_report
+from node.dicom.report import ReceivingFault, Report, read_report
 from node.dicom.store import log_failure
+
+_LOG = logging.getLogger(__name__)
 
 
 class Receiver:
@@ -24,6 +28,8 @@ class Receiver:
             report.require_object()
             return self._keep(report, calling_ae)
         except Exception as error:  # noqa: BLE001 - the DIMSE edge
+            if isinstance(error, ReceivingFault):  # says where, never what was sent
+                _LOG.error("the receiving process failed: %s", error)
             return log_failure("C-STORE", error).store_status
 
     def _keep(self, report: Report, calling_ae: str) -> int:
