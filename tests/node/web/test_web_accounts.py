@@ -55,7 +55,7 @@ def test_five_wrong_passwords_rest_the_account_even_for_the_right_one(practice):
         over = datetime.now(UTC) - timedelta(seconds=1)
         conn.execute(user_account.update().values(locked_until=over))
     assert log_in(practice, "dentist", PASSWORD).status_code == 200
-    (row,) = practice.rows(sa.select(user_account))
+    (row,) = practice.rows(sa.select(user_account).where(user_account.c.username == "dentist"))
     assert (row.failed_attempts, row.locked_until) == (0, None)
 
 
