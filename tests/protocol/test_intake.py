@@ -7,13 +7,16 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from pydicom.uid import generate_uid
 
+from node.db import audit
 from node.db.keyring import KeyRing, Purpose, new_key
+from node.db.session import read
 from node.db.tables import instance, study, study_identity
 from node.dicom.instances import FolderStore
 from node.dicom.intake_process import IntakeProcess
@@ -21,6 +24,7 @@ from node.dicom.raw_file import RawFile
 from node.dicom.scp import DicomListener
 from node.dicom.sealed_file import MAGIC
 from node.dicom.streaming import IS_SUPPORTED
+from tests.conftest import make_engine
 from tests.protocol.conftest import Node, make_film, wait_until
 from tests.protocol.test_fast_store import STORE, Sender, is_kept, pdv, store_request
 from tests.protocol.test_quirks import encoded
@@ -198,3 +202,31 @@ def test_pieces_make_one_file(tmp_path):
     expected = b"".join([*pieces, *pieces[:2], b"end"])
     assert (tmp_path / "file").read_bytes() == expected
     assert sum(counts) == len(expected)
+
+
+def test_many_at_once_and_twice_on_both_databases(database, tmp_path):
+    engine = make_engine(database)
+    engine.connect()
+    node = Node(database, tmp_path / "images", engine, fast_store=True)
+    films = [make_film(StudyInstanceUID="2.25.77") for _ in range(6)]
+    statuses: list[int | None] = []
+
+    def send_all() -> None:
+        sender = Sender(node)
+        statuses.extend(sender.store(film.SOPInstanceUID, encoded(film)) for film in films)
+        sender.close()
+
+    threads = [threading.Thread(target=send_all) for _ in range(3)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        assert statuses == [0] * 18
+        assert len(node.files()) == len(node.rows(instance)) == 6
+        assert len(node.rows(study)) == 1
+        with read(database) as conn:
+            assert audit.verify(conn) == (18, None)
+    finally:
+        node.listener.stop()
+        engine.close(wait_s=0)
