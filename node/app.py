@@ -38,6 +38,7 @@ from node.db.agreements import demand_peer
 from node.db.keys import open_keys
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database, read
+from node.db.shedding import shed
 from node.db.tables import study
 from node.dicom.availability import Notifier
 from node.dicom.commitment_report import CommitmentDesk
@@ -325,6 +326,9 @@ class Node:
         def give_up() -> None:
             retention.run(datetime.now(UTC))
 
+        def let_go() -> None:
+            shed(db, self.config, datetime.now(UTC))
+
         def plan() -> None:
             fetcher.plan(datetime.now(UTC))
 
@@ -335,6 +339,7 @@ class Node:
             self._every(_HOUR_S, "retention", give_up, at_once=True)
         else:
             _guarded("retention", retention.resume)()  # what was begun before it was switched off
+        self._every(_HOUR_S, "old-rows", let_go, at_once=True)
         self._every(_HEAL_EVERY_S, "pixels-planned", plan, at_once=True)
         self._every(_FORWARD_EVERY_S, "pixels-fetched", fetch)
 

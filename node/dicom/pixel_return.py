@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from pynetdicom import evt
 
 from node.config import Config, PeerSection
+from node.db.agreements import demand_peer
 from node.db.session import Actor, Tx, begin, read
 from node.db.tables import (
     appointment,
@@ -152,6 +153,7 @@ class PixelFetcher:
         """
         away = self._away(study_id)
         for name in sorted({row.holder for row in away}):
+            demand_peer(self.db, self.config, name, datetime.now(UTC))
             uid = str(away[0].study_instance_uid)
             fetch_study(self._peer(name), self.config.dicom.ae_title, uid, self._keep)
         self._adopt(study_id)

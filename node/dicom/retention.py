@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 
 from node.config import Config, PeerSection
+from node.db.agreements import demand_peer
 from node.db.session import Actor, Tx, begin, read, upsert
 from node.db.tables import (
     commitment,
@@ -296,6 +297,7 @@ class Retention:
         for name in sorted({each.holder for each in declared}):
             peer = next(p for p in self.config.dicom.peers if p.name == name)
             try:
+                demand_peer(self.db, self.config, name, datetime.now(UTC))
                 held |= find_images(peer, self.config.dicom.ae_title, str(row.study_instance_uid))
             except BitewingError as error:
                 return Standing(standing.study_id, (f"{name} cannot be asked: {error}",))
