@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 from PIL import Image as Raster
+from PIL import ImageDraw, ImageFont
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -30,6 +31,7 @@ from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import ModalityWorklistInformationFind
 
+from models.lettering import find_lettering
 from node.analysis.arrivals import CompleteBy, Patience, complete_by
 from node.db.session import Actor, begin, read
 from node.db.tables import event, instance, instance_duplicate, study, study_identity
@@ -161,6 +163,22 @@ def test_04_a_grey_screenshot_in_rgb_jpeg_is_grey_to_the_models(node):
     assert send(node, film) == [0]
     (row,) = node.rows(instance)
     assert isinstance(decode(path_of(node, row)), Greyscale)
+
+
+def test_04_a_name_in_a_screenshot_is_seen_whatever_the_header_says(node):
+    picture = Raster.new("RGB", (320, 200), (60, 60, 60))
+    words = ImageDraw.Draw(picture)
+    words.text((8, 8), "MUSTER, ERIKA 12.03.1961", fill="white", font=ImageFont.load_default(16))
+    film = make_film(SOPClassUID=SecondaryCaptureImageStorage, BurnedInAnnotation="NO")
+    film.SamplesPerPixel, film.PhotometricInterpretation = 3, "RGB"
+    film.PlanarConfiguration, film.BitsAllocated, film.BitsStored, film.HighBit = 0, 8, 8, 7
+    film.Rows, film.Columns = 200, 320
+    film.PixelData = picture.tobytes()
+    assert send(node, film) == [0]
+    (row,) = node.rows(instance)
+    lines = find_lettering(model_input(path_of(node, row))[0])
+    assert lines
+    assert max(line.y1 for line in lines) < 40
 
 
 def test_05_and_06_a_panoramic_without_a_window_is_neither_white_nor_black(node):
