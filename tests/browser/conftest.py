@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -56,7 +56,9 @@ IN_DOCS = {
     "worklist-busy": "worklist",
     "node-review": "review",
     **{name: name for name in ("people", "account", "emergency", "emergencies", "sign-in")},
-    **{name: name for name in ("mount", "take-back", "patient-page", "search", "settings", "fleet")},
+    **{
+        name: name for name in ("mount", "take-back", "patient-page", "search", "settings", "fleet")
+    },
 }
 ROWS, COLUMNS = 900, 1200
 MODEL = ModelVersion("intraoral", "1.0", "d" * 64)
@@ -341,7 +343,12 @@ def open_clinic(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[Callable
     """Open a practice in a roll-out mode; it is closed after the test."""
     closers: list[Callable[[], object]] = []
 
-    def start(mode: str = "assist", routers: Sequence[APIRouter] = (), **web: object) -> Clinic:
+    def start(
+        mode: str = "assist",
+        routers: Sequence[APIRouter] = (),
+        payers: Mapping[str, object] | None = None,
+        **web: object,
+    ) -> Clinic:
         url = sqlite_database.url.render_as_string(hide_password=False)
         values = {
             "node": {
@@ -352,6 +359,7 @@ def open_clinic(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[Callable
             },
             "database": {"url": url},
             "web": web,
+            "payers": payers or {},
         }
         config = read_config(None, {}, values)
         db = open_database(url)
