@@ -16,11 +16,14 @@ from node.db.tables import (
     instance,
     performed_step,
     prior_fetch,
+    rejected_object,
     study,
 )
-from node.dicom import archive
+from node.dicom import archive, burned_in, withdrawal
+from node.dicom.availability import Notifier
 from node.dicom.commitment import NO_SUCH_INSTANCE, Report, ask, judge, request, take_report
 from node.dicom.forwarding import Forwarder
+from node.dicom.held import find_held
 from node.dicom.importing import encoded
 from node.dicom.instances import FolderStore
 from node.dicom.mpps import Message, change, create
@@ -60,7 +63,7 @@ def test_stored_studies_are_queried_forwarded_and_vouched_for(
     ds = film()
     receive(database, store, enqueuer, encoded(ds), location_id="main")
     with read(database) as conn:
-        place = archive.Archive(conn, store, "main", "BITEWING")
+        place = archive.Archive(conn, store, "main", "BITEWING", with_results=True)
         for level in archive.Level:
             (found,) = place.find(Query(keys(t00100010="doe*", t00080020="20260101-")), level)
             assert found.text(archive.STUDY_UID) == ds.StudyInstanceUID
@@ -107,3 +110,32 @@ def test_requests_and_plans(database, practice, enqueuer, tmp_path: Path):
             for table in (commitment, prior_fetch)
         ]
     assert counts == [1, 1]
+
+
+def test_lettering_notices_and_rejections(database, enqueuer, film, tmp_path: Path):
+    store = FolderStore(tmp_path)
+    ds = film()
+    image_id = receive(database, store, enqueuer, encoded(ds), location_id="main").instance_id
+    actor = Actor("test", "main")
+    with begin(database, actor, "test") as tx:
+        tx.conn.execute(instance.update().values(state="analysed"))
+        assert burned_in.doubted(tx.conn, [image_id]) == frozenset()
+        burned_in.note(tx, image_id, "seen")
+        burned_in.note(tx, image_id, "seen again")
+        assert burned_in.doubted(tx.conn, [image_id]) == {image_id}
+        burned_in.release(tx, image_id, "only a side")
+        burned_in.note(tx, image_id, "seen once more")
+        assert burned_in.doubted(tx.conn, [image_id]) == frozenset(), "a person's word stays"
+        tx.conn.execute(study.update().values(state="ready"))
+    notifier = Notifier(database, store, CONFIG)
+    now = datetime.now(UTC)
+    assert (notifier.plan(["ris"], now), notifier.plan(["ris"], now)) == (1, 0)
+    with begin(database, actor, "test") as tx:
+        note = withdrawal.Note("113001", (str(ds.SOPInstanceUID), "1.2.3.4"))
+        assert withdrawal.act_on(tx, note, image_id, ["*"]) == 1
+        assert withdrawal.act_on(tx, note, image_id, ["*"]) == 0
+    with read(database) as conn:
+        row = conn.execute(sa.select(instance)).one()
+        assert withdrawal.code_of(conn, row, []) == "113001"
+        assert (row.state, find_held(conn, store, "main", with_results=True)) == ("rejected", [])
+        assert conn.execute(sa.select(sa.func.count()).select_from(rejected_object)).scalar() == 2
