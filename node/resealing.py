@@ -71,7 +71,8 @@ def encrypt_data(
     with begin(db, actor, "data.sealed") as tx:
         set_sealing(tx, Sealing.WHOLLY)
         tx.record("sealing", values=done.values, files=done.files)
-    clear_traces(db)
+    if not clear_traces(db):
+        say("the database still holds pages of before: once more, please, with the node stopped")
     return done
 
 
@@ -156,15 +157,19 @@ def count_uses(db: sa.Engine, config: Config, location_id: str) -> Counter[str]:
     return uses
 
 
-def clear_traces(db: sa.Engine) -> None:
-    """Let the database file give up the pages that held plain values (SQLite, PostgreSQL)."""
-    with db.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
-        if conn.dialect.name == "sqlite":
-            conn.exec_driver_sql("VACUUM")
-            conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        else:
+def clear_traces(db: sa.Engine) -> bool:
+    """Let the database file give up the pages that held plain values; False when it is in use."""
+    try:
+        with db.connect().execution_options(isolation_level="AUTOCOMMIT") as conn:
+            if conn.dialect.name == "sqlite":
+                conn.exec_driver_sql("VACUUM")
+                is_busy, *_ = conn.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+                return not is_busy
             for name in dict.fromkeys(column.table.name for column, _ in sealed_columns(metadata)):
                 conn.execute(sa.text(f'VACUUM FULL "{name}"'))
+    except sa.exc.OperationalError:
+        return False
+    return True
 
 
 def _lookups() -> Iterator[tuple[sa.Column[object], Sealed[object]]]:
