@@ -56,8 +56,9 @@ def compose_html(report: Report, practice: str, at: datetime) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{_TITLE}</title>'
         f"<style>{_STYLE}</style></head><body><main><h1>{_TITLE}</h1>{intro}"
-        f"<table><caption>Each kind on each view, with 95 % intervals resampled over patients"
-        f"</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f"<table><caption>Each kind on each view, with 95 % intervals (the wider of resampled "
+        f"patients and Wilson&#39;s)</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{rows}</tbody></table>"
         f"<h2>How to read it</h2><ul>{notes}</ul></main></body></html>"
     )
 

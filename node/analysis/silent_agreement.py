@@ -10,8 +10,9 @@ import sqlalchemy as sa
 from node.analysis.agreement import Unit, rows_of, units_of
 from node.db.session import read
 from node.db.tables import review, study
+from node.domain.intervals import wilson
 from node.domain.review import SignedReview, finding_to_json
-from node.rollout.reports import AgreementRow, Report
+from node.rollout.reports import AgreementRow, Report, Share
 from node.rollout.silent import SilentImage, SilentReading, first_readings
 
 _NOTE = (
@@ -78,11 +79,30 @@ class Tally:
     ) -> list[AgreementRow]:
         return [
             AgreementRow(
-                row.kind, view, row.level, studies, row.signed, row.said, row.both,
-                row.sensitivity, row.precision, row.is_few,
+                row.kind,
+                view,
+                row.level,
+                studies,
+                row.signed,
+                row.said,
+                row.both,
+                _widened(row.sensitivity, row.both, row.signed),
+                _widened(row.precision, row.both, row.said),
+                row.is_few,
             )
             for row in rows_of(images)
-        ]  # fmt: skip
+        ]
+
+
+def _widened(share: Share, hits: int, of: int) -> Share:
+    """Give the wider of the interval over patients and Wilson's.
+
+    Resampling a handful of patients, or none with a hit, would claim certainty.
+    """
+    if not of or share.low is None or share.high is None:
+        return share
+    low, high = wilson(hits, of)
+    return Share(share.value, min(share.low, low), max(share.high, high))
 
 
 def silent_report(db: sa.Engine, location_id: str) -> Report:

@@ -18,7 +18,7 @@ FORMAT = "bitewing-rollout-report/1"
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share with its 95 % interval, resampled over patients; None where nothing was counted."""
+    """A share with its 95 % interval; None where nothing was counted."""
 
     value: float | None
     low: float | None = None

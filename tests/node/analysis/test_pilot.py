@@ -191,6 +191,10 @@ def test_the_models_are_set_against_the_chart_tooth_by_tooth(database):
     tooth = rows[("bitewing", "caries", "tooth")]
     assert (tooth.signed, tooth.said, tooth.both) == (3, 6, 3)
     assert (tooth.sensitivity.value, tooth.precision.value) == (1.0, 0.5)
+    low, high = tooth.sensitivity.low, tooth.sensitivity.high
+    assert low is not None
+    assert high is not None
+    assert low < 0.5 < high, "three of three is no certainty"
     surface = rows[("bitewing", "caries", "surface")]
     assert (surface.signed, surface.said, surface.both) == (6, 6, 3)
     assert tooth.is_few
