@@ -39,11 +39,15 @@ def configure(level: str) -> None:
             ],
         )
     )
+    handler.addFilter(_repeats_nothing)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     for name in _OURS:
         logging.getLogger(name).setLevel(level)
-    for name in _REPEATING:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     logging.captureWarnings(True)
+
+
+def _repeats_nothing(record: logging.LogRecord) -> bool:
+    """Drop what repeats values; at the handler, because pydicom sets its own logger's level."""
+    return record.name.partition(".")[0] not in _REPEATING and record.name not in _REPEATING
