@@ -209,7 +209,7 @@ class WebSection(_Section):
     session_hours: int = Field(12, ge=1, le=24)
     secure_cookies: bool = False
     second_factor_roles: tuple[Role, ...] = ()
-    sign_ins_per_min: int = Field(30, ge=0)
+    sign_ins_per_min: int = Field(60, ge=0)
     requests_per_min: int = Field(6000, ge=0)
     emergency_min: int = Field(30, ge=0, le=240)  # 0 switches emergency access off
     tls_certificate: str = ""

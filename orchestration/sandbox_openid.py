@@ -223,8 +223,8 @@ def _new_key() -> RSAKey:
 
 
 @contextmanager
-def running_openid(port: int = 0) -> Iterator[OpenIdHandle]:
-    """Run a sign-in service beside the caller; port 0 is any free one.
+def running_openid(port: int = 0, client_secret: str = "") -> Iterator[OpenIdHandle]:
+    """Run a sign-in service beside the caller; port 0 is any free one, no secret a made-up one.
 
     Raises ConfigError when the port is taken.
     """
@@ -234,7 +234,7 @@ def running_openid(port: int = 0) -> Iterator[OpenIdHandle]:
         raise ConfigError(f"the port {port} cannot be opened ({error.strerror})") from None
     server.handle = OpenIdHandle(
         f"http://127.0.0.1:{server.server_address[1]}",
-        secrets.token_urlsafe(24),
+        client_secret or secrets.token_urlsafe(24),
         {member.name: member for member in MEMBERS},
         keys=[_new_key()],
     )

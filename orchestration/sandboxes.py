@@ -111,7 +111,8 @@ def openid(
     """Run an invented sign-in service (OpenID Connect) until Ctrl-C."""
     from orchestration.sandbox_openid import running_openid
 
-    with running_openid(port) as running:
+    # the same at every start, so that a configuration stays good; it opens nothing but a sandbox
+    with running_openid(port, "bitewing-sandbox-openid-secret") as running:
         typer.echo(f"sandbox sign-in service on {running.issuer} (Ctrl-C ends it)\n\n[oidc]")
         for key, value in running.settings(public_url).items():
             if key != "groups":

@@ -343,6 +343,8 @@ def opaque_id(value: str) -> str:
 
 def audit_read(web: Web, session: Session, action: str, subject: str, **detail: object) -> None:
     """Write down that a person opened a study or an image; done before it is shown."""
+    if session.granted:
+        detail["emergency"] = True
     web.reads.note(session.actor, action, subject, role=session.role.value, **detail)
 
 

@@ -17,11 +17,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from starlette.concurrency import run_in_threadpool
 
 from node import __version__
+from node.db.session import read
 from node.domain.rights import Open, Right
 from node.errors import BitewingError, ConfigError, NotFound, Retryable
 from node.web.accounts import Session
 from node.web.assets import release
 from node.web.auth import Web, WebDep, audit_read, me_of, opaque_id, page
+from node.web.facts import find_study
 from node.web.first_look import first_image, placeholder, preloads
 from node.web.images import Pictures, pictures_of
 from node.web.patient_pages import compose_patient_page
@@ -213,6 +215,9 @@ def emergency_page(
     study_id: str = "",
 ) -> Response:
     """Ask why a study must be opened in an emergency."""
+    if study_id:
+        with read(web.db) as conn:
+            find_study(conn, web.location_id, opaque_id(study_id))
     boot = _boot(web, "emergency", session)
     return render("emergency", boot.model_copy(update={"study_id": study_id or None}))
 
