@@ -112,11 +112,12 @@ def slot_words(code: str) -> str:
 def _chosen(conn: sa.Connection, study_id: str) -> str:
     """The template that a person chose last; empty where nobody did."""
     rows = conn.execute(
-        sa.select(operation.c.data, operation.c.outcome["status"].as_string().label("status"))
+        sa.select(operation.c.data, operation.c.outcome)
         .where(operation.c.study_id == study_id, operation.c.kind == "template")
         .order_by(operation.c.at.desc(), operation.c.op_id.desc())
     )
-    return next((str(row.data["template"]) for row in rows if row.status == "applied"), "")
+    applied = (row.data for row in rows if row.outcome.get("status") == "applied")
+    return next((str(data["template"]) for data in applied), "")
 
 
 def _series(reading: StudyReading | None, chosen: str) -> Series | None:
