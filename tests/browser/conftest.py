@@ -359,6 +359,7 @@ def open_clinic(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[Callable
                 "practice_name": "Sandbox Dental",
             },
             "database": {"url": url},
+            "dicom": web.pop("dicom", {}),
             "web": web,
             "payers": payers or {},
         }

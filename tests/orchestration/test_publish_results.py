@@ -19,6 +19,7 @@ from node.config import Mode, PeerSection
 from node.db import switches
 from node.db.session import begin, read
 from node.db.tables import dicom_delivery, dicom_result
+from node.dicom import burned_in
 from node.dicom.derived import derived_uid
 from node.dicom.send import send_object
 from node.domain import jobs
@@ -364,3 +365,24 @@ def test_a_peer_that_is_away_holds_up_nobody_else(practice: Practice, tmp_path: 
         until(lambda: sorted(_deliveries(practice))[:2] == ["done", "done"], 90)
         assert len(pacs.objects()) == 2
     assert set(_deliveries(practice)) == {"done", "queued"}
+
+
+def test_a_copy_that_may_name_the_patient_leaves_the_house_when_a_person_lets_it(
+    practice: Practice, tmp_path: Path
+) -> None:
+    port = _free_port()
+    outside = _peer(port).model_copy(update={"external": True})
+    with archive(tmp_path / "pacs", port) as pacs:
+        _register(practice, outside)
+        with begin(practice.db, ACTOR, "test") as tx:
+            burned_in.note(tx, practice.image_id, "a line of lettering")
+        practice.sign(practice.mark(FindingKind.CARIES, "36", None))
+        _publish(practice, 1)
+        until(lambda: sorted(_deliveries(practice)) == ["done", "doubted"], 90)
+        assert [ds.Modality for ds in pacs.objects()] == ["SR"]
+        assert send_results.resume(practice.db, practice.engine, ACTOR) == 0
+        with begin(practice.db, ACTOR, "test") as tx:
+            burned_in.release(tx, practice.image_id, "only the tooth")
+        assert send_results.resume(practice.db, practice.engine, ACTOR) == 1
+        until(lambda: _deliveries(practice) == ["done", "done"], 90)
+        assert len(pacs.objects()) == 2
