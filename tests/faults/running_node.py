@@ -247,9 +247,9 @@ poll_s = 2
 class Reviewer:
     """A dentist at the API, as the page speaks to it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, username: str = "dentist", password: str = PASSWORD) -> None:
         self._http = httpx2.Client(base_url=url, timeout=30)
-        me = self._post("/api/login", {"username": "dentist", "password": PASSWORD})
+        me = self._post("/api/login", {"username": username, "password": password})
         self._http.headers["X-CSRF-Token"] = me["csrf_token"]
 
     @property
