@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from node.db.session import read
 from node.db.tables import (
     analysis_run,
+    auto_entry,
     finding,
     instance,
     review,
@@ -24,6 +25,7 @@ from node.domain.reading import StudyFacts, StudyFinding, StudyReading
 from node.domain.review import SignedReview, finding_from_json
 from node.domain.rollout import Tag
 from node.errors import NotFound
+from node.rollout.auto import EntryState
 from node.rollout.showing import Showing, ShownRun, StudyShowing, place_of
 
 #: The frame of every coordinate, said in the export itself.
@@ -102,9 +104,34 @@ def export_study(
                 for version in versions
             ],
             "is_shown_only": is_shown_only,
+            "auto_entries": _auto_entries(conn, row.id),
             "images": [_image(conn, image, shows, is_shown_only) for image in images],
             **_readings(conn, row.id, codes or CodeTable(), shows if is_shown_only else None),
         }
+
+
+def _auto_entries(conn: sa.Connection, study_id: str) -> list[dict[str, object]]:
+    """Give what was entered without a person, each with whether one has verified it."""
+    rows = conn.execute(
+        sa.select(auto_entry)
+        .where(
+            auto_entry.c.study_id == study_id,
+            auto_entry.c.value != "",
+            auto_entry.c.state != EntryState.WITHDRAWN.value,
+        )
+        .order_by(auto_entry.c.tag, auto_entry.c.id)
+    )
+    return [
+        {
+            "instance_id": row.instance_id,
+            "tag": row.tag,
+            "value": row.value,
+            "models": row.models,
+            "state": row.state,
+            "is_verified": row.state != EntryState.ENTERED.value,
+        }
+        for row in rows
+    ]
 
 
 def _readings(

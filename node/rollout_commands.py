@@ -215,6 +215,57 @@ def lift(
     typer.echo(f"{subject}: the rules hold again" if done else f"{subject} was not held back")
 
 
+@rollout_cli.command("calibration")
+def calibration(
+    action: Annotated[str, typer.Argument(help="list, propose, approve, refuse or end.")] = "list",
+    version: Annotated[int, typer.Argument(help="Which, to approve or refuse.")] = 0,
+    user: Annotated[str, typer.Option("--user", help="The account that decides.")] = "",
+    password: Annotated[str, typer.Option("--password", help="Asked for if left out.")] = "",
+    reason: _Reason = "",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """List calibrations made of signed decisions, propose one, decide it, or roll back."""
+    from node.db.session import Actor, begin, read
+    from node.domain.rights import Right
+    from node.rollout import calibrations
+
+    settings = read_settings(config, data_dir)
+    db, location_id = open_db(settings), settings.node.location_id
+    if action == "propose":
+        from node.analysis.recalibrating import propose_content
+
+        content = propose_content(db, location_id)
+        with begin(db, Actor("cli", location_id), "calibration.proposed") as tx:
+            calibrations.propose(tx, content)
+    elif action in ("approve", "refuse", "end"):
+        if not user or len(reason) < 3:
+            raise InvalidInput(f"to {action} a calibration give --user and --reason")
+        secret = password or typer.prompt("Password", hide_input=True)
+        person = _person(db, settings, user, secret, Right.ROLLOUT_LEAD)
+        with begin(db, person, f"calibration.{action}") as tx:
+            if action == "end":
+                calibrations.end(tx, reason)
+            else:
+                decide = calibrations.approve if action == "approve" else calibrations.refuse
+                decide(tx, version, reason)
+    elif action != "list":
+        raise InvalidInput("calibration takes list, propose, approve, refuse or end")
+    with read(db) as conn:
+        for each in calibrations.versions(conn, location_id):
+            why = f" – {each.reason}" if each.reason else ""
+            typer.echo(f"{each.version}: {each.state.value}{why}")
+            for one in each.content.kinds:
+                typer.echo(
+                    f"  {one.model}, {one.kind.value}: {one.kept} of {one.count} kept, of "
+                    f"{one.patients} patients; error {one.before.error:.3f} → {one.after.error:.3f}"
+                    f" ({one.after.error_low:.3f}–{one.after.error_high:.3f}); suggested from "
+                    f"{one.review:.2f}, strong from {one.high_specificity:.2f}"
+                )
+            for words in each.content.left:
+                typer.echo(f"  left as it is: {words}")
+
+
 def pilot(
     folder: Annotated[
         Path | None, typer.Argument(help="DICOM files; left out: what the node holds.")

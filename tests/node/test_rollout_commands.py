@@ -119,6 +119,23 @@ def test_a_study_that_is_not_here_cannot_be_explained(bitewing: Terminal) -> Non
         bitewing("rollout", "explain", "1.2.3")
 
 
+def test_a_calibration_is_proposed_and_one_that_says_nothing_is_not_approved(
+    bitewing: Terminal,
+) -> None:
+    assert bitewing("rollout", "calibration") == ""
+    assert bitewing("rollout", "calibration", "propose") == "1: proposed\n"
+    with pytest.raises(InvalidInput, match="--user and --reason"):
+        bitewing("rollout", "calibration", "approve", "1")
+    why = ("--reason", "looks right")
+    with pytest.raises(Forbidden):
+        bitewing("rollout", "calibration", "approve", "1", *decides("pat"), *why)
+    with pytest.raises(Rejected, match="changes nothing"):
+        bitewing("rollout", "calibration", "approve", "1", *decides("lin"), *why)
+    assert "refused" in bitewing("rollout", "calibration", "refuse", "1", *decides("lin"), *why)
+    with pytest.raises(InvalidInput, match="takes list"):
+        bitewing("rollout", "calibration", "apply")
+
+
 def test_a_pilot_without_studies_says_so_and_writes_its_paper(
     bitewing: Terminal, tmp_path: Path
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,17 @@ from node.db.tables import dicom_delivery, dicom_result, image_delivery, pms_com
 from node.dicom.derived import derived_uid
 from node.dicom.forwarding import Forwarder
 from node.domain.findings import Box, Finding, FindingKind, ImageAnalysis, View
+from node.domain.rights import Right, Role
 from node.domain.rollout import Place, RollMode, Subject
 from node.engine import DurableEngine
 from node.rollout import rules
+from orchestration.case import Case
+from orchestration.cases import CaseState
+from orchestration.workflow import Outcome, Workflow, ask, done
 from orchestration.workflows import flag_study, publish_results
 from orchestration.workflows.send_results import ResultSender
 from pms_writeback.sandbox.server import running
+from tests.orchestration.clockwork import Clockwork
 from tests.orchestration.practice import ACTOR, MODEL, Practice, until
 from tests.roll_out import acknowledge, lead
 
@@ -125,3 +130,55 @@ def test_no_task_says_that_a_study_waits_whose_reading_is_silent(practice: Pract
         assert conn.execute(sa.select(pms_command)).all() == []
     acknowledge(practice.db)
     assert flagged(practice) == 1
+
+
+def asking() -> Workflow:
+    flow = Workflow(name="asking", title="Asking")
+
+    @flow.stage
+    def draft(case: Case) -> Outcome:
+        return ask(
+            "text", title="Send it", draft={"text": "hello"}, right=Right.MESSAGES_APPROVE,
+            then=send, timeout=timedelta(days=1), escalate_to=Role.OFFICE_MANAGER,
+        )  # fmt: skip
+
+    @flow.stage
+    def send(case: Case) -> Outcome:
+        return done("sent")
+
+    return flow
+
+
+def test_one_switch_back_keeps_a_workflow_from_asking_and_lifting_lets_it(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    flow = asking()
+    work = Clockwork(sqlite_database, engine, tmp_path, flow)
+    for subject in ("*", "workflow:*", "workflow:asking"):
+        with begin(sqlite_database, lead(sqlite_database), "rollout.back") as tx:
+            rules.switch_back(tx, Subject.parse(subject))
+        case_id = work.start(flow, subject)
+        work.settle()
+        assert work.state(case_id) is CaseState.SILENT
+        assert work.case(case_id).data["silent_text"] == {"text": "hello"}
+        with begin(sqlite_database, lead(sqlite_database), "rollout.lifted") as tx:
+            rules.lift(tx, Subject.parse(subject))
+    case_id = work.start(flow, "again")
+    work.settle()
+    assert work.state(case_id) is CaseState.ASKING
+
+
+def test_a_rule_lets_a_silent_workflow_ask_for_one_laboratory(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    flow = asking()
+    work = Clockwork(
+        sqlite_database, engine, tmp_path, flow, workflows={"modes": {"asking": "silent"}}
+    )
+    with begin(sqlite_database, lead(sqlite_database), "rollout.set") as tx:
+        subject = Subject.parse("workflow:asking")
+        rules.set_mode(tx, subject, RollMode.ASSIST, place=Place(lab="north"))
+    north, south = (work.start(flow, lab, lab=lab) for lab in ("north", "south"))
+    work.settle()
+    assert work.state(north) is CaseState.ASKING
+    assert work.state(south) is CaseState.SILENT
