@@ -194,8 +194,8 @@ def _asked(
     compare: Compare, now: FilmTeeth, before: FilmTeeth, areas: Sequence[Area]
 ) -> Comparison:
     """Ask the inference process, twice if it dies; what it fails on is not comparable."""
-    reason = ""
-    for _ in range(2):
+    reason = "the earlier film is with the archive at this moment"
+    for _ in range(2 if before.path.is_file() else 0):
         try:
             return compare(now, before, areas)
         except InferenceDied:

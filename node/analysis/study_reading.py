@@ -75,7 +75,8 @@ class StudyReader:
             standing = conn.execute(
                 sa.select(study_reading.c.inputs).where(study_reading.c.study_id == study_id)
             ).scalar()
-        inputs = _digest(rows, priors, codes, self.table)
+        away = _away(priors, self.file_of)
+        inputs = _digest(rows, priors, codes, self.table, away)
         if standing == inputs:
             return False
         renumberings = renumber(rows.images)
@@ -207,11 +208,21 @@ def _summary(facts: StudyFacts) -> dict[str, object]:
     }
 
 
+def _away(priors: Sequence[StudyRows], file_of: Callable[[str], ObjectFile]) -> list[str]:
+    """List the earlier films whose pixels an archive holds at this moment, by their ids."""
+    images = [image for each in priors for image in each.images]
+    return [image.id for image in images if not file_of(image.storage_key).is_file()]
+
+
 def _digest(
-    rows: StudyRows, priors: Sequence[StudyRows], codes: Sequence[str], table: CodeTable
+    rows: StudyRows,
+    priors: Sequence[StudyRows],
+    codes: Sequence[str],
+    table: CodeTable,
+    away: Sequence[str],
 ) -> str:
     """Digest everything that a reading rests on, except what people decide meanwhile."""
-    parts = {
+    parts: dict[str, object] = {
         "version": VERSION,
         "generation": rows.generation,
         "patient": rows.patient_id,
@@ -224,6 +235,8 @@ def _digest(
         "codes": list(codes),
         "table": hashlib.sha256(repr(table).encode()).hexdigest(),
     }
+    if away:  # when they are back, the study is read again
+        parts["away"] = list(away)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

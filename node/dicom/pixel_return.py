@@ -32,8 +32,9 @@ from node.dicom.purged import FetchState, PurgeState, mark_restored, queue_fetch
 from node.dicom.retention import pixel_digest
 from node.dicom.retrying import claim, is_due
 from node.dicom.store import Incoming, log_failure, receive
+from node.domain import jobs
 from node.domain.study import StudyState, dicom_name_key
-from node.engine import DurableEngine
+from node.engine import STUDIES, DurableEngine
 from node.errors import BitewingError, Rejected, Retryable
 
 _GIVE_UP_AFTER = 12
@@ -144,7 +145,27 @@ class PixelFetcher:
             self._close(row, FetchState.FAILED if is_over else FetchState.QUEUED, str(error))
             return 0
         self._close(row, FetchState.DONE, "")
+        self._read_again(row)
         return restored
+
+    def _read_again(self, fetched: Row) -> None:
+        """Have the patient's unsigned studies read again: their earlier films are here now."""
+        with begin(self.db, self._actor, "study.reread") as tx:
+            whose = sa.select(study.c.patient_id).where(study.c.id == fetched.study_id)
+            rows = tx.conn.execute(
+                sa.select(study.c.id, study.c.generation).where(
+                    study.c.patient_id == whose.scalar_subquery(),
+                    study.c.id != fetched.study_id,
+                    study.c.state == StudyState.READY.value,
+                )
+            ).all()
+            for row in rows:
+                cause = f"{fetched.study_id[:8]}@{tx.now:%Y%m%dT%H%M%S}"
+                key = jobs.reread_key(row.id, row.generation, cause)
+                self.engine.enqueue(
+                    tx.conn, STUDIES, jobs.FINISH_STUDY, key, row.id, row.generation
+                )
+            tx.record(f"study:{fetched.study_id}", studies=len(rows))
 
     def _fetch(self, study_id: str) -> int:
         """Fetch one study from each archive that holds images of it.

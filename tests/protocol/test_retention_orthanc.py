@@ -96,6 +96,12 @@ class Place:
 
         return read_dataset(self.store.file(key)).PixelData
 
+    def queued(self) -> list[str]:
+        """The studies whose reading waits in the engine's queue, by the key of the run."""
+        with read(self.node.db) as conn:
+            keys = conn.exec_driver_sql("SELECT workflow_uuid FROM workflow_status").scalars()
+            return [key.split(":")[1] for key in keys if key.startswith("finish:")]
+
     def want(self) -> bool:
         return want_back(self.node.db, Actor("test", "main"), self.study_id())
 
@@ -173,8 +179,19 @@ def test_what_a_coming_visit_needs_is_fetched_before_it(place, tmp_path):
     with read(place.node.db) as conn:
         patient_id = conn.execute(sa.select(tables.patient.c.id)).scalar_one()
     place.practice.appointment(patient_id, datetime.now(UTC) + timedelta(days=1))
+    unread = place.practice.insert(
+        tables.study,
+        study_instance_uid="1.2.3",
+        state="ready",
+        match_state="matched",
+        patient_id=patient_id,
+        received_at=datetime.now(UTC),
+        last_image_at=datetime.now(UTC),
+    )
+    before = place.queued()
     assert place.fetch() == 1
     assert place.fetch() == 0
+    assert [each for each in place.queued() if each not in before] == [unread], "it is read again"
 
 
 def replace_in_archive(place: Place, film: Dataset, folder: Path) -> None:

@@ -588,6 +588,31 @@ def test_an_unreadable_prior_is_not_comparable_and_says_why(clinic: Clinic, mout
     assert all(each.reason for each in reading.facts.registrations)
 
 
+def test_a_prior_that_an_archive_holds_is_compared_when_it_is_back(
+    clinic: Clinic, mouth: Mouth
+) -> None:
+    patient_id = clinic.patient()
+    earlier = clinic.study(patient_id, LAST_YEAR)
+    prior = clinic.image(earlier, mouth.before[0], said(mouth.before[1]))
+    key = clinic.rows(sa.select(instance.c.storage_key).where(instance.c.id == prior))[0][0]
+    path = clinic.store.path(key)
+    kept = path.read_bytes()
+    path.unlink()
+    study_id = clinic.study(patient_id)
+    clinic.image(study_id, mouth.after[0], said(mouth.after[1]))
+    assert clinic.reader.read_again(study_id)
+    away = clinic.reading(study_id)
+    assert away is not None
+    assert {each.verdict for each in away.facts.changes} == {Verdict.NOT_COMPARABLE}
+    assert all("with the archive" in each.reason for each in away.facts.registrations)
+    assert not clinic.reader.read_again(study_id), "nothing has changed"
+    path.write_bytes(kept)
+    assert clinic.reader.read_again(study_id)
+    back = clinic.reading(study_id)
+    assert back is not None
+    assert {each.verdict for each in back.facts.changes} != {Verdict.NOT_COMPARABLE}
+
+
 def test_a_prior_that_comes_late_is_compared_all_the_same(clinic: Clinic, mouth: Mouth) -> None:
     patient_id = clinic.patient()
     study_id = clinic.study(patient_id)
