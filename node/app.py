@@ -34,7 +34,7 @@ from node.audit_telling import AuditTeller, open_collector
 from node.backup.keeper import BackupKeeper
 from node.config import Config, PeerSection
 from node.config_trail import note_config
-from node.db.agreements import demand_peer
+from node.db.agreements import demand_peer, warn_of_agreements
 from node.db.keys import open_keys
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database, read
@@ -229,6 +229,7 @@ class Node:
 
         def warn() -> None:
             warn_of_expiries(config, db, datetime.now(UTC))
+            warn_of_agreements(config, db, datetime.now(UTC))
 
         self._every(_DAY_S, "certificates", warn, at_once=True)
         self._every(_DISK_EVERY_S, "disk", disk_of(config).keep_reserve, at_once=True)

@@ -6,6 +6,7 @@ workflows' calls (`orchestration.steps`), the payer's inbox, the language model,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -19,6 +20,7 @@ from node.db.tables import partner_agreement, workflow_case
 from node.domain.destinations import is_near, is_this_machine
 from node.errors import InvalidInput, NotFound, Retryable
 
+_LOG = logging.getLogger("bitewing")
 #: So long before its end an agreement is warned about.
 WARN = timedelta(days=30)
 #: A case that waits for an agreement is woken when one is recorded; until then it looks so often.
@@ -141,6 +143,14 @@ def standings(conn: sa.Connection, config: Config, now: datetime) -> list[Standi
     today = now.astimezone(config.zone).date()
     known = parties(config).values()
     return [_standing(conn, config.node.location_id, party, today) for party in known]
+
+
+def warn_of_agreements(config: Config, db: sa.Engine, now: datetime) -> None:
+    """Log every party that may not be called, or soon may not."""
+    with read(db) as conn:
+        for each in standings(conn, config, now):
+            if each.words and each.party.needs_agreement:
+                _LOG.warning("%s", each.words)
 
 
 def record(tx: Tx, config: Config, agreement: Agreement) -> str:
