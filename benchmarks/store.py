@@ -122,8 +122,10 @@ def _run(command: list[str]) -> Iterator[int]:
     with subprocess.Popen(
         command, env=NODELAY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
-        yield process.pid
-        process.terminate()
+        try:
+            yield process.pid
+        finally:
+            process.terminate()
 
 
 def make_films(folder: Path) -> list[Path]:
@@ -166,8 +168,8 @@ def send(port: int, films: list[Path], associations: int) -> float:
 def processes(pid: int) -> list[int]:
     """List a process and all that it has started and that still run (Linux)."""
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
+    for task in Path(f"/proc/{pid}/task").glob("*"):
+        for child in _read(task / "children").split():
             found += processes(int(child))
     return found
 
@@ -178,24 +180,32 @@ def cpu_seconds(pid: int) -> float:
 
 
 def _cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(int(fields[at]) for at in (11, 12, 13, 14))
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return sum(int(fields[at]) for at in (11, 12, 13, 14)) if fields else 0
 
 
 def peak_mb(pid: int) -> float:
     """Read the most memory that a process took, in 10^6 bytes (Linux)."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024 / 1e6
+    lines = _read(Path(f"/proc/{pid}/status")).splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
 
 
 def receiving(pid: int) -> int:
     """Find the process that takes the images: the node's child, or the server itself."""
-    found = [it for it in processes(pid) if b"node.dicom.intake" in _command(it)]
+    found = [it for it in processes(pid) if "node.dicom.intake" in _command(it)]
     return found[0] if found else pid
 
 
-def _command(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes()
+def _command(pid: int) -> str:
+    return _read(Path(f"/proc/{pid}/cmdline"))
+
+
+def _read(path: Path) -> str:
+    """Read what the kernel says of a process; nothing when it has just ended."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 Serve = Callable[[Path], contextlib.AbstractContextManager[Server]]
