@@ -106,8 +106,6 @@ def get_comparison(
     see: Annotated[Session, Depends(require(Right.IMAGES_SEE))],
 ) -> Response:
     """Draw one tooth now, before or the difference; both images count as opened."""
-    if not sees_ai(web, session):
-        raise NotFound("There is no such comparison.")
     with read(web.db) as conn:
         row = find_study(conn, web.location_id, opaque_id(study_id))
         showing = study_showing(conn, web.config, row.id)
