@@ -2,9 +2,9 @@
 
 What is measured: C-STORE of 3 MB films over one and over four associations, without an audit, with
 it, and with it and encryption at rest, in turns so that a busy machine is busy for all (images a
-second and CPU milliseconds an image); the time that one read waits for its entry, alone and in
-bursts of twenty from six threads, as a page of pictures asks for them; verifying 100,000 rows of
-SQLite against an anchored head; archiving them.
+second and CPU milliseconds an image); the CPU time of one entry; the time that one read waits for
+its entry, alone and in bursts of twenty from six threads, as a page of pictures asks for them;
+verifying 100,000 rows of SQLite against an anchored head; archiving them.
 
 Run: ``python -m benchmarks.audit`` (about three minutes).
 """
@@ -28,7 +28,7 @@ from node.db import audit
 from node.db.audit_archive import close_part
 from node.db.audit_rows import AuditEntry
 from node.db.migrate import migrate
-from node.db.session import Actor, begin_group, new_id, open_database, read
+from node.db.session import Actor, begin_group, look, new_id, open_database, read
 from node.web.read_log import ReadLog
 
 WAYS = {"without": ("--unaudited",), "audit": (), "audit, encryption": ("--sealed",)}
@@ -52,6 +52,7 @@ def main() -> None:
         db = open_database(f"sqlite:///{folder}/audit.sqlite")
         migrate(db)
         _chain(db, Path(folder))
+        _entries(db)
         _reads(db)
         db.dispose()
     print(f"load {os.getloadavg()[0]:.0f}")
@@ -81,6 +82,18 @@ def _reads(db: sa.Engine) -> None:
             list(pool.map(look, range(20)))
             bursts.append((time.perf_counter() - started) * 1000)
     print(f"a page of 20 pictures, 6 at a time: {statistics.median(bursts):.1f} ms in all")
+
+
+def _entries(db: sa.Engine) -> None:
+    """Measure the CPU time of one entry, as arrivals in groups of eight append theirs."""
+    started, count = time.process_time(), 0
+    for _ in range(250):
+        with begin_group(db) as conn:
+            for _ in range(8):
+                detail = {"sha256": "a" * 64, "sender": "SENSOR", "study": new_id()}
+                audit.append(conn, look(ACTOR, "image.received", f"instance:{new_id()}", **detail))
+                count += 1
+    print(f"one entry: {(time.process_time() - started) / count * 1e6:.0f} µs of CPU time")
 
 
 def _chain(db: sa.Engine, folder: Path) -> None:

@@ -248,7 +248,8 @@ def lab_world(
         running(folder / "pms.sqlite", clock=clock, seed_patients=30) as office,
     ):
         mailed = {"key": "mail", "name": "Mail Lab", "transport": "email",
-                  "email": "cases@lab.example", "email_form": "link"}  # fmt: skip
+                  "email": "cases@lab.example", "email_form": "link",
+                  "is_sandbox": True}  # fmt: skip
         way = mailed if transport == "email" else lab.settings(transport)
         entry = {**way, "pms_key": "2", "prices": {"crown": 185.0}}
         if transport != "api":
