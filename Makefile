@@ -6,7 +6,7 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 
-.PHONY: demo test lint format install bench clean screenshots
+.PHONY: sbom audit demo test lint format install bench clean screenshots
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.analysis
@@ -48,6 +48,15 @@ $(VENV)/.dev: $(VENV)/bin/.made pyproject.toml constraints-cpu.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.analysis
+
+# What is installed, as CycloneDX; and whether any of it has a known weakness (asks the internet).
+sbom: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet '.[release]'
+	$(BIN)/cyclonedx-py environment --output-format JSON --output-file sbom.json $(BIN)/python
+
+audit: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet '.[release]'
+	$(BIN)/pip-audit --skip-editable
 
 clean:
 	rm -rf $(VENV) .demo

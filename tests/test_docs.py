@@ -32,6 +32,16 @@ def test_every_command_stands_in_the_readme() -> None:
     assert len(readme.splitlines()) <= 120
 
 
+def test_every_threat_has_its_test() -> None:
+    page = (ROOT / "docs" / "threat-model.md").read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for line in page.partition("## Threats")[2].partition("## Left")[0].splitlines()[4:]:
+        named = re.findall(r"`(test_\w+)`", line)
+        assert named or not line.strip(), line
+        for name in named:
+            assert f"def {name}(" in sources, name
+
+
 def test_links_lead_somewhere() -> None:
     for document in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text()):

@@ -55,7 +55,14 @@ def test_a_search_for_sql_finds_nothing_and_changes_nothing(hostile, open_reader
     reader.sign_in()
     page = reader.page
     token = page.evaluate("JSON.parse(document.getElementById('boot').textContent).me.csrf_token")
-    for text in ("'; DROP TABLE patient; --", "%%%", "\\\\x", "___", "' OR 1=1 --", "x' UNION SELECT 1 --"):
+    for text in (
+        "'; DROP TABLE patient; --",
+        "%%%",
+        "\\\\x",
+        "___",
+        "' OR 1=1 --",
+        "x' UNION SELECT 1 --",
+    ):
         answer = page.request.post(
             f"{hostile.url}/api/patients/search",
             data={"text": text},

@@ -1,6 +1,7 @@
 """The texts of reminders: short, plain, and without anything about the patient's mouth."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,13 @@ def test_every_step_has_its_texts_in_both_languages_and_by_both_ways() -> None:
         for language in ("en", "es"):
             for channel in (Channel.EMAIL, Channel.SMS):
                 assert load().find(name, language, channel).language == language
+
+
+def test_words_of_a_patient_are_never_a_template() -> None:
+    template = load().find("invite", "en", Channel.EMAIL)
+    words = "{practice.__class__} {0} %s {{url}}"
+    rendered = render(template, replace(FULL, first_name=words))
+    assert words in rendered.text
 
 
 def test_lines_without_their_words_are_left_out() -> None:
