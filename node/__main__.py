@@ -21,11 +21,12 @@ from node.agreement_commands import agreement_cli
 from node.audit_commands import audit_cli, verify_audit
 from node.backup_commands import backup_cli, restore_command
 from node.ca_commands import ca_cli
-from node.command_options import ConfigFile, DataDir, open_db, open_store, read_settings
+from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.config_show import show_config
 from node.errors import BitewingError, InvalidInput, Unsupported, outcome, place_of
 from node.keys_commands import encrypt_data_command, keys_cli
 from node.model_commands import models_cli
+from node.open_store import open_store
 from node.retention_commands import hold_cli, retention_cli
 from node.rollout_commands import pilot, rollout_cli
 from node.user_commands import tokens_cli, users_cli

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from node.config import Config
-    from node.dicom.instances import FolderStore
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file; ./bitewing.toml when there is one.")
@@ -44,11 +43,3 @@ def open_db(settings: Config) -> sa.Engine:
     db = open_database(settings.database_url)
     attach_keys_if_there(db, settings)
     return db
-
-
-def open_store(settings: Config, db: sa.Engine) -> FolderStore:
-    """Open the configuration's store of objects with the keys of `db`."""
-    from node.db.sealed import keys_of
-    from node.dicom.instances import FolderStore
-
-    return FolderStore(settings.node.data_dir / "images", ring=keys_of(db))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from node.command_options import ConfigFile, DataDir, open_db, open_store, read_settings
+from node.command_options import ConfigFile, DataDir, open_db, read_settings
+from node.open_store import open_store
 
 if TYPE_CHECKING:
     from node.config import Config

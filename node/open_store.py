@@ -1,0 +1,19 @@
+"""The configuration's store of objects, for commands that read or change it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+    from node.config import Config
+    from node.dicom.instances import FolderStore
+
+
+def open_store(settings: Config, db: sa.Engine) -> FolderStore:
+    """Open the configuration's store of objects with the keys of `db`."""
+    from node.db.sealed import keys_of
+    from node.dicom.instances import FolderStore
+
+    return FolderStore(settings.node.data_dir / "images", ring=keys_of(db))
