@@ -28,6 +28,8 @@ FRAME_BYTES = 256 * 1024
 HEAD_BYTES = 64
 _TAG_BYTES = 16
 _SALT_BYTES = 32
+#: 8 MiB: a film of a sensor; what is larger is read through once.
+_MOST_FRAMES = 32
 _HEAD = struct.Struct(">8s8sL32s12x")
 
 
@@ -135,7 +137,7 @@ class SealedFile:
 
 
 class _Opened(io.RawIOBase):
-    """The plain bytes of a sealed file; one frame at a time is in memory.
+    """The plain bytes of a sealed file; a few frames are kept: a film is read more than once.
 
     The last frame is opened first: a file that was cut off or lengthened never opens.
     """
@@ -152,7 +154,7 @@ class _Opened(io.RawIOBase):
         if self._frame_bytes != FRAME_BYTES or sealed < _TAG_BYTES:
             raise InvalidInput("a stored object is cut off or was changed")
         self._last = (sealed - 1) // step
-        self._number, self._frame = -1, b""
+        self._frames: dict[int, bytes] = {}
         last = self._load(self._last)
         self._size = self._last * self._frame_bytes + len(last)
         self._position = 0
@@ -188,7 +190,8 @@ class _Opened(io.RawIOBase):
         super().close()
 
     def _load(self, number: int) -> bytes:
-        if number != self._number:
+        frame = self._frames.get(number)
+        if frame is None:
             self._file.seek(HEAD_BYTES + number * (self._frame_bytes + _TAG_BYTES))
             sealed = self._file.read(self._frame_bytes + _TAG_BYTES)
             try:
@@ -197,8 +200,10 @@ class _Opened(io.RawIOBase):
                 )
             except (InvalidTag, ValueError):
                 raise InvalidInput("a stored object is cut off or was changed") from None
-            self._number, self._frame = number, frame
-        return self._frame
+            if len(self._frames) >= _MOST_FRAMES:
+                self._frames.clear()
+            self._frames[number] = frame
+        return frame
 
 
 def _nonce(number: int, is_last: bool) -> bytes:

@@ -141,6 +141,22 @@ def test_random_seals_differ_each_time(database: sa.Engine, config: Config) -> N
     assert rows[0]["name_key"] == rows[1]["name_key"]
 
 
+def test_two_locations_of_a_database_have_keys_of_their_own(
+    database: sa.Engine, tmp_path: Path
+) -> None:
+    made = {}
+    for place in ("north", "south"):
+        config = read_config(
+            environment={},
+            overrides={"node": {"data_dir": tmp_path / place, "location_id": place}},
+        )
+        ring = keys.open_keys(database, config, Actor("test", place))
+        assert ring is not None
+        made[place] = {each.key_id for each in keys.list_keys(database, place)}
+    assert not made["north"] & made["south"]
+    assert (tmp_path / "north.key").read_bytes() != (tmp_path / "south.key").read_bytes()
+
+
 @pytest.mark.parametrize("target", ["given_name", "middle_name"])
 def test_a_value_moved_to_another_column_does_not_open(
     database: sa.Engine, config: Config, target: str
