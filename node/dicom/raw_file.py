@@ -16,6 +16,7 @@ _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _MOST_PIECES = 1024
 #: The disk is told to begin after so many bytes.
 _BEGIN_EVERY_BYTES = 512 * 1024
+_WHOLE_BYTES = 64 * 1024
 _SYNC_FILE_RANGE_WRITE = 2
 _begin = getattr(ctypes.CDLL(None), "sync_file_range", None) if sys.platform == "linux" else None
 if _begin is not None:
@@ -63,10 +64,11 @@ class RawFile:
     def _begin_after(self, count: int) -> None:
         """Let the disk begin with what is written; errors are told by :meth:`flush`."""
         self._written += count
-        waiting = self._written - self._begun
+        # not the end, which would have to be written again with what follows
+        waiting = self._written - self._written % _WHOLE_BYTES - self._begun
         if _begin is not None and waiting >= _BEGIN_EVERY_BYTES:
             _begin(self._descriptor, self._begun, waiting, _SYNC_FILE_RANGE_WRITE)
-            self._begun = self._written
+            self._begun += waiting
 
     def close(self) -> None:
         """Close the file; may be called twice."""
