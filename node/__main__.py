@@ -276,7 +276,7 @@ def export_findings(
 
     This is the instrument for measuring the models: it tells also what is silent, and says so.
     """
-    from node.db.session import read
+    from node.db.session import Actor, look, note_reads, read
     from node.domain import cdt
     from node.export import describe, export_study
     from node.rollout.showing import read_showing
@@ -290,6 +290,8 @@ def export_findings(
     exported = export_study(
         db, settings.node.location_id, study, codes, showing, is_shown_only=shown
     )
+    who = Actor("cli", settings.node.location_id)
+    note_reads(db, [look(who, "findings.printed", f"study:{exported['study_id']}")])
     typer.echo(json.dumps(exported, indent=2) if as_json else describe(exported))
 
 
