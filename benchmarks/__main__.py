@@ -21,6 +21,7 @@ NAMES = (
     "encryption",
     "audit",
     "deidentify",
+    "restore",
 )
 
 
