@@ -9,11 +9,14 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from node.backup.manifest import FileEntry, digest
+from node.disk import RESERVE
 from node.errors import InvalidInput
 
 _CHUNK = 1 << 20
 _DATABASE = "bitewing.sqlite"
 _PARTS = "parts"
+#: At the top of the data folder and no data: the database is copied for itself.
+_LEFT_OUT = (_DATABASE, "sandbox", RESERVE)
 
 
 def data_files(data_dir: Path) -> Iterator[Path]:
@@ -21,7 +24,7 @@ def data_files(data_dir: Path) -> Iterator[Path]:
     for path in sorted(data_dir.rglob("*")):
         inside = path.relative_to(data_dir)
         is_left_out = (
-            inside.parts[0].startswith((_DATABASE, "sandbox"))
+            inside.parts[0].startswith(_LEFT_OUT)
             or path.suffix in (".lock", ".part")
             or _PARTS in inside.parts
         )

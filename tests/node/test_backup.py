@@ -99,7 +99,8 @@ def test_everything_comes_back_and_what_leaves_the_house_is_held(
 ) -> None:
     key = add_image(database, config, b"first")
     (config.node.data_dir / "engine.key").write_bytes(b"k" * 32)
-    (config.node.data_dir / "node-1-main.lock").touch()
+    for name in ("node-1-main.lock", "reserve"):  # no data
+        (config.node.data_dir / name).touch()
     run = create(database, config, root)
     before = contents(database)
     add_image(database, config, b"after the backup")

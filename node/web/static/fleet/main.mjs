@@ -1,9 +1,10 @@
 /** All locations: how each stands, what waits there, when it was last heard of. */
 
-import { html, render, signal, useEffect } from "../vendor/preact.mjs";
-import { boot, call } from "../shared/api.mjs";
-import { startSession, me } from "../shared/session.mjs";
-import { Mark, Person, timeWords } from "../shared/chrome.mjs";
+import { html, signal, useEffect } from "../vendor/preact.mjs";
+import { call } from "../shared/api.mjs";
+import { me } from "../shared/session.mjs";
+import { timeWords } from "../shared/chrome.mjs";
+import { failure, open } from "../people/frame.mjs";
 
 const REFRESH_MS = 30_000;
 const SOON_MS = 30 * 86_400_000;
@@ -11,9 +12,7 @@ const LOW_BYTES = 20e9;
 const WAITING = ["to review", "patient in doubt", "decisions waiting", "writes waiting"];
 const STOPPED = ["images failed", "writes stopped", "cases stopped"];
 
-const start = boot();
 const locations = signal(null);
-const failure = signal("");
 
 async function load(isBackground = true) {
 	try {
@@ -71,31 +70,18 @@ function Location({ each, zone }) {
 
 function Page() {
 	useEffect(() => {
-		load(false);
 		const timer = setInterval(load, REFRESH_MS);
-		addEventListener("bitewing-unlocked", () => load(false));
 		return () => clearInterval(timer);
 	}, []);
 	const zone = me.value.settings.time_zone;
 	const rows = locations.value && [...locations.value].sort((a, b) => rank(a) - rank(b));
-	return html`<div class="workflows">
-		<header class="topbar"><a class="brand" href="/"><${Mark} /> Bitewing</a>
-			<span class="muted ellipsis">${start.practice_name}</span><span class="grow"></span><${Person} /></header>
-		<main>
-			<div class="lines wide" tabindex="0" role="region" aria-label="Locations">
-				<h1>Locations</h1>
-				${failure.value && html`<div class="notice bad bar" role="alert">${failure.value}</div>`}
-				${!rows && !failure.value && html`<p class="muted">Loading…</p>`}
-				${rows && html`<table class="kinds"><thead><tr><th>Location</th><th>State</th><th>Release</th><th>Waiting</th>
-					<th>Stopped</th><th>Synced</th><th>Last image by sensor (30 days)</th><th>Certificates</th>
-					<th>Disk free</th><th>Backup</th><th>Needs a look</th></tr></thead>
-					<tbody>${rows.map((each) => html`<${Location} key=${each.location_id + each.sender} each=${each} zone=${zone} />`)}</tbody></table>`}
-			</div>
-		</main>
+	if (!rows) return !failure.value && html`<p class="muted">Loading…</p>`;
+	return html`<div class="locations" tabindex="0" role="region" aria-label="Locations">
+		<table class="queue"><thead><tr><th>Location</th><th>State</th><th>Release</th><th>Waiting</th>
+			<th>Stopped</th><th>Synced</th><th>Last image by sensor (30 days)</th><th>Certificates</th>
+			<th>Disk free</th><th>Backup</th><th>Needs a look</th></tr></thead>
+			<tbody>${rows.map((each) => html`<${Location} key=${each.location_id + each.sender} each=${each} zone=${zone} />`)}</tbody></table>
 	</div>`;
 }
 
-if (start.me) {
-	startSession(start.me);
-	render(html`<${Page} />`, document.getElementById("app"));
-}
+open("Locations", Page, () => load(false));

@@ -18,6 +18,7 @@ const PLACES = [
 	["/audit", "Audit", "audit.see"],
 	["/rollout", "Roll-out", "rollout.see"],
 	["/partners", "Partners", "partners.manage"],
+	["/fleet", "Locations", "fleet.see"],
 ];
 
 function Frame({ title, children }) {
