@@ -68,7 +68,7 @@ _VIEW_LABELS = {
 
 
 def compose_study(web: Web, pictures: Pictures, session: Session, study_id: str) -> Study:
-    """Compose the answer for one person. Raises NotFound."""
+    """Compose the answer for one person, and fetch what an archive holds. Raises NotFound."""
     with read(web.db) as conn:
         facts = read_facts(conn, web, session, study_id)
         want_back(web.db, session.actor, study_id)
