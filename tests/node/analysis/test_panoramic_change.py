@@ -1,7 +1,6 @@
 """Two panoramics of one patient: marks on whole teeth are compared by probability, never in mm."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
@@ -35,13 +34,16 @@ POINTS = {FindingKind.CARIES: OperatingPoint(0.17, 0.48)}
 
 
 @pytest.fixture(scope="module")
-def films():
-    """One mouth taken twice, and the boxes of some teeth (they lie the same on both)."""
+def films(tmp_path_factory):
+    """One mouth taken twice, the boxes of some teeth (they lie the same on both), and a store."""
     scene = panoramic_scene(np.random.default_rng(4), cols=800, rows=400, pixel_mm=0.375)
     taken = [take_panoramic(scene, np.random.default_rng(seed)) for seed in (1, 2)]
     pixels = [(f.pixels / (2**f.bits_stored - 1)).astype(np.float32) for f in taken]
     teeth = {Tooth(t["tooth"]): Box(*t["box"]) for t in taken[0].truth()["teeth"]}
-    return pixels, {tooth: box for tooth, box in teeth.items() if tooth.position in (5, 6)}
+    store = tmp_path_factory.mktemp("store")
+    for name in ("now", "before"):
+        (store / name).touch()
+    return pixels, {tooth: box for tooth, box in teeth.items() if tooth.position in (5, 6)}, store
 
 
 def image(name, pixels, teeth, marks=(), points=POINTS):
@@ -70,14 +72,14 @@ def mark(tooth, teeth, probability, kind=FindingKind.CARIES):
 
 
 def compared(films, now_marks, prior_marks, prior_points=POINTS, is_other=False):
-    (now, before), teeth = films
+    (now, before), teeth, store = films
     if is_other:
         before = np.random.default_rng(0).random(before.shape).astype(np.float32)
     by_path = {"now": now, "before": before}
 
     def compare(film_now, film_before, areas):
         seen = [
-            change.Film(by_path[str(f.path)], NO_SPACING, {t.tooth: t for t in f.teeth})
+            change.Film(by_path[f.path.name], NO_SPACING, {t.tooth: t for t in f.teeth})
             for f in (film_now, film_before)
         ]
         return Comparison(change.register(*seen), (None,) * len(areas))
@@ -85,7 +87,7 @@ def compared(films, now_marks, prior_marks, prior_points=POINTS, is_other=False)
     day = datetime(2025, 1, 5, tzinfo=UTC)
     earlier = image("before", before, teeth, prior_marks, prior_points)
     prior = StudyRows("p", StudyState.READY, 0, "x", None, "20250105", day, 0, (earlier,), None)
-    return compare_with([image("now", now, teeth, now_marks)], [prior], compare, Path)
+    return compare_with([image("now", now, teeth, now_marks)], [prior], compare, store.joinpath)
 
 
 @pytest.fixture
