@@ -6,7 +6,7 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 
-.PHONY: sbom audit demo test lint format install bench clean screenshots
+.PHONY: pins sbom audit demo test lint format install bench clean screenshots
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.analysis
@@ -48,6 +48,12 @@ $(VENV)/.dev: $(VENV)/bin/.made pyproject.toml constraints-cpu.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.analysis
+
+# The versions that the tests ran with, for whoever installs the same again.
+pins: $(VENV)/.dev
+	@head -2 constraints-release.txt > pins.part
+	$(BIN)/python -m pip list --format=freeze --exclude-editable | grep -vE '^(pip|setuptools|wheel)==' >> pins.part
+	mv pins.part constraints-release.txt
 
 # What is installed, as CycloneDX; and whether any of it has a known weakness (asks the internet).
 sbom: $(VENV)/.dev
