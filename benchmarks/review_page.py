@@ -43,7 +43,8 @@ ARGUMENTS = [
 #: frame after the one that painted the full image began, which is how the other page is measured.
 _WATCH = """
   new PerformanceObserver((list) => {
-    for (const { renderTime, loadTime } of list.getEntries()) window.firstPaint ??= renderTime || loadTime;
+    for (const { renderTime, loadTime } of list.getEntries())
+      window.firstPaint ??= renderTime || loadTime;
   }).observe({ type: "element", buffered: true });
   const look = () => {
     if (!performance.getEntriesByName("image-painted").length) requestAnimationFrame(look);

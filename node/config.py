@@ -1,8 +1,9 @@
 """One frozen Config, read from a TOML file and ``BITEWING_*`` environment variables.
 
 A key ``port`` of the section ``[dicom]`` is overridden by ``BITEWING_DICOM_PORT``; a secret ``x``
-may be given as ``x_file``, a file that nobody else may read. An unknown key or variable is a :class:`~node.errors.ConfigError` that names the nearest known one. The commented
-manual of every key is ``docs/bitewing.example.toml``.
+may be given as ``x_file``, a file that nobody else may read. An unknown key or variable is a
+:class:`~node.errors.ConfigError` that names the nearest known one. The commented manual of every
+key is ``docs/bitewing.example.toml``.
 """
 
 from __future__ import annotations

@@ -55,7 +55,8 @@ def placeholder(image: Row | None, preferences: Preferences) -> str:
     """
     shown = image if image and not image.is_turned and not image.is_mirrored else None
     picture = (
-        f'<img id="first" data-id="{shown.id}" src="{_preview(shown)}" alt="" elementtiming="first">'
+        f'<img id="first" data-id="{shown.id}" src="{_preview(shown)}" alt=""'
+        ' elementtiming="first">'
         if shown
         else ""
     )

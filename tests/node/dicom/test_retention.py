@@ -160,12 +160,12 @@ BREAKS: dict[str, Break] = {
     "not signed": lambda w: w.change(tables.study, state="ready"),
     "younger than": lambda w: w.change(tables.review, signed_at=NOW - timedelta(days=29)),
     "no receipt": lambda w: w.practice.insert(
-        tables.pms_command, key="k", ref="r", study_id=w.study_id, patient_id=w.patient_id, kind="note", payload={},
-        state="unknown", created_at=NOW, updated_at=NOW,
+        tables.pms_command, key="k", ref="r", study_id=w.study_id, patient_id=w.patient_id,
+        kind="note", payload={}, state="unknown", created_at=NOW, updated_at=NOW,
     ),
     "no receipt of the practice's": lambda w: w.practice.insert(
-        tables.pms_command, key="k", ref="r", study_id=w.study_id, patient_id=w.patient_id, kind="note", payload={},
-        state="failed", created_at=NOW, updated_at=NOW,
+        tables.pms_command, key="k", ref="r", study_id=w.study_id, patient_id=w.patient_id,
+        kind="note", payload={}, state="failed", created_at=NOW, updated_at=NOW,
     ),
     "not yet with every peer": lambda w: w.practice.insert(
         tables.image_delivery, instance_id=w.instance_id, peer="other", state="queued",

@@ -50,9 +50,9 @@ def test_what_failed_is_asked_again():
     kept: Kept[str, int] = Kept(4)
 
     def fail() -> int:
-        raise ValueError
+        raise ValueError("not now")
 
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="not now"):
         kept.get("a", fail)
     assert kept.get("a", lambda: 3) == 3
 

@@ -20,8 +20,8 @@ def _id(name: str = "id", nullable: bool = False) -> sa.Column[str]:
     return sa.Column(name, sa.String(32), nullable=nullable)
 
 
-def _text(name: str, length: int, **more: str) -> sa.Column[str]:
-    return sa.Column(name, sa.String(length), nullable=False, **more)
+def _text(name: str, length: int, server_default: str | None = None) -> sa.Column[str]:
+    return sa.Column(name, sa.String(length), nullable=False, server_default=server_default)
 
 
 def _at(name: str, nullable: bool = False) -> sa.Column[object]:

@@ -58,8 +58,8 @@ def upgrade() -> None:
         _as_text("payer_mail", "content", "encode(content, 'base64')")
     else:
         _mail_as_text(conn)
-    with op.batch_alter_table("patient_identity") as table:
-        table.add_column(sa.Column("name_start", sa.Text, nullable=False, server_default=""))
+    with op.batch_alter_table("patient_identity") as batch:
+        batch.add_column(sa.Column("name_start", sa.Text, nullable=False, server_default=""))
     op.create_index("ix_patient_identity_start", "patient_identity", ["location_id", "name_start"])
     _fill_starts(conn)
 
