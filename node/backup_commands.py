@@ -89,3 +89,6 @@ def restore_command(
         f"the audit holds ({done.audit_rows} rows). Everything outbound is paused: look at what "
         "was sent since, then let it go on (page /workflows)."
     )
+    if done.key_problem:
+        typer.echo(done.key_problem)
+        raise typer.Exit(1)

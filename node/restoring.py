@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from node.app import hold_executor
 from node.backup.database import load_database
 from node.backup.pool import data_files
 from node.backup.runs import Run, pool_of
 from node.config import Config
 from node.db import audit, switches
+from node.db.keys import attach_keys
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database, read
 from node.errors import ConfigError, InvalidInput
@@ -21,12 +24,13 @@ from node.errors import ConfigError, InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was brought back."""
+    """What was brought back; ``key_problem`` says why it cannot be read yet, empty when it can."""
 
     made_at: datetime
     files: int
     rows: int
     audit_rows: int
+    key_problem: str
 
 
 def restore(config: Config, root: Path, run: Run, say: Callable[[str], None]) -> Restored:
@@ -84,8 +88,22 @@ def _open(config: Config, run: Run) -> Restored:
             reason = f"restored from the backup of {run.manifest.made_at:%Y-%m-%d %H:%M} UTC"
             switches.turn(tx, switches.OUTBOUND, True, reason)
             tx.record("backup", run=run.name, audit_seq=entry.audit_seq)
+        key_problem = _look_for_key(db, config)
     finally:
         db.dispose()
     return Restored(
-        run.manifest.made_at, len(run.manifest.files), sum(entry.rows.values()), audit_rows
+        run.manifest.made_at,
+        len(run.manifest.files),
+        sum(entry.rows.values()),
+        audit_rows,
+        key_problem,
     )
+
+
+def _look_for_key(db: sa.Engine, config: Config) -> str:
+    """Say what is wrong with the master key: no backup carries it."""
+    try:
+        attach_keys(db, config, config.node.location_id)
+    except ConfigError as error:
+        return str(error)
+    return ""

@@ -64,7 +64,8 @@ class Pool:
         target = data_dir / entry.path
         if not target.resolve().is_relative_to(data_dir.resolve()):
             raise InvalidInput("the backup names a file outside the data folder")
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in reversed(Path(entry.path).parents):
+            (data_dir / folder).mkdir(exist_ok=True, mode=0o700)
         try:
             sha256, _ = _copy(self.path(entry.sha256), target)
         except FileNotFoundError:

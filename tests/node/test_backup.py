@@ -21,6 +21,8 @@ from node.backup.keeper import BackupKeeper
 from node.backup.runs import Run, create, find_run, problems_of, prune, runs_of
 from node.config import Config, read_config
 from node.db import audit, switches
+from node.db.keys import open_keys
+from node.db.master import key_path
 from node.db.session import Actor, begin, new_id, open_database, read
 from node.db.tables import instance, metadata, study
 from node.dicom.instances import FolderStore
@@ -133,6 +135,19 @@ def _empty_database(config: Config) -> Iterator[str]:
     _administer(server, f"CREATE DATABASE {name}")
     yield server.format(name)
     _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def test_without_the_master_key_it_is_said_that_nothing_can_be_read(
+    db: sa.Engine, sqlite_config: Config, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    open_keys(db, sqlite_config, ACTOR)
+    create(db, sqlite_config, root)
+    there = configured(tmp_path_factory.mktemp("machine") / "data")
+    assert "master key" in restore(there, root, find_run(root), print).key_problem
+    kept = configured(tmp_path_factory.mktemp("with") / "data")
+    key_path(kept).write_bytes(key_path(sqlite_config).read_bytes())
+    key_path(kept).chmod(0o600)
+    assert restore(kept, root, find_run(root), print).key_problem == ""
 
 
 def test_the_next_run_copies_only_what_is_new_and_pruning_only_what_nobody_names(
