@@ -129,7 +129,7 @@ def test_unknown_studies_and_receivers_are_refused_in_words(tmp_path: Path) -> N
 def test_a_taken_port_is_one_sentence_with_the_way_out(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        where = {"BITEWING_DICOM_HOST": "127.0.0.1", "BITEWING_NODE_LOG_LEVEL": "WARNING"}
+        where = {"BITEWING_DICOM_HOST": "127.0.0.1", "BITEWING_NODE_LOG_LEVEL": "ERROR"}
         dicom = bitewing(tmp_path, "serve", "--dicom-port", port, environment=where)
         web = bitewing(
             tmp_path, "serve", "--dicom-port", "0", "--http-port", port, environment=where
