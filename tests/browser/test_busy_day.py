@@ -119,3 +119,22 @@ def test_a_busy_day_stands_in_order_and_fits(clinic, busy, open_reader, serious)
     expect(page.locator("tbody tr")).to_have_count(2)
     page.get_by_label("Kind of images").select_option("PAN")
     expect(page.get_by_text("No images of today's patients")).to_be_visible()
+
+
+def test_an_answer_that_comes_late_does_not_replace_a_later_one(clinic, busy, open_reader) -> None:
+    reader = open_reader(clinic)
+    reader.sign_in()
+    page = reader.page
+    late = []
+    page.route("**/api/worklist?filter=problems", lambda route: late.append(route))
+    page.get_by_role("tab", name=re.compile("Problems")).click()
+    expect(page.get_by_role("tab", name=re.compile("Problems"))).to_have_attribute(
+        "aria-selected", "true"
+    )
+    page.get_by_role("tab", name=re.compile("schedule")).click()
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(2)
+    with page.expect_response("**/api/worklist?filter=problems"):
+        late[0].continue_()
+    page.evaluate("new Promise((done) => setTimeout(done))")
+    expect(rows).to_have_count(2)

@@ -25,7 +25,11 @@ const failure = signal("");
 async function load(isBackground = true) {
 	try {
 		const background = { isBackground };
-		if (tab.value === "cases") cases.value = (await call(`/api/cases?state=${state.value}`, background)).cases;
+		if (tab.value === "cases") {
+			const wanted = state.value;
+			const found = (await call(`/api/cases?state=${wanted}`, background)).cases;
+			if (wanted === state.value) cases.value = found;
+		}
 		if (tab.value === "kinds") overview.value = await call("/api/workflows", background);
 		approvals.value = (await call("/api/approvals", background)).approvals;
 		failure.value = "";

@@ -51,13 +51,19 @@ const rows = computed(() => {
 	});
 });
 
+let asked = 0;
+
+/** Ask for the list; an answer that comes after a later question's is not shown. */
 async function load(isBackground = false) {
+	const mine = ++asked;
 	try {
-		list.value = await call(`/api/worklist?filter=${filter.value}`, { isBackground });
+		const found = await call(`/api/worklist?filter=${filter.value}`, { isBackground });
+		if (mine !== asked) return;
+		list.value = found;
 		failure.value = "";
 		chosen.value = Math.min(chosen.value, Math.max(rows.value.length - 1, 0));
 	} catch (problem) {
-		failure.value = problem.words;
+		if (mine === asked) failure.value = problem.words;
 	}
 }
 
