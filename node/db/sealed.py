@@ -78,10 +78,12 @@ class Sealed(sa.types.TypeDecorator[T], Generic[T]):
             return ring.seal_for_lookup(text, self.about)
         return ring.seal(text, self.about)
 
-    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> T | None:
+    def process_result_value(self, value: str | float | None, dialect: sa.Dialect) -> T | None:
         """Open a value on its way out."""
         if value is None:
             return None
+        if isinstance(value, int | float):  # SQLite's JSON columns turn texts that are numbers
+            value = json.dumps(value)
         ring: KeyRing | _AsStored | None = getattr(dialect, _RING, None)
         if isinstance(ring, _AsStored):
             return cast("T", value)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+import sqlalchemy as sa
+
 from node.db.sealed import sealed_columns
-from node.db.tables import metadata
+from node.db.session import Actor, begin, read
+from node.db.tables import metadata, patient
 
 PAGE = Path(__file__).parents[2] / "docs" / "encryption.md"
 
@@ -36,3 +40,16 @@ def test_only_what_is_looked_up_shares_its_name() -> None:
     for column, kind in sealed_columns(metadata):
         if not kind.for_lookup:
             assert kind.about == f"{column.table.name}.{column.name}"
+
+
+@pytest.mark.parametrize("value", [0, 7, -2.5, 1e30, True, "5", "007", [0], {"a": 0}])
+def test_every_json_value_comes_back_as_it_was(database: sa.Engine, value: object) -> None:
+    with begin(database, Actor("test", "main"), "test") as tx:
+        tx.conn.execute(
+            patient.insert().values(
+                id="p" * 32, location_id="main", pms_key="1", raw=value, synced_at=tx.now
+            )
+        )
+    with read(database) as conn:
+        found = conn.execute(sa.select(patient.c.raw)).scalar_one()
+    assert (found, type(found)) == (value, type(value))

@@ -8,6 +8,7 @@ import pypdf
 import pytest
 import sqlalchemy as sa
 
+from node.config import Mode
 from node.db.session import begin, new_id, read
 from node.db.tables import finding, patient, pms_command, study
 from node.domain import jobs
@@ -85,7 +86,7 @@ def test_nothing_is_flagged_in_silent_mode_or_in_doubt(practice: Practice) -> No
     assert practice.sweep() == 0
     practice.set_study(match_state=MatchState.MATCHED.value)
     silent = practice.config.model_copy(
-        update={"node": practice.config.node.model_copy(update={"mode": "silent"})}
+        update={"node": practice.config.node.model_copy(update={"mode": Mode.SILENT})}
     )
     assert flag_study.sweep(practice.db, practice.engine, practice.store, ACTOR, silent) == 0
 
