@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,9 @@ from node.dicom.identity import match_study
 from node.dicom.importing import ImportFolder
 from node.dicom.instances import FolderStore
 from node.dicom.pixels import decode
-from node.dicom.sidecar import read_sidecar
-from node.dicom.wrapping import scan_of
-from node.errors import Retryable
+from node.dicom.sidecar import Sidecar, read_sidecar
+from node.dicom.wrapping import scan_of, wrap_picture
+from node.errors import InvalidInput, Retryable
 
 FULL = "[Patient]\nPatientID=17\nLastName=Doe\nFirstName=Jane\nBirthDate=1980-01-02\nTooth=36\n"
 
@@ -311,3 +312,11 @@ def test_the_clean_up_never_takes_a_sidecar_whose_picture_waits(inbox):
     inbox.put("b.jpg", b"\xff\xd8\xff cut")
     inbox.folder.run_once()
     assert "b.ini" in inbox.left()
+
+
+def test_a_picture_bomb_is_refused_before_it_is_unpacked() -> None:
+    packed = io.BytesIO()
+    Raster.new("1", (20_000, 20_000)).save(packed, "PNG")
+    assert len(packed.getvalue()) < 100_000
+    with pytest.raises(InvalidInput):
+        wrap_picture(packed.getvalue(), Sidecar(), datetime.now(UTC))
