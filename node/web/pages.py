@@ -169,44 +169,6 @@ def patient_page(
     return render("patient", boot)
 
 
-@router.get("/search")
-def search_page(
-    web: WebDep, session: Annotated[Session, Depends(page(Right.FINDINGS_SEARCH))]
-) -> Response:
-    """Show the search of signed findings."""
-    return render("search", _boot(web, "search", session))
-
-
-@router.get("/workflows")
-def workflows_page(
-    web: WebDep, session: Annotated[Session, Depends(page(Right.WORKFLOWS_SEE))]
-) -> Response:
-    """Show the console of the workflows."""
-    return render("workflows", _boot(web, "workflows", session))
-
-
-@router.get("/rollout")
-def rollout_page(
-    web: WebDep, session: Annotated[Session, Depends(page(Right.ROLLOUT_SEE))]
-) -> Response:
-    """Show what is silent, suggested or automatic here, and why."""
-    return render("rollout", _boot(web, "rollout", session))
-
-
-@router.get("/account")
-def account_page(web: WebDep, session: Annotated[Session, Depends(page())]) -> Response:
-    """Show a person's own account."""
-    return render("account", _boot(web, "account", session))
-
-
-@router.get("/people")
-def people_page(
-    web: WebDep, session: Annotated[Session, Depends(page(Right.USERS_CHANGE))]
-) -> Response:
-    """Show the accounts of this location."""
-    return render("people", _boot(web, "people", session))
-
-
 @router.get("/emergency")
 @router.get("/emergency/{study_id}")
 def emergency_page(
@@ -222,36 +184,32 @@ def emergency_page(
     return render("emergency", boot.model_copy(update={"study_id": study_id or None}))
 
 
-@router.get("/emergencies")
-def emergencies_page(
-    web: WebDep, session: Annotated[Session, Depends(page(Right.GLASS_REVIEW))]
-) -> Response:
-    """Show what was opened in emergencies."""
-    return render("emergencies", _boot(web, "emergencies", session))
+#: Pages that ask for their data themselves, and what each needs.
+_PLAIN: dict[str, tuple[Right, ...]] = {
+    "search": (Right.FINDINGS_SEARCH,),
+    "workflows": (Right.WORKFLOWS_SEE,),
+    "rollout": (Right.ROLLOUT_SEE,),
+    "account": (),
+    "people": (Right.USERS_CHANGE,),
+    "emergencies": (Right.GLASS_REVIEW,),
+    "audit": (Right.AUDIT_SEE,),
+    "fleet": (Right.FLEET_SEE,),
+    "partners": (Right.PARTNERS_MANAGE,),
+}
 
 
-@router.get("/audit")
-def audit_page(
-    web: WebDep, session: Annotated[Session, Depends(page(Right.AUDIT_SEE))]
-) -> Response:
-    """Show the audit."""
-    return render("audit", _boot(web, "audit", session))
+def _add_plain(name: str, rights: tuple[Right, ...]) -> None:
+    """Serve a shell under its own name."""
+    gate = page(*rights)
+
+    def show(web: WebDep, session: Session = Depends(gate)) -> Response:
+        return render(name, _boot(web, name, session))
+
+    router.add_api_route(f"/{name}", show, methods=["GET"], name=f"{name}_page")
 
 
-@router.get("/fleet")
-def fleet_page(
-    web: WebDep, session: Annotated[Session, Depends(page(Right.FLEET_SEE))]
-) -> Response:
-    """Show how all locations stand."""
-    return render("fleet", _boot(web, "fleet", session))
-
-
-@router.get("/partners")
-def partners_page(
-    web: WebDep, session: Annotated[Session, Depends(page(Right.PARTNERS_MANAGE))]
-) -> Response:
-    """Show the agreements with outside parties."""
-    return render("partners", _boot(web, "partners", session))
+for _name, _rights in _PLAIN.items():
+    _add_plain(_name, _rights)
 
 
 @router.get("/static/{name:path}", dependencies=[Depends(Open("files of the pages"))])
