@@ -66,10 +66,10 @@ from node.engine import (
     Queue,
 )
 from node.engine_key import engine_key_of, keep_wrapped
-from node.errors import BitewingError, ConfigError, place_of
+from node.errors import BitewingError, ConfigError, bug_of
 from node.expiry import CertificateCollector, warn_of_expiries
 from node.fleet import routes as fleet_routes
-from node.fleet.report import LocationReport, compose_report
+from node.fleet.report import compose_report
 from node.fleet.reports import FleetCollector, send_report
 from node.rollout import auto
 from node.status import Probe, Status, metrics
@@ -530,17 +530,13 @@ class Node:
         app = create_web(
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )
-
-        def report() -> LocationReport:
-            free = disk_of(self.config).look().free_bytes
-            return compose_report(db, self.config, status.probes(), free)
-
-        app.include_router(fleet_routes.make_router(db, self.config.node.location_id, report))
-        include_routers(app, self.config, db, orchestra)
+        include_routers(app, status, orchestra)
         if self.config.fleet.report_to:
-            self._every(
-                self.config.fleet.every_s, "fleet", lambda: send_report(self.config, report)
-            )
+
+            def tell() -> None:
+                send_report(self.config, compose_report(status))
+
+            self._every(self.config.fleet.every_s, "fleet", tell)
         server = WebServer(self.config.web, app)
         self._closers.append(server.stop)
         server.start()
@@ -567,11 +563,13 @@ class Node:
         return thread
 
 
-def include_routers(app: FastAPI, config: Config, db: sa.Engine, orchestra: Orchestra) -> None:
+def include_routers(app: FastAPI, status: Status, orchestra: Orchestra) -> None:
     """Give the web application the routes of every other part.
 
     Raises TypeError when a route does not say who may use it.
     """
+    config, db = status.config, status.db
+    app.include_router(fleet_routes.make_router(status))
     app.include_router(console.make_router(orchestra, require))
     app.include_router(recall_routes.make_router(orchestra.runner, require))
     app.include_router(webhooks.make_router(orchestra.runner, open_sources(config, db)))
@@ -610,7 +608,7 @@ def _guarded(name: str, action: Callable[[], object]) -> Callable[[], None]:
         except BitewingError as error:
             log.warning("%s: %s", name, error)
         except Exception as error:  # noqa: BLE001 - an edge: the loop must go on
-            log.error("%s failed (%s at %s)", name, type(error).__name__, place_of(error))
+            log.error("%s failed (%s)", name, bug_of(error))
 
     return run
 

@@ -95,3 +95,8 @@ def place_of(error: BaseException) -> str:
     """Name where a bug was raised, ``file.py:12``, without its text, which could hold a name."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "?"
+
+
+def bug_of(error: BaseException) -> str:
+    """Name a bug by its type and place, ``KeyError at file.py:12``."""
+    return f"{type(error).__name__} at {place_of(error)}"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from node.db.session import Tx, begin, read, upsert
 from node.db.tables import event, hook_cursor, sync_state
 from node.domain.events import EventKind
-from node.errors import BitewingError, Retryable, place_of
+from node.errors import BitewingError, Retryable, bug_of
 from orchestration import cases
 from orchestration.cases import Row
 from orchestration.runner import Runner
@@ -86,7 +86,7 @@ class Hooks:
         try:
             effects = self._apply(workflow, sweep(chart, chart.today))
         except Exception as error:  # noqa: BLE001 - an edge: other sweeps must go on
-            words = error if isinstance(error, BitewingError) else f"({_mistake(error)})"
+            words = error if isinstance(error, BitewingError) else f"({bug_of(error)})"
             log.error("%s failed: %s", resource, words)
             self._rests[resource] = chart.now + _REST
             return 0
@@ -128,7 +128,7 @@ class Hooks:
         except BitewingError as error:
             log.warning("%s on %s: %s", workflow.name, happened.kind.value, error)
         except Exception as error:  # noqa: BLE001 - an edge: other events must go on
-            log.error("%s on %s failed (%s)", workflow.name, happened.kind.value, _mistake(error))
+            log.error("%s on %s failed (%s)", workflow.name, happened.kind.value, bug_of(error))
         return 0
 
     def _apply(self, workflow: Workflow, effects: Iterable[Start | Signal]) -> int:
@@ -202,7 +202,3 @@ class Hooks:
             }  # fmt: skip
             upsert(tx.conn, sync_state, ("location_id", "resource"), values)
             tx.record(resource)
-
-
-def _mistake(error: Exception) -> str:
-    return f"{type(error).__name__} at {place_of(error)}"

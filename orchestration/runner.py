@@ -17,7 +17,7 @@ from node.db.tables import approval, executor_beat, workflow_case
 from node.dicom.instances import InstanceStore
 from node.domain.rights import Role
 from node.engine import DurableEngine
-from node.errors import BitewingError, InvalidInput, Rejected, Retryable, place_of
+from node.errors import BitewingError, InvalidInput, Rejected, Retryable, bug_of
 from node.rollout.workflow_modes import workflow_mode
 from orchestration import approvals, cases
 from orchestration.access import Chart
@@ -140,9 +140,9 @@ class Runner:
 
     def _mistake(self, row: Row, error: Exception) -> str:
         """Log a failure of ours and name it without what it was about."""
-        mistake = f"{type(error).__name__} at {place_of(error)}"
-        log.error("workflow %s failed in %s (%s)", row.workflow, row.stage, mistake)
-        return f"our mistake: {mistake}"
+        bug = bug_of(error)
+        log.error("workflow %s failed in %s (%s)", row.workflow, row.stage, bug)
+        return f"our mistake: {bug}"
 
     def _outcome(self, row: Row, workflow: Workflow, case: Case) -> Outcome:
         if row.stage == cases.UNDO:

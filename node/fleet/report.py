@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
@@ -10,7 +9,6 @@ import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict, Field
 
 from node import __version__
-from node.config import Config
 from node.db import switches
 from node.db.migrate import current_revision
 from node.db.session import read
@@ -20,9 +18,10 @@ from node.db.tables import (
     study,
     workflow_case,
 )
+from node.disk import disk_of
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.expiry import find_expiries
-from node.status import Probe, backup_at
+from node.status import Status, backup_at
 from node.web.health import health_of
 from node.web.shapes import Part
 from orchestration.cases import CaseState
@@ -85,12 +84,11 @@ class LocationReport(_Shape):
     backup_at: datetime | None
 
 
-def compose_report(
-    db: sa.Engine, config: Config, probes: Mapping[str, Probe], free_bytes: int
-) -> LocationReport:
+def compose_report(status: Status) -> LocationReport:
     """Say how this location stands now."""
+    db, config = status.db, status.config
     now, location_id = datetime.now(UTC), config.node.location_id
-    health = health_of(probes)
+    health = health_of(status.probes())
     with read(db) as conn:
         synced_at = read_status(conn, config, now).last_ok_at if config.pms.kind != "none" else None
         return LocationReport(
@@ -108,7 +106,7 @@ def compose_report(
                 for each in find_expiries(config, db)
             ),
             queues=_queues(conn, location_id),
-            free_bytes=free_bytes,
+            free_bytes=disk_of(config).look().free_bytes,
             synced_at=synced_at,
             backup_at=backup_at(conn, location_id),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -65,7 +64,7 @@ def kept_reports(db: sa.Engine, location_id: str) -> list[Kept]:
         ]
 
 
-def send_report(config: Config, compose: Callable[[], LocationReport]) -> None:
+def send_report(config: Config, report: LocationReport) -> None:
     """Send how this location stands to ``[fleet] report_to``.
 
     Raises
@@ -84,7 +83,7 @@ def send_report(config: Config, compose: Callable[[], LocationReport]) -> None:
             reach, timeout=timeout, headers=headers, ca_file=section.ca_file
         ) as client:
             url = section.report_to.rstrip("/") + "/api/fleet/reports"
-            answer = client.post(url, json=compose().model_dump(mode="json"))
+            answer = client.post(url, json=report.model_dump(mode="json"))
     except httpx2.HTTPError as error:
         raise Retryable(f"the fleet's node is away ({type(error).__name__})") from None
     if answer.status_code >= 500:

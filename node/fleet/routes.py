@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Depends
 
 from node.domain.rights import Right
-from node.fleet.report import LocationReport
+from node.fleet.report import LocationReport, compose_report
 from node.fleet.reports import Kept, keep_report, kept_reports
+from node.status import Status
 from node.web.accounts import Session
 from node.web.auth import require
 
 
-def make_router(
-    db: sa.Engine, location_id: str, compose: Callable[[], LocationReport]
-) -> APIRouter:
-    """Make ``POST /api/fleet/reports`` and ``GET /api/fleet``; `compose` says how we stand."""
+def make_router(status: Status) -> APIRouter:
+    """Make ``POST /api/fleet/reports`` and ``GET /api/fleet``; `status` says how we stand."""
+    db, location_id = status.db, status.config.node.location_id
     router = APIRouter(prefix="/api/fleet")
 
     @router.post("/reports", status_code=204)
@@ -33,7 +31,7 @@ def make_router(
         session: Annotated[Session, Depends(require(Right.FLEET_SEE))],
     ) -> dict[str, object]:
         now = datetime.now(UTC)
-        ours = Kept(compose(), "", now)
+        ours = Kept(compose_report(status), "", now)
         found = [ours, *kept_reports(db, location_id)]
         return {
             "locations": [

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from node import __version__
-from node.errors import BitewingError, ConfigError, Retryable, place_of
+from node.errors import BitewingError, ConfigError, Retryable, bug_of
 from pms_writeback.bridge.commands import Commands, LockPatience
 from pms_writeback.bridge.driver import About, Driver
 from pms_writeback.bridge.identity import Identity
@@ -341,6 +341,6 @@ class Bridge:
                 self._journal.note(self.clock(), "line", trouble)
 
     def _bug(self, where: str, error: Exception) -> None:
-        place = f"{type(error).__name__} at {place_of(error)}"
+        place = bug_of(error)
         log.error("%s failed (%s)", where, place)
         self._journal.note(self.clock(), "bug", f"{where}: {place}")

@@ -33,13 +33,7 @@ def office(sqlite_database, tmp_path, open_clinic):
         environment={},
         overrides={"node": {"data_dir": tmp_path, "practice_name": "Head Office Dental"}},
     )
-
-    def compose():
-        return compose_report(
-            sqlite_database, config, Status(sqlite_database, config).probes(), 50_000_000_000
-        )
-
-    clinic = open_clinic(routers=[make_router(sqlite_database, "main", compose)])
+    clinic = open_clinic(routers=[make_router(Status(sqlite_database, config))])
     clinic.add_user("sky", "Sky Admin", Role.ADMIN)
     return clinic
 
@@ -66,11 +60,8 @@ def north(url: str, token: str, **values: object):
 
 
 def report(office, config, **values):
-    def compose():
-        probes = Status(office.db, config).probes()
-        return compose_report(office.db, config, probes, 7_000_000_000).model_copy(update=values)
-
-    return compose
+    values = {"free_bytes": 7_000_000_000, **values}
+    return compose_report(Status(office.db, config)).model_copy(update=values)
 
 
 def enter(reader, name: str):
@@ -152,7 +143,7 @@ def test_a_node_that_is_away_or_inside_another_network_is_told_apart(office, tok
 def test_what_is_no_report_is_refused_whole(office, token, open_reader) -> None:
     page = open_reader(office).page
     config = north(office.url, token)
-    whole = report(office, config)().model_dump(mode="json")
+    whole = report(office, config).model_dump(mode="json")
     headers = {"Authorization": f"Bearer {token}"}
     for change in ({"location_id": "../x"}, {"status": "<b>"}, {"queues": {"a": "many"}}):
         answer = page.request.post(

@@ -30,7 +30,7 @@ def test_alerts_ask_for_metrics_and_labels_that_exist(sqlite_database, tmp_path)
     registry.register(DiskCollector(disk_of(config)))
     registry.register(FleetCollector(sqlite_database, "main"))
     actor = Actor("test", "main")
-    report = compose_report(sqlite_database, config, status.probes(), 1)
+    report = compose_report(status)
     keep_report(sqlite_database, actor, "north", report)
     with begin(sqlite_database, actor, "test") as tx:
         note_run(tx, last_ok_at=datetime.now(UTC))

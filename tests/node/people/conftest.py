@@ -20,6 +20,7 @@ from node.db.tables import user_account
 from node.dicom.instances import FolderStore
 from node.domain.rights import Right
 from node.engine import DurableEngine
+from node.status import Status
 from node.web.accounts import create_user
 from node.web.app import create_web
 from node.web.auth import COOKIE, Web
@@ -143,7 +144,7 @@ def open_house(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[OpenHouse
         app = create_web(config, db, store, engine, probes=dict, metrics_registry=registry)
         workflows = open_workflows(config, db)
         orchestra = open_orchestra(db, engine, store, config, "test-1", workflows)
-        include_routers(app, config, db, orchestra)
+        include_routers(app, Status(db, config), orchestra)
         closers.extend([db.dispose, engine.close])
         return House(app, app.state.web, config, orchestra)
 
