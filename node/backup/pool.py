@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ class Pool:
             and self.path(known.sha256).exists()
         ):
             return known
-        part = self._folder / f"{os.getpid()}.part"
+        part = self._folder / f"{secrets.token_hex(8)}.part"
         part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         sha256, size = _copy(path, part)
         final = self.path(sha256)

@@ -87,11 +87,16 @@ def create(db: sa.Engine, config: Config, root: Path, now: datetime | None = Non
     now = now or datetime.now(UTC)
     folder = root / now.strftime(_STAMP)
     try:
-        known = runs_of(root)[-1].manifest.files if root.exists() and runs_of(root) else ()
+        earlier = runs_of(root)
+        known = earlier[-1].manifest.files if earlier else ()
         pool_of(root).make_room(data_dir, known)
         folder.mkdir(parents=True, mode=0o700)
-        manifest = _take(db, config, folder, known, now)
-        write_manifest(manifest, folder)
+        try:
+            manifest = _take(db, config, folder, known, now)
+            write_manifest(manifest, folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     except OSError as error:
         raise Retryable(f"the backup's disk did not take it ({error.strerror})") from None
     with begin(db, Actor(ACTOR, config.node.location_id), "backup.made") as tx:
@@ -171,15 +176,20 @@ def _audit_problems(run: Run) -> list[str]:
 
 
 def prune(root: Path, keep: int) -> tuple[int, int]:
-    """Keep the last `keep` runs; returns how many runs and how many files were removed."""
+    """Keep the last `keep` runs; returns how many runs and how many files were removed.
+
+    What is left of runs that were cut off before the last whole one goes too.
+    """
     if keep < 1:
         raise InvalidInput("at least one backup is kept")
     runs = runs_of(root)
+    if not runs:
+        raise ConfigError(f"{root} holds no backup")
     dropped = runs[:-keep]
     for run in dropped:
         (run.folder / NAME).unlink()  # no run any more, whatever happens next
-        shutil.rmtree(run.folder)
-    if not runs:
-        raise ConfigError(f"{root} holds no backup")
+    for folder in root.glob("*Z"):
+        if folder.name < runs[-1].name and not (folder / NAME).exists():
+            shutil.rmtree(folder)
     kept = {file.sha256 for run in runs[-keep:] for file in run.manifest.files}
     return len(dropped), pool_of(root).prune(kept)

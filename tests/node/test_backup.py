@@ -204,6 +204,18 @@ def test_a_file_that_rows_name_and_nobody_has_is_no_backup(
     with pytest.raises(Retryable, match="1 files"):
         create(db, sqlite_config, root)
     assert runs_of(root) == []
+    assert list(root.glob("*Z")) == []
+
+
+def test_what_a_run_that_was_cut_off_left_goes_with_the_next_pruning(
+    db: sa.Engine, sqlite_config: Config, root: Path
+) -> None:
+    cut = root / "20200101T020000.000000Z"
+    cut.mkdir()
+    (cut / "database.sqlite").touch()
+    run = create(db, sqlite_config, root)
+    assert prune(root, 5) == (0, 0)
+    assert [folder.name for folder in root.glob("*Z")] == [run.name]
 
 
 def test_what_cannot_be_right_is_refused(
