@@ -48,9 +48,7 @@ def compose_presentation(source: Dataset, review: SignedReview, *, composer: Com
         It has no signed finding.
     """
     image = read_source(source, composer.fallback_charset)
-    covered = [uid for _, uid in review.instances]
-    if review.version < 1 or image.sop_instance_uid not in covered:
-        raise Rejected("this image is not part of a signed review")
+    number = review.number_of(image.sop_instance_uid)
     if source.get("SamplesPerPixel", 1) != 1:
         raise Rejected("a grayscale presentation cannot be laid over a colour image")
     findings = [
@@ -68,7 +66,7 @@ def compose_presentation(source: Dataset, review: SignedReview, *, composer: Com
         sop_instance_uid=uid,
         series_instance_uid=derived_uid("series", uid),
         series_number=SERIES_NUMBER,
-        instance_number=1 + covered.index(image.sop_instance_uid),
+        instance_number=number,
         modality="PR",
         series_description="AI-assisted findings, signed",
         at=review.signed_at,

@@ -199,9 +199,7 @@ def compose_annotated(
     """
     _require_signed(review)
     image = read_source(source, composer.fallback_charset)
-    covered = [uid for _, uid in review.instances]
-    if image.sop_instance_uid not in covered:
-        raise Rejected("this image is not part of the signed review")
+    number = review.number_of(image.sop_instance_uid)
     if image.study_instance_uid != review.study_instance_uid:
         raise InvalidInput("the image and the signed review are of different studies")
     if grey8.shape != (image.rows, image.columns):
@@ -221,7 +219,7 @@ def compose_annotated(
         series_instance_uid=_uid(
             "SC series", composer, review.study_instance_uid, f"signed {review.version}"
         ),
-        instance_number=1 + covered.index(image.sop_instance_uid),
+        instance_number=number,
         description=ANNOTATED_DESCRIPTION,
         at=review.signed_at,
     )

@@ -32,7 +32,7 @@ from node.dicom.derived import (
 from node.dicom.measurements import ABNORMAL, ReportedFinding, label
 from node.domain.findings import Line
 from node.domain.review import SignedReview
-from node.errors import InvalidInput, Rejected
+from node.errors import InvalidInput
 
 SERIES_NUMBER = 904
 _NORMAL = Code("123037004", "SCT", "Anatomical Structure")
@@ -69,9 +69,7 @@ def compose_segmentation(source: Dataset, review: SignedReview, *, composer: Com
         No signed finding of it covers an area.
     """
     image = read_source(source, composer.fallback_charset)
-    covered = [uid for _, uid in review.instances]
-    if review.version < 1 or image.sop_instance_uid not in covered:
-        raise Rejected("this image is not part of a signed review")
+    number = review.number_of(image.sop_instance_uid)
     areas = areas_of(review, image.sop_instance_uid)
     if not areas:
         raise InvalidInput("no finding of this image covers an area")
@@ -83,7 +81,7 @@ def compose_segmentation(source: Dataset, review: SignedReview, *, composer: Com
         sop_instance_uid=uid,
         series_instance_uid=derived_uid("series", uid),
         series_number=SERIES_NUMBER,
-        instance_number=1 + covered.index(image.sop_instance_uid),
+        instance_number=number,
         modality="SEG",
         series_description="AI-assisted findings, signed, areas",
         at=review.signed_at,

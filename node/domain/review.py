@@ -27,7 +27,7 @@ from node.domain.findings import (
     Polygon,
 )
 from node.domain.teeth import Surface, Tooth
-from node.errors import InvalidInput
+from node.errors import InvalidInput, Rejected
 
 Json = Mapping[str, object]
 
@@ -79,6 +79,13 @@ class SignedReview:
     findings: tuple[SignedFinding, ...]
     models: tuple[ModelVersion, ...]
     counts: DecisionCounts
+
+    def number_of(self, sop_instance_uid: str) -> int:
+        """Number an image within the signed ones, from 1; raises Rejected when it is none."""
+        covered = [uid for _, uid in self.instances]
+        if self.version < 1 or sop_instance_uid not in covered:
+            raise Rejected("this image is not part of a signed review")
+        return 1 + covered.index(sop_instance_uid)
 
     def to_json(self) -> dict[str, object]:
         """Encode for ``review.content``."""

@@ -18,7 +18,6 @@ from orchestration.labs.sandbox.web import WebServer
 from pms_writeback.sandbox.sftp import SftpSite, sftp_serving
 
 DEFAULT_PORT = 8026
-DEFAULT_SFTP_PORT = 2226
 USER = "practice"
 _TICK_S = 0.5
 

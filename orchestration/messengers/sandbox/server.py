@@ -17,7 +17,6 @@ from orchestration.messengers.sandbox.mail import MailServer
 from orchestration.messengers.sandbox.web import Account, WebServer
 
 DEFAULT_PORT = 8025
-DEFAULT_MAIL_PORT = 2525
 
 
 @dataclass(frozen=True, slots=True)

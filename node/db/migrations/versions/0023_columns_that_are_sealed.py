@@ -9,6 +9,8 @@ import base64
 import sqlalchemy as sa
 from alembic import op
 
+from node.errors import Unsupported
+
 revision = "0023"
 down_revision = "0022"
 branch_labels = None
@@ -65,7 +67,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("what is sealed does not fit into the columns of before")
+    raise Unsupported("what is sealed does not fit into the columns of before: restore a backup")
 
 
 def _as_text(table: str, column: str, using: str) -> None:
