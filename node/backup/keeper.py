@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
 from node.backup.runs import ACTOR, create, note_run, prune
 from node.config import Config
-from node.db.session import Actor, begin
+from node.db.session import Actor, begin, read
 from node.db.tables import sync_state
 from node.status import BACKUP
 
@@ -50,16 +51,22 @@ class BackupKeeper:
         query = sa.select(columns.last_ok_at, columns.last_try_at).where(
             columns.location_id == self._actor.location_id, columns.resource == BACKUP
         )
+        with read(self.db) as conn:  # most looks find nothing to do and write nothing
+            if not self._is_wanted(conn.execute(query).first(), now):
+                return False
         with begin(self.db, self._actor, "backup.claimed") as tx:
-            row = tx.conn.execute(query.with_for_update()).first()
+            is_wanted = self._is_wanted(tx.conn.execute(query.with_for_update()).first(), now)
+            if is_wanted:
+                note_run(tx, last_try_at=now)
             tx.record(BACKUP)
-            if row is not None:
-                is_made = row.last_ok_at is not None and row.last_ok_at >= self._due(now)
-                is_tried = row.last_try_at is not None and row.last_try_at > now - _LONGEST
-                if is_made or is_tried:
-                    return False
-            note_run(tx, last_try_at=now)
-        return True
+        return is_wanted
+
+    def _is_wanted(self, row: sa.Row[Any, Any] | None, now: datetime) -> bool:
+        if row is None:
+            return True
+        is_made = row.last_ok_at is not None and row.last_ok_at >= self._due(now)
+        is_tried = row.last_try_at is not None and row.last_try_at > now - _LONGEST
+        return not is_made and not is_tried
 
     def _due(self, now: datetime) -> datetime:
         """Give the last moment at which a backup should have been made."""

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from node.config import Config
-from node.db.session import Actor, begin, read, upsert
+from node.db.session import Actor, begin, begin_group, read, upsert
 from node.db.tables import fleet_report
 from node.errors import Rejected, Retryable
 from node.fleet.report import LocationReport
@@ -36,17 +36,32 @@ class Kept:
 
 
 def keep_report(db: sa.Engine, actor: Actor, sender: str, report: LocationReport) -> None:
-    """Keep a report in the place of the last one of the same account and location."""
+    """Keep a report in the place of the last one of the same account and location.
+
+    The first one is a row of the audit; what comes every minute after it is none.
+    """
+    columns = fleet_report.c
+    values = {"report": report.model_dump(mode="json"), "received_at": datetime.now(UTC)}
+    with begin_group(db) as conn:
+        known = conn.execute(
+            fleet_report.update()
+            .where(
+                columns.location_id == actor.location_id,
+                columns.sender == sender,
+                columns.reported_location == report.location_id,
+            )
+            .values(values)
+        )
+    if known.rowcount:
+        return
     with begin(db, actor, "fleet.reported") as tx:
-        values: dict[str, object] = {
+        first: dict[str, object] = {
             "location_id": tx.location_id,
             "sender": sender,
             "reported_location": report.location_id,
-            "report": report.model_dump(mode="json"),
-            "received_at": tx.now,
+            **values,
         }
-        keys = ("location_id", "sender", "reported_location")
-        upsert(tx.conn, fleet_report, keys, values)
+        upsert(tx.conn, fleet_report, ("location_id", "sender", "reported_location"), first)
         tx.record(f"location:{report.location_id}")
 
 

@@ -100,6 +100,7 @@ def test_a_location_reports_and_is_seen_with_what_needs_a_look(office, token, op
     with read(office.db) as conn:
         noted = conn.execute(sa.select(audit).where(audit.c.action == "fleet.reported")).all()
     assert {row.subject for row in noted} == {"location:north"}
+    assert len(noted) == 1
 
 
 def test_a_location_that_falls_silent_comes_first_and_raises_the_metric(

@@ -272,7 +272,11 @@ def test_the_node_makes_one_backup_a_day_and_rests_after_a_failure(
     assert not other.run_once(night + timedelta(minutes=30))
     file.with_suffix(".away").rename(file)
     assert other.run_once(night + timedelta(minutes=61))
+    with read(db) as conn:
+        rows = audit.read_head(conn).seq
     assert not keeper.run_once(night + timedelta(hours=12))
+    with read(db) as conn:  # a look that finds nothing to do writes nothing
+        assert audit.read_head(conn).seq == rows
     for day in (1, 2, 3):
         assert keeper.run_once(night + timedelta(days=day))
     assert len(runs_of(root)) == 2
