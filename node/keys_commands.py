@@ -11,6 +11,8 @@ from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.errors import InvalidInput, Rejected
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from node.config import Config
     from node.db.session import Actor
 
@@ -80,6 +82,10 @@ def rotate(
     later: Annotated[
         bool, typer.Option("--later", help="Only make the key; seal old data anew another time.")
     ] = False,
+    lookup: Annotated[
+        bool,
+        typer.Option("--lookup", help="Replace the key of what is looked up; stop the node first."),
+    ] = False,
     config: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -87,14 +93,32 @@ def rotate(
     from node.db import keys
     from node.resealing import reseal
 
+    if lookup and later:
+        raise InvalidInput("--later is not for --lookup: that is done at once or not at all")
     settings = read_settings(config, data_dir)
     db = open_db(settings)
+    if lookup:
+        _rotate_lookup(db, settings)
+        return
     typer.echo(f"new key {keys.rotate(db, settings, _actor(settings))}")
     if not later:
         done = reseal(db, settings, _actor(settings), typer.echo)
         typer.echo(f"{done.values} values and {done.files} files sealed anew")
         if done.unreadable:
             raise typer.Exit(1)
+
+
+def _rotate_lookup(db: Engine, settings: Config) -> None:
+    from node.app import hold_executor
+    from node.resealing import clear_traces, rotate_lookup
+
+    key_id, done = rotate_lookup(
+        db, settings, _actor(settings), typer.echo, lambda: hold_executor(settings)
+    )
+    typer.echo(f"new key {key_id} for what is looked up; {done.values} values sealed anew")
+    if not clear_traces(db):
+        typer.echo("the database still holds pages of before; they go as it is used")
+    typer.echo("the node may start; the old key seals nothing: `bitewing keys drop` forgets it")
 
 
 @keys_cli.command("reseal")

@@ -2,7 +2,8 @@
 
 Rows and files that are sealed with the current key are left out, so a run that was killed is simply
 started again. Old values are replaced one by one only where nobody changed them meanwhile, so the
-node may run; the first step alone, which seals what is looked up, wants it stopped.
+node may run. What is looked up is sealed in one transaction with the node stopped: while half of
+it were under another key, a search would miss rows and a unique key would not hold.
 """
 
 from __future__ import annotations
@@ -11,16 +12,26 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from node.config import Config
 from node.db.keyring import MARK, KeyRing, Purpose, key_id_of
-from node.db.keys import Sealing, attach_keys, create_keys, open_ring, sealing_of, set_sealing
+from node.db.keys import (
+    Sealing,
+    attach_keys,
+    create_keys,
+    make_key,
+    open_ring,
+    put_in_use,
+    sealing_of,
+    set_sealing,
+)
 from node.db.sealed import Sealed, sealed_columns
 from node.db.session import Actor, Tx, begin, read
-from node.db.tables import metadata
+from node.db.tables import executor_beat, metadata
 from node.dicom.instances import FolderStore
 from node.dicom.object_file import chunks_of
 from node.dicom.parts import storage_key_of
@@ -29,6 +40,8 @@ from node.errors import BitewingError, ConfigError, InvalidInput, Rejected
 
 _BATCH = 500
 _CHUNK_BYTES = 1 << 20
+#: A process that shares the database and was heard of since counts as running.
+_SILENCE = timedelta(seconds=30)
 
 #: Told what was done so far, in words.
 Say = Callable[[str], None]
@@ -103,6 +116,67 @@ def reseal(db: sa.Engine, config: Config, actor: Actor, say: Say) -> Resealed:
         if files and files % 1000 == 0:
             say(f"files: {files}")
     return Resealed(values, files, unreadable)
+
+
+def rotate_lookup(
+    db: sa.Engine, config: Config, actor: Actor, say: Say, hold: Callable[[], Callable[[], None]]
+) -> tuple[str, Resealed]:
+    """Replace the key of what is looked up; `hold` keeps the node from running meanwhile.
+
+    The new key and everything sealed with it are one transaction: killed before its end, nothing
+    has happened and the old key is in use; after it, the old one seals nothing. Returns the new
+    key's id and how many values were sealed anew.
+
+    Raises
+    ------
+    ConfigError
+        The node, or another process over this database, runs.
+    Rejected
+        The location has no keys.
+    InvalidInput
+        A value cannot be opened; nothing was changed.
+    """
+    release = hold()
+    try:
+        _refuse_others(db, config)
+        ring = attach_keys(db, config, actor.location_id)
+        if ring is None:
+            raise Rejected("there are no keys to be replaced: nothing is sealed here")
+        made = make_key(config, actor.location_id, Purpose.LOOKUP)
+        newer, count = ring.with_key(made.key), 0
+        with begin(db, actor, "keys.rotated") as tx:
+            put_in_use(tx, made)
+            for column, kind in _lookups():
+                done = _seal_at_once(tx, newer, column, kind)
+                say(f"{column.table.name}.{column.name}: {done}")
+                count += done
+            tx.record("keys", key=made.key.key_id, purpose=Purpose.LOOKUP.value, values=count)
+        attach_keys(db, config, actor.location_id)
+    finally:
+        release()
+    return made.key.key_id, Resealed(count, 0)
+
+
+def _refuse_others(db: sa.Engine, config: Config) -> None:
+    """Raise ConfigError when another machine's process over this database lives.
+
+    Ours are held by then, whatever they said a moment ago.
+    """
+    location = config.node.location_id
+    ours = f"{config.database.executor_id}-{location}"
+    with read(db) as conn:
+        living = conn.execute(
+            sa.select(executor_beat.c.executor).where(
+                executor_beat.c.location_id == location,
+                executor_beat.c.beat_at > datetime.now(UTC) - _SILENCE,
+            )
+        ).scalars()
+        others = sorted(each for each in living if each != ours and not each.startswith(f"{ours}-"))
+    if others:
+        raise ConfigError(
+            f"{', '.join(others)} was heard of in the last {_SILENCE.seconds} seconds:"
+            " stop every process over this database first"
+        )
 
 
 def reseal_file(folder: Path, storage_key: str, ring: KeyRing) -> bool:

@@ -30,7 +30,7 @@ _ID_CHARS = 16
 
 
 class Purpose(StrEnum):
-    """What a data key is for; only ``data`` keys are rotated while the node runs."""
+    """What a data key is for; ``data`` keys are rotated while the node runs, others while not."""
 
     DATA = "data"  # columns and objects
     LOOKUP = "lookup"  # columns that are looked up: the same value gives the same text
@@ -88,6 +88,10 @@ class KeyRing:
     def lenient(self) -> KeyRing:
         """Return a ring of the same keys that also reads what is not sealed."""
         return KeyRing(self.location_id, self._keys.values(), False, self._reload)
+
+    def with_key(self, key: DataKey) -> KeyRing:
+        """Return a ring that seals with `key` what it is for, and opens all that this one does."""
+        return KeyRing(self.location_id, [key, *self._keys.values()], self.is_strict)
 
     def refresh(self) -> None:
         """Look for keys that were made since; new values are sealed with the newest."""

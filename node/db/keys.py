@@ -48,6 +48,15 @@ class Sealing(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A key that was made and is not in the database yet."""
+
+    key: DataKey
+    wrapped: str
+    master: Master
+
+
+@dataclass(frozen=True, slots=True)
 class KeyEntry:
     """One data key as an operator may see it."""
 
@@ -133,23 +142,33 @@ def rotate(db: sa.Engine, config: Config, actor: Actor) -> str:
     """
     if attach_keys(db, config, actor.location_id) is None:
         raise Rejected("there are no keys to be replaced: nothing is sealed here")
-    master, key = open_master(config), new_key(Purpose.DATA)
-    wrapped = master.wrap(key.secret, _about(actor.location_id, key))
+    made = make_key(config, actor.location_id, Purpose.DATA)
     with begin(db, actor, "keys.rotated") as tx:
-        _lock(tx)
-        tx.conn.execute(
-            data_key.update()
-            .where(
-                data_key.c.location_id == tx.location_id,
-                data_key.c.purpose == Purpose.DATA.value,
-                data_key.c.state == KeyState.CURRENT.value,
-            )
-            .values(state=KeyState.OLD.value, replaced_at=tx.now)
-        )
-        _insert(tx, key, wrapped, master)
-        tx.record("keys", key=key.key_id)
+        put_in_use(tx, made)
+        tx.record("keys", key=made.key.key_id, purpose=Purpose.DATA.value)
     attach_keys(db, config, actor.location_id)
-    return key.key_id
+    return made.key.key_id
+
+
+def make_key(config: Config, location_id: str, purpose: Purpose) -> WrappedKey:
+    """Make a key and have the master key wrap it; nothing is written. Raises as `open_keys`."""
+    master, key = open_master(config), new_key(purpose)
+    return WrappedKey(key, master.wrap(key.secret, _about(location_id, key)), master)
+
+
+def put_in_use(tx: Tx, made: WrappedKey) -> None:
+    """Let a key seal what is new of its purpose; the one before it only opens from then on."""
+    _lock(tx)
+    tx.conn.execute(
+        data_key.update()
+        .where(
+            data_key.c.location_id == tx.location_id,
+            data_key.c.purpose == made.key.purpose.value,
+            data_key.c.state == KeyState.CURRENT.value,
+        )
+        .values(state=KeyState.OLD.value, replaced_at=tx.now)
+    )
+    _insert(tx, made.key, made.wrapped, made.master)
 
 
 def rewrap(db: sa.Engine, config: Config, to: Config, actor: Actor) -> int:
