@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import cast
 from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit
 
@@ -27,6 +27,7 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 
 from node.errors import ConfigError
+from orchestration.sandbox_request import SandboxRequest
 
 DEFAULT_PORT = 8028
 CLIENT_ID = "bitewing"
@@ -253,9 +254,7 @@ class _Server(ThreadingHTTPServer):
     handle: OpenIdHandle
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class _Handler(SandboxRequest):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         handle = cast(_Server, self.server).handle
@@ -263,34 +262,33 @@ class _Handler(BaseHTTPRequestHandler):
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         match parts.path:
             case "/.well-known/openid-configuration":
-                self._json(200, handle.metadata())
+                self.answer(200, handle.metadata())
             case "/keys":
-                self._json(200, handle.published())
+                self.answer(200, handle.published())
             case "/authorize" if query.get("login_hint") in handle.members:
                 self._back(handle, query, query["login_hint"])
             case "/authorize":
                 self._choose(handle, query)
             case _:
-                self._json(404, {"error": "not_found"})
+                self.answer(404, {"error": "not_found"})
 
     def do_POST(self) -> None:
         handle = cast(_Server, self.server).handle
         path = urlsplit(self.path).path
         handle.asked.append(path)
-        length = int(self.headers.get("content-length", "0"))
-        if length > _MAX_FORM:
-            self._json(413, {"error": "invalid_request"})
+        content = self.read_body(_MAX_FORM)
+        if content is None:
             return
-        form = dict(parse_qsl(self.rfile.read(length).decode("utf-8", "replace")))
+        form = dict(parse_qsl(content.decode("utf-8", "replace")))
         if path == "/authorize":
             self._back(handle, form, form.pop("who", ""))
             return
         try:
             answer = handle.redeem(form, self._client())
         except PermissionError as error:
-            self._json(400, {"error": str(error)})
+            self.answer(400, {"error": str(error)})
             return
-        self._json(200, answer)
+        self.answer(200, answer)
 
     def _client(self) -> tuple[str, str]:
         word = self.headers.get("authorization", "").removeprefix("Basic ")
@@ -304,12 +302,12 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             place = handle.grant(query, name) if name in handle.members else ""
         except PermissionError as error:
-            self._json(400, {"error": str(error)})
+            self.answer(400, {"error": str(error)})
             return
         if not place:
-            self._json(400, {"error": "nobody"})
+            self.answer(400, {"error": "nobody"})
             return
-        self._send(303, "text/plain", b"", {"Location": place})
+        self.send(303, "text/plain", b"", {"Location": place})
 
     def _choose(self, handle: OpenIdHandle, query: Mapping[str, str]) -> None:
         hidden = "".join(
@@ -325,22 +323,4 @@ class _Handler(BaseHTTPRequestHandler):
             '<!doctype html><html lang="en"><title>Invented sign-in service</title>'
             f'<h1>Invented sign-in service</h1><form method="post">{hidden}{buttons}</form></html>'
         )
-        self._send(200, "text/html; charset=utf-8", page.encode())
-
-    def _json(self, status: int, values: Mapping[str, object]) -> None:
-        self._send(status, "application/json", json.dumps(values).encode())
-
-    def _send(
-        self, status: int, media_type: str, body: bytes, headers: Mapping[str, str] | None = None
-    ) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", media_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("Cache-Control", "no-store")
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: codes stand in the addresses."""
+        self.send_page(page)

@@ -12,15 +12,15 @@ import io
 import json
 import re
 import time
-from collections.abc import Mapping
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from node.errors import Conflict, InvalidInput, NotFound
 from orchestration.labs.callbacks import update_to_json
 from orchestration.labs.sandbox.bench import Bench, Fault, Job
+from orchestration.sandbox_request import SandboxRequest
 
 _MAX_PACKAGE = 600_000_000
 _MAX_BODY = 100_000
@@ -38,40 +38,39 @@ class WebServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SandboxRequest):
     """One request."""
 
     server: WebServer
-    protocol_version = "HTTP/1.1"
-    timeout = 60.0
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         case = _CASE.fullmatch(url.path)
         if url.path == "/":
-            self._page()
+            self.server.bench.tick()
+            self.send_page(bench_page(self.server.bench))
         elif url.path == "/_sandbox/cases":
             bench = self.server.bench
             bench.tick()
-            self._answer(200, {"cases": [_shown(job) for job in bench.jobs.values()]})
+            self.answer(200, {"cases": [_shown(job) for job in bench.jobs.values()]})
         elif not self._is_open():
             return
         elif case is not None and not case[2]:
             self._case(case[1])
         elif url.path == "/v1/invoices":
             since = parse_qs(url.query).get("since", [""])[0]
-            self._answer(200, {"invoices": self.server.bench.invoices(since)})
+            self.answer(200, {"invoices": self.server.bench.invoices(since)})
         else:
-            self._answer(404, {"message": "not here"})
+            self.answer(404, {"message": "not here"})
 
     def do_PUT(self) -> None:
         url = urlsplit(self.path)
         case = _CASE.fullmatch(url.path)
-        content = self._read(_MAX_PACKAGE)
+        content = self.read_body(_MAX_PACKAGE)
         if content is None or not self._is_open():
             return
         if case is None or case[2] != "/package":
-            self._answer(404, {"message": "not here"})
+            self.answer(404, {"message": "not here"})
             return
         name = parse_qs(url.query).get("name", ["package.zip"])[0]
         self._take(case[1], name, content)
@@ -79,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         url = urlsplit(self.path)
         case = _CASE.fullmatch(url.path)
-        content = self._read(_MAX_BODY)
+        content = self.read_body(_MAX_BODY)
         if content is None:
             return
         if url.path.startswith("/_sandbox/"):
@@ -88,30 +87,30 @@ class _Handler(BaseHTTPRequestHandler):
             return
         elif case is not None and case[2] == "/cancel":
             try:
-                self._answer(200, _shown(self.server.bench.cancel(case[1])))
+                self.answer(200, _shown(self.server.bench.cancel(case[1])))
             except NotFound:
-                self._answer(404, {"message": "no such case"})
+                self.answer(404, {"message": "no such case"})
         else:
-            self._answer(404, {"message": "not here"})
+            self.answer(404, {"message": "not here"})
 
     def _take(self, case_number: str, name: str, content: bytes) -> None:
         bench = self.server.bench
         sha256 = hashlib.sha256(content).hexdigest()
         if not hmac.compare_digest(self.headers.get("X-SHA256", ""), sha256):
-            self._answer(422, {"message": "the package does not match its sum"})
+            self.answer(422, {"message": "the package does not match its sum"})
             return
         is_new = case_number not in bench.jobs
         try:
             job = bench.take(case_number, name, sha256, io.BytesIO(content))
         except Conflict as error:
-            self._answer(409, {"message": str(error)})
+            self.answer(409, {"message": str(error)})
         except InvalidInput as error:
-            self._answer(422, {"message": str(error)})
+            self.answer(422, {"message": str(error)})
         else:
             if bench.met("commit_then_drop"):
-                self._drop()
+                self.drop()
             else:
-                self._answer(201 if is_new else 200, _shown(job))
+                self.answer(201 if is_new else 200, _shown(job))
 
     def _case(self, case_number: str) -> None:
         bench = self.server.bench
@@ -119,10 +118,10 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             job = bench.job(case_number)
         except NotFound:
-            self._answer(404, {"message": "no such case"})
+            self.answer(404, {"message": "no such case"})
             return
         words = [update_to_json(update) for update in bench.updates(case_number)]
-        self._answer(200, {**_shown(job), "updates": words})
+        self.answer(200, {**_shown(job), "updates": words})
 
     def _control(self, path: str, content: bytes) -> None:
         """Faults and the clock, for who tries the sandbox; the loopback interface only."""
@@ -140,66 +139,26 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 raise InvalidInput("not here")
         except (InvalidInput, ValueError, TypeError, OverflowError):
-            self._answer(422, {"message": "no such fault or time"})
+            self.answer(422, {"message": "no such fault or time"})
         else:
-            self._answer(200, {"now": bench.now().isoformat()})
+            self.answer(200, {"now": bench.now().isoformat()})
 
     def _is_open(self) -> bool:
         """Meet the faults of the wire, then ask for the key."""
         bench = self.server.bench
         if bench.is_down:
-            self._drop()
+            self.drop()
             return False
         slow = bench.met("slow")
         if slow is not None:
             time.sleep(min(slow.seconds, 60))
         if bench.met("busy"):
-            self._answer(429, {"message": "too many"}, {"Retry-After": "2"})
+            self.answer(429, {"message": "too many"}, {"Retry-After": "2"})
             return False
-        given = self.headers.get("Authorization", "").encode()
-        if not hmac.compare_digest(given, f"Bearer {self.server.key}".encode()):
-            self._answer(401, {"message": "no such key"})
+        if not self.has_key(self.server.key):
+            self.answer(401, {"message": "no such key"})
             return False
         return True
-
-    def _read(self, largest: int) -> bytes | None:
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()) or int(length) > largest:
-            self.close_connection = True
-            self._answer(413, {"message": "too large"})
-            return None
-        return self.rfile.read(int(length))
-
-    def _answer(
-        self, status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None
-    ) -> None:
-        self._send(status, "application/json", json.dumps(body).encode(), headers or {})
-
-    def _page(self) -> None:
-        self.server.bench.tick()
-        policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-        page = bench_page(self.server.bench).encode()
-        self._send(200, "text/html; charset=utf-8", page, {"Content-Security-Policy": policy})
-
-    def _send(self, status: int, kind: str, content: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        for name, value in {
-            "Content-Type": kind,
-            "Content-Length": str(len(content)),
-            "X-Content-Type-Options": "nosniff",
-            **headers,
-        }.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def _drop(self) -> None:
-        """Break the connection off without an answer."""
-        self.close_connection = True
-        self.connection.close()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a request's line names a case."""
 
 
 def _shown(job: Job) -> dict[str, object]:

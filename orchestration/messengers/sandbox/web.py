@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 from xml.etree.ElementTree import Element, SubElement, tostring
 
@@ -18,6 +17,7 @@ import httpx2
 from node.errors import InvalidInput
 from orchestration.messengers.message import mobile_number
 from orchestration.messengers.sandbox.inbox import Arrived, Fault, Inbox, new_message_id
+from orchestration.sandbox_request import SandboxRequest
 from orchestration.signatures import sign
 
 _MAX_BODY = 100_000
@@ -98,29 +98,27 @@ class WebServer(ThreadingHTTPServer):
         self.tell({**event, "code": code} if code else event)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SandboxRequest):
     """One request."""
 
     server: WebServer
-    protocol_version = "HTTP/1.1"
-    timeout = 60.0
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         if url.path == "/":
-            self._answer_page()
+            self.send_page(inbox_page(self.server.inbox))
         elif url.path == "/sms/messages" and not self.server.inbox.is_down("sms"):
             if self._is_allowed():
                 key = parse_qs(url.query).get("idempotency_key", [""])[0]
                 found = self.server.inbox.by_key("sms", key)
                 rows = [] if found is None else [{"id": found.id, "status": found.status}]
-                self._answer(200, {"messages": rows})
+                self.answer(200, {"messages": rows})
         elif url.path == "/_sandbox/messages":
-            self._answer(200, {"messages": [_shown(e) for e in self.server.inbox.messages()]})
+            self.answer(200, {"messages": [_shown(e) for e in self.server.inbox.messages()]})
         elif url.path.startswith("/sms"):
-            self._drop()
+            self.drop()
         else:
-            self._answer(404, {"message": "not here"})
+            self.answer(404, {"message": "not here"})
 
     def do_POST(self) -> None:
         body = self._body()
@@ -135,30 +133,30 @@ class _Handler(BaseHTTPRequestHandler):
                 self._arm(body)
             case "/_sandbox/replies":
                 self.server.receive(str(body.get("from", "")), str(body.get("body", "")))
-                self._answer(202, {})
+                self.answer(202, {})
             case _:
-                self._answer(404, {"message": "not here"})
+                self.answer(404, {"message": "not here"})
 
     def _take_text(self, body: Mapping[str, object]) -> None:
         inbox = self.server.inbox
         if inbox.is_down("sms"):
-            return self._drop()
+            return self.drop()
         if not self._is_allowed():
             return None
         slow = inbox.take("sms", "slow")
         if slow is not None:
             time.sleep(slow.seconds)
         if inbox.take("sms", "busy"):
-            return self._answer(429, {"message": "too many"}, {"Retry-After": "2"})
+            return self.answer(429, {"message": "too many"}, {"Retry-After": "2"})
         key = self.headers.get("Idempotency-Key", "")
         known = inbox.by_key("sms", key) if key else None
         if known is not None:
-            return self._answer(200, {"id": known.id, "status": known.status})
+            return self.answer(200, {"id": known.id, "status": known.status})
         number = mobile_number(str(body.get("to", "")))
         if number is None:
-            return self._answer(400, {"code": "invalid_number", "message": "no such number"})
+            return self.answer(400, {"code": "invalid_number", "message": "no such number"})
         if inbox.has_opted_out(number):
-            return self._answer(400, {"code": "opted_out", "message": "the number opted out"})
+            return self.answer(400, {"code": "opted_out", "message": "the number opted out"})
         callback = str(body.get("status_callback") or "")
         if callback:
             self.server.callback_url = callback
@@ -170,9 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
             )
         )  # fmt: skip
         if drop is not None:
-            self._drop()
+            self.drop()
         else:
-            self._answer(201, {"id": arrived.id, "status": "queued"})
+            self.answer(201, {"id": arrived.id, "status": "queued"})
         if callback:
             threading.Thread(target=self._follow, args=(arrived,), daemon=True).start()
         return None
@@ -193,76 +191,41 @@ class _Handler(BaseHTTPRequestHandler):
     def _take_chat(self, body: Mapping[str, object]) -> None:
         inbox = self.server.inbox
         if inbox.is_down("chat"):
-            return self._drop()
+            return self.drop()
         if inbox.take("chat", "busy"):
-            return self._answer(429, {"message": "too many"}, {"Retry-After": "2"})
+            return self.answer(429, {"message": "too many"}, {"Retry-After": "2"})
         drop = inbox.take("chat", "commit_then_drop")
         text = str(body.get("text", ""))
         inbox.put(Arrived(new_message_id("CH"), "chat", "", "", "room", "", text, "posted"))
-        return self._drop() if drop is not None else self._answer(200, {"ok": True})
+        return self.drop() if drop is not None else self.answer(200, {"ok": True})
 
     def _arm(self, body: Mapping[str, object]) -> None:
         known = {name: body[name] for name in ("kind", "door", "count", "seconds") if name in body}
         try:
             self.server.inbox.arm(Fault(**known))  # type: ignore[arg-type]  # checked there
         except (InvalidInput, TypeError):
-            self._answer(422, {"message": "no such fault"})
+            self.answer(422, {"message": "no such fault"})
         else:
-            self._answer(204, None)
+            self.answer(204, None)
 
     def _is_allowed(self) -> bool:
-        given = self.headers.get("Authorization", "").encode()
-        if hmac.compare_digest(given, f"Bearer {self.server.account.key}".encode()):
+        if self.has_key(self.server.account.key):
             return True
-        self._answer(401, {"message": "no such key"})
+        self.answer(401, {"message": "no such key"})
         return False
 
     def _body(self) -> Mapping[str, object] | None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isascii() or not length.isdigit() or int(length) > _MAX_BODY:
-            self._answer(413, {"message": "too large"})
+        content = self.read_body(_MAX_BODY)
+        if content is None:
             return None
         try:
-            value: object = json.loads(self.rfile.read(int(length)) or b"{}")
+            value: object = json.loads(content or b"{}")
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            self._answer(400, {"message": "not a JSON object"})
+            self.answer(400, {"message": "not a JSON object"})
             return None
         return value
-
-    def _answer(
-        self,
-        status: int,
-        body: Mapping[str, object] | None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        content = b"" if body is None else json.dumps(body).encode()
-        self._send(status, "application/json", content, headers or {})
-
-    def _answer_page(self) -> None:
-        policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-        page = inbox_page(self.server.inbox)
-        headers = {"Content-Security-Policy": policy}
-        self._send(200, "text/html; charset=utf-8", page.encode(), headers)
-
-    def _send(self, status: int, kind: str, content: bytes, headers: Mapping[str, str]) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Content-Type-Options", "nosniff")
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def _drop(self) -> None:
-        """Break the connection off without an answer."""
-        self.close_connection = True
-        self.connection.close()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: a request's line may hold an address."""
 
 
 def _shown(arrived: Arrived) -> dict[str, str]:

@@ -7,7 +7,6 @@ Requests below ``/v1`` carry the key as a bearer token. ``PUT /v1/submissions/{i
 from __future__ import annotations
 
 import base64
-import hmac
 import json
 import re
 import threading
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import cast, get_args
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,6 +24,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from node.errors import BitewingError, ConfigError, Conflict, InvalidInput, NotFound
 from orchestration.payers.sandbox.answers import Decision, Plan
 from orchestration.payers.sandbox.desk import Clock, Desk, Fault, FaultKind, utc_now
+from orchestration.sandbox_request import SandboxRequest
 
 DEFAULT_PORT = 8027
 API_KEY = "bitewing-demo-clearinghouse"
@@ -120,13 +120,9 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(SandboxRequest):
     server: _Server
-    protocol_version = "HTTP/1.1"
     server_version = "SandboxPayer"
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Stay silent: requests carry patient data."""
 
     def do_GET(self) -> None:
         """Answer a read."""
@@ -142,24 +138,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         desk, path = self.server.desk, urlsplit(self.path).path
-        length = int(self.headers.get("content-length") or 0)
-        if length > _MAX_BODY:
-            self.close_connection = True
-            self._send(413, b"{}")
+        body = self.read_body(_MAX_BODY)
+        if body is None:
             return
-        body = self.rfile.read(length)
         if desk.is_offline and path.startswith("/v1/"):
-            self._drop()
+            self.drop()
             return
         fault = desk.take(self.command, path)
         kind = fault.kind if fault else ""
         if fault and kind == "slow":
             time.sleep(fault.seconds)
         if kind == "drop":
-            self._drop()
+            self.drop()
             return
         if kind == "down":
-            self._send(503, b'{"error": "try again later"}', retry_after="1")
+            self.answer(503, {"error": "try again later"}, {"Retry-After": "1"})
             return
         try:
             status, answer, media_type = self._route(path, body)
@@ -167,14 +160,13 @@ class _Handler(BaseHTTPRequestHandler):
             status = next((s for t, s in _STATUS.items() if isinstance(error, t)), 500)
             answer, media_type = json.dumps({"error": str(error)}).encode(), "application/json"
         if kind == "commit_then_drop":
-            self._drop()
+            self.drop()
             return
-        self._send(status, answer, media_type)
+        self.send(status, media_type, answer)
 
     def _route(self, path: str, body: bytes) -> tuple[int, bytes, str]:
         if path.startswith("/v1/"):
-            sent = self.headers.get("authorization", "")
-            if not hmac.compare_digest(sent.encode(), f"Bearer {self.server.api_key}".encode()):
+            if not self.has_key(self.server.api_key):
                 return 401, b'{"error": "wrong key"}', "application/json"
             return self._api(path.removeprefix("/v1/"), body)
         if path == "/" and self.command == "GET":
@@ -243,29 +235,6 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, KeyError, TypeError):
             raise InvalidInput("the control door takes a JSON object") from None
         return 200, b"{}", "application/json"
-
-    def _send(
-        self,
-        status: int,
-        body: bytes,
-        media_type: str = "application/json",
-        retry_after: str = "",
-    ) -> None:
-        self.send_response(status)
-        self.send_header("content-type", media_type)
-        self.send_header("content-length", str(len(body)))
-        self.send_header("x-content-type-options", "nosniff")
-        if media_type.startswith("text/html"):
-            policy = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'"
-            self.send_header("content-security-policy", policy)
-        if retry_after:
-            self.send_header("retry-after", retry_after)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _drop(self) -> None:
-        """Close the connection without a word."""
-        self.close_connection = True
 
 
 def _x12(body: bytes) -> str:
