@@ -260,7 +260,11 @@ class Node:
         section = self.config.audit
         if not section.syslog_host or not section.syslog_dicom:
             return
-        teller = AuditTeller(db, self.config, open_collector(section))
+        teller = AuditTeller(
+            db,
+            self.config,
+            open_collector(self.config),
+        )
 
         def tell() -> None:
             teller.run_due(datetime.now(UTC))

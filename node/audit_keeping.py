@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from node.audit_telling import open_collector
-from node.config import AuditSection, Config
+from node.config import Config
 from node.db import audit
 from node.db.audit import AuditBreak, Head
 from node.db.audit_archive import Closed, close_part, verify_archives
@@ -44,7 +44,7 @@ class AuditKeeper:
     _told: Head | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self._syslog = _open_syslog(self.config.audit)
+        self._syslog = _open_syslog(self.config)
 
     @property
     def head_file(self) -> HeadFile:
@@ -135,7 +135,7 @@ class AuditKeeper:
         return Actor("audit", self.config.node.location_id)
 
 
-def _open_syslog(section: AuditSection) -> SyslogSender | None:
-    if not section.syslog_host:
+def _open_syslog(config: Config) -> SyslogSender | None:
+    if not config.audit.syslog_host:
         return None
-    return open_collector(section)
+    return open_collector(config)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from node.audit_messages import Kind, Party, Told, compose, kind_of
-from node.config import AuditSection, Config
+from node.config import Config
 from node.db.session import begin_group, read
 from node.db.tables import audit, audit_forward, instance, study, study_identity, user_account
 from node.dicom.retrying import is_due
@@ -28,8 +28,9 @@ _TRANSFERS = ("image.received", "image.sent", "result.done", "archive.moved", "a
 Row = sa.Row[tuple[object, ...]]
 
 
-def open_collector(section: AuditSection) -> SyslogSender:
+def open_collector(config: Config) -> SyslogSender:
     """Open the sender to the configured collector. Raises ConfigError for a bad certificate."""
+    section = config.audit
     return SyslogSender(
         Collector(
             section.syslog_host,
@@ -38,6 +39,7 @@ def open_collector(section: AuditSection) -> SyslogSender:
             section.syslog_ca,
             section.syslog_certificate,
             section.syslog_key,
+            reach=config.outgoing.reach("audit", takes_near=True),
         )
     )
 

@@ -30,13 +30,13 @@ from pydantic import (
     model_validator,
 )
 
-from node.domain.destinations import Network, Reach
+from node.domain.destinations import Network, Reach, is_near
 from node.domain.rights import Role
 from node.errors import ConfigError
 from node.private_file import read_private
 
 Party = Literal[
-    "pms", "payers", "labs", "messengers", "gateway", "webhooks", "oidc", "kms", "fleet"
+    "pms", "payers", "labs", "messengers", "gateway", "webhooks", "oidc", "kms", "fleet", "audit"
 ]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
@@ -138,7 +138,7 @@ class PeerSection(_Section):
     objects: tuple[Literal["SR", "SC", "PR", "SEG", "KO"], ...] = ("SR", "SC")
     archive: bool = False
     availability: bool = False
-    external: bool = False
+    external: bool | None = None  # None: as the host says; False: declared to be the office itself
     when: str = ""
     priors: bool = False
     username: str = Field("", max_length=64)
@@ -148,6 +148,11 @@ class PeerSection(_Section):
     tls_certificate: str = ""
     tls_key: str = ""
     tls_crl: str = ""
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it is another party than the office; unless declared, its host tells."""
+        return not is_near(self.host) if self.external is None else self.external
 
 
 class ClientSection(_Section):

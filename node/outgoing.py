@@ -1,13 +1,17 @@
-"""The one door for HTTP to outside parties: connects only to addresses that were looked at.
+"""The one door to other machines: connects only to addresses that were looked at.
 
 The host's name is resolved here, every number it stands for is judged by the party's
 :class:`~node.domain.destinations.Reach`, and the connection is made to that very number: a name
 that changes its meaning between the look and the connection gains nothing. TLS still proves the
 name. Redirects are not followed. Whoever configures a proxy of the environment trusts it to judge.
+
+HTTP goes through :func:`open_client`, other protocols over TCP through :func:`connect`; what makes
+its own socket (DICOM, a datagram) asks :func:`numbers_of` for the number to use.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -27,6 +31,43 @@ def resolve_host(host: str, port: int) -> Sequence[str]:
     """Ask the system for a host's numbers, IPv4 and IPv6; raises OSError when it has none."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+def numbers_of(
+    reach: Reach, host: str, port: int, resolve: Resolve = resolve_host
+) -> Sequence[str]:
+    """Give the numbers of a host at which its party may be reached, at least one, IPv4 first.
+
+    Raises ConfigError when it may not be reached at any of them, OSError for an unknown name.
+    """
+    numbers = resolve(host, port)
+    allowed = [number for number in numbers if reach.allows(host, number)]
+    if not allowed:
+        raise ConfigError(
+            f"the host of {reach.party} leads to an address {_side_of(numbers)}; {reach.advice}"
+        )
+    return sorted(allowed, key=lambda number: ":" in number)
+
+
+def connect(
+    reach: Reach, host: str, port: int, timeout_s: float, resolve: Resolve = resolve_host
+) -> socket.socket:
+    """Open a TCP connection to one party, at the first of its numbers that answers.
+
+    Raises ConfigError as :func:`numbers_of` does, OSError when nobody answers.
+    """
+    lost: OSError | None = None
+    for number in numbers_of(reach, host, port, resolve):
+        try:
+            return socket.create_connection((number, port), timeout_s)
+        except OSError as error:
+            lost = error
+    raise lost or OSError("no address answered")
+
+
+def _side_of(numbers: Iterable[str]) -> str:
+    is_public = any(ipaddress.ip_address(number).is_global for number in numbers)
+    return "outside this network" if is_public else "inside this network or machine"
 
 
 def open_client(
@@ -72,15 +113,9 @@ class _Guard(httpcore2.NetworkBackend):
         socket_options: Iterable[_Option] | None = None,
     ) -> httpcore2.NetworkStream:
         try:
-            numbers = self._resolve(host, port)
+            allowed = numbers_of(self._reach, host, port, self._resolve)
         except OSError as error:
             raise httpcore2.ConnectError("the host's name is not known") from error
-        allowed = [number for number in numbers if self._reach.allows(host, number)]
-        if not allowed:
-            raise ConfigError(
-                f"the host of {self._reach.party} leads to an address inside this network or"
-                f" machine; if that is meant, name it in [outgoing] private_networks"
-            )
         lost: httpcore2.ConnectError | httpcore2.ConnectTimeout | None = None
         for number in allowed:
             try:

@@ -19,11 +19,15 @@ from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from pathlib import Path
 
+from node.domain.destinations import Reach
 from node.errors import ConfigError, InvalidInput, Retryable
+from node.outgoing import connect, numbers_of
 
 _TIMEOUT_S = 10.0
 _MOST_UDP_BYTES = 65_000
 _BOM = b"\xef\xbb\xbf"
+#: A collector may stand in the office.
+OFFICE = Reach("audit", takes_near=True)
 
 
 class Transport(StrEnum):
@@ -62,6 +66,7 @@ class Collector:
     certificate: str = ""
     key: str = ""
     timeout_s: float = _TIMEOUT_S
+    reach: Reach = OFFICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ class SyslogSender:
             The collector is away, refused us, or did not confirm; nothing of it may have arrived.
         InvalidInput
             A message is too long for UDP.
+        ConfigError
+            The collector's name leads where it may not stand; nothing was sent.
         """
         lines = [encode(message, self.app_name, self.host_name) for message in messages]
         if not lines:
@@ -118,10 +125,11 @@ class SyslogSender:
         if any(len(line) > _MOST_UDP_BYTES for line in lines):
             raise InvalidInput("an audit message is too long for UDP; use TCP or TLS")
         where = self.collector
-        kind = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(kind[0], socket.SOCK_DGRAM) as sock:
+        number = numbers_of(where.reach, where.host, where.port)[0]
+        family = socket.AF_INET6 if ":" in number else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
             sock.settimeout(where.timeout_s)
-            sock.connect(kind[4])
+            sock.connect((number, where.port))
             for line in lines:
                 sock.send(line)
 
@@ -134,7 +142,7 @@ class SyslogSender:
     @contextlib.contextmanager
     def _connected(self) -> Iterator[socket.socket]:
         where = self.collector
-        with socket.create_connection((where.host, where.port), where.timeout_s) as plain:
+        with connect(where.reach, where.host, where.port, where.timeout_s) as plain:
             if self._tls is None:
                 yield plain
                 return

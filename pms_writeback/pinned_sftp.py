@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import secrets
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,9 @@ from pathlib import Path
 
 import paramiko
 
+from node.domain.destinations import PUBLIC_ONLY, Reach
 from node.errors import ConfigError, Retryable
+from node.outgoing import connect
 
 _KINDS = ("ssh-ed25519", *(f"ecdsa-sha2-nistp{bits}" for bits in (256, 384, 521)), "ssh-rsa")
 #: How a key of a kind signs, where that has another name (RFC 8332).
@@ -38,6 +39,7 @@ class PinnedServer:
     key_file: Path | None = None
     port: int = 22
     timeout_s: float = 30.0
+    reach: Reach = PUBLIC_ONLY
 
     def __post_init__(self) -> None:
         if not self.host or not self.user:
@@ -53,7 +55,8 @@ class PinnedServer:
         Raises
         ------
         ConfigError
-            It is not the pinned server, or it refuses the user or the folder.
+            It is not the pinned server, it refuses the user or the folder, or its name leads where
+            its party may not stand.
         Retryable
             It is away, full, or breaks off; a full disk is no more than a "failure" there.
         """
@@ -78,7 +81,7 @@ class PinnedServer:
 
     def _connected(self) -> paramiko.Transport:
         kind, raw = self._pinned()
-        line = socket.create_connection((self.host, self.port), timeout=self.timeout_s)
+        line = connect(self.reach, self.host, self.port, self.timeout_s)
         transport = paramiko.Transport(line)
         try:
             # Only so does a server of several keys show the pinned one.

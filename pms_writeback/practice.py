@@ -77,6 +77,7 @@ def sftp_folder(config: Config) -> SftpFolder | None:
             host_key=section.sftp_host_key,
             folder=section.sftp_folder,
             office_host=section.sftp_office_host,
+            reach=config.outgoing.reach("pms", takes_near=True),
         )
     )
 

@@ -18,11 +18,14 @@ from dataclasses import dataclass, field
 
 import paramiko
 
+from node.domain.destinations import Reach
 from node.errors import ConfigError, InvalidInput, NotFound, Rejected, Retryable
 from pms_writeback.pinned_sftp import PinnedServer
 
 log = logging.getLogger(__name__)
 
+#: The folder may lie on a server of the office.
+OFFICE = Reach("pms", takes_near=True)
 MAX_FILE_BYTES = 256 * 1024 * 1024
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -43,6 +46,7 @@ class SftpSettings:
     folder: str
     port: int = 22
     office_host: str = ""
+    reach: Reach = OFFICE
 
     def __post_init__(self) -> None:
         _ = self.server
@@ -53,7 +57,9 @@ class SftpSettings:
     @property
     def server(self) -> PinnedServer:
         """The server as this node reaches it."""
-        return PinnedServer(self.host, self.user, self.host_key, self.password, port=self.port)
+        return PinnedServer(
+            self.host, self.user, self.host_key, self.password, port=self.port, reach=self.reach
+        )
 
     def address(self, name: str) -> str:
         """Name a file or folder below the folder as the office's system is told it."""

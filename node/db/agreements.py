@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from node.config import Config, LabSection
 from node.db.session import Tx, new_id, read
 from node.db.tables import partner_agreement, workflow_case
-from node.domain.destinations import is_near, is_this_machine
+from node.domain.destinations import is_this_machine
 from node.errors import InvalidInput, NotFound, Retryable
 
 _LOG = logging.getLogger("bitewing")
@@ -84,8 +84,9 @@ class Standing:
 def parties(config: Config) -> Mapping[str, Party]:
     """Name every outside party of the configuration, by its key.
 
-    A DICOM peer in the office's own network is no outside party; everybody else is one wherever
-    they stand, as an address nearby may be the end of a tunnel.
+    A DICOM peer in the office's own network, or declared to be the office (``external = false``),
+    is no outside party; everybody else is one wherever they stand, as an address nearby may be the
+    end of a tunnel.
     """
     mail, payers = config.messengers, config.payers
     found = [
@@ -104,7 +105,7 @@ def parties(config: Config) -> Mapping[str, Party]:
         *(
             Party(f"archive:{peer.name}", f"DICOM peer {peer.name}", peer.host)
             for peer in config.dicom.peers
-            if peer.external or not is_near(peer.host)
+            if peer.is_outside
         ),
     ]
     return {party.key: party for party in found if party.host}

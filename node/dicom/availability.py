@@ -18,6 +18,7 @@ from pynetdicom import build_context
 
 from node.config import Config, PeerSection
 from node.db import switches
+from node.db.agreements import demand_peer
 from node.db.session import Actor, begin, insert_once, new_id, read
 from node.db.tables import availability_notice, performed_step, study
 from node.dicom.derived import derived_uid, reference_item
@@ -65,7 +66,7 @@ class Notifier:
                 .limit(_BATCH)
             ).all()
         due = [row for row in waiting if is_due(row.attempts, row.updated_at, now)]
-        return sum(self._try(row, peers[row.peer]) for row in due)
+        return sum(self._try(row, peers[row.peer], now) for row in due)
 
     def plan(self, peers: Sequence[str], now: datetime) -> int:
         """Queue a notice of each study that became ready; returns how many studies."""
@@ -107,12 +108,13 @@ class Notifier:
     def _actor(self) -> Actor:
         return Actor("availability", self._location)
 
-    def _try(self, row: Row, peer: PeerSection) -> bool:
+    def _try(self, row: Row, peer: PeerSection, now: datetime) -> bool:
         with begin(self.db, self._actor, "availability.tried") as tx:
             if not claim(tx.conn, availability_notice, str(row.id), row.updated_at, tx.now):
                 return False
             tx.record(f"study:{row.study_id}", peer=peer.name)
         try:
+            demand_peer(self.db, self.config, peer.name, now)
             notice = self.compose(str(row.study_id))
             if notice is not None:
                 self._send(notice, peer, str(row.id))

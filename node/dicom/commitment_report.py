@@ -16,6 +16,7 @@ from pynetdicom import build_context, build_role, evt
 from pynetdicom.association import Association
 
 from node.config import Config, PeerSection
+from node.db.agreements import demand_peer
 from node.db.session import Actor, begin, read
 from node.db.tables import commitment, image_delivery, instance
 from node.dicom.commitment import (
@@ -88,9 +89,9 @@ class CommitmentDesk:
             tx.record(f"commitment:{row.id}", role=row.role)
         try:
             if row.role == Role.ANSWER.value:
-                self._report(row.peer, row.transaction_uid, judged)
+                self._report(row.peer, row.transaction_uid, judged, now)
             else:
-                self._ask(row.peer, row.transaction_uid, objects)
+                self._ask(row.peer, row.transaction_uid, objects, now)
         except BitewingError as error:
             is_over = now - row.created_at >= _GIVE_UP
             state = CommitmentState.LAPSED if is_over else CommitmentState.QUEUED
@@ -104,11 +105,13 @@ class CommitmentDesk:
     def _actor(self) -> Actor:
         return Actor("dicom", self.config.node.location_id)
 
-    def _report(self, ae_title: str, transaction_uid: str, judged: Judgement) -> None:
+    def _report(
+        self, ae_title: str, transaction_uid: str, judged: Judgement, now: datetime
+    ) -> None:
         if judged.is_waiting:
             raise Retryable("the archive has not promised in time")
         peer = next((p for p in self.config.dicom.peers if p.ae_title.strip() == ae_title), None)
-        assoc, is_ours = self._open(ae_title, peer)
+        assoc, is_ours = self._open(ae_title, peer, now)
         try:
             status, _ = assoc.send_n_event_report(
                 event_information(transaction_uid, judged),
@@ -124,11 +127,14 @@ class CommitmentDesk:
         if "Status" not in status or status.Status != SUCCESS:
             raise Retryable(f"{ae_title} did not take the commitment report")
 
-    def _open(self, ae_title: str, peer: PeerSection | None) -> tuple[Association, bool]:
+    def _open(
+        self, ae_title: str, peer: PeerSection | None, now: datetime
+    ) -> tuple[Association, bool]:
         """Open an association in the SCP's role; or take the one that the sender left open."""
         problem = f"{ae_title} has no address in dicom.peers and no association open"
         if peer is not None:
             try:
+                self._demand(peer, now)
                 assoc = associate(
                     peer,
                     self.config.dicom.ae_title,
@@ -145,10 +151,13 @@ class CommitmentDesk:
             raise Retryable(problem)
         return found, False
 
-    def _ask(self, archive: str, transaction_uid: str, objects: list[Reference]) -> None:
+    def _ask(
+        self, archive: str, transaction_uid: str, objects: list[Reference], now: datetime
+    ) -> None:
         peer = next((p for p in self.config.dicom.peers if p.name == archive), None)
         if peer is None:
             raise Retryable(f"the archive {archive} is no longer configured")
+        self._demand(peer, now)
         came = threading.Event()
 
         def take(event: evt.Event) -> tuple[int, None]:
@@ -180,6 +189,10 @@ class CommitmentDesk:
         finally:
             if assoc.is_established:
                 assoc.release()
+
+    def _demand(self, peer: PeerSection, now: datetime) -> None:
+        """Refuse (NoAgreement) to call a peer outside without an agreement in force."""
+        demand_peer(self.db, self.config, peer.name, now)
 
     def _set_asked(self, transaction_uid: str) -> None:
         with begin(self.db, self._actor, "commitment.asked") as tx:

@@ -159,7 +159,7 @@ class Forwarder:
         }
 
     def _send_to(self, peer: PeerSection, now: datetime) -> int:
-        if peer.external:
+        if peer.is_outside:
             self._hold_doubted(peer)
         waiting = [row for row in self._rows(peer.name, "queued") if _is_due(row, now)][:_BATCH]
         if not waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 import ssl
@@ -19,13 +20,17 @@ from pynetdicom.presentation import PresentationContext
 
 from node.config import PeerSection
 from node.dicom.tls import client_context
-from node.errors import InvalidInput, Rejected, Retryable
+from node.domain.destinations import Network, Reach, is_near
+from node.errors import ConfigError, InvalidInput, Rejected, Retryable
+from node.outgoing import numbers_of
 
 #: PS3.8 9.3.2.2: context ids are the odd numbers 1..255.
 MAX_CONTEXTS = 128
 _CONNECT_S = 10.0
 _ANSWER_S = 60.0
 _PERMANENT = 1
+#: A name that leads astray is looked up again so often.
+_ASTRAY_S = 900.0
 
 #: An event of pynetdicom and what to do about it.
 Handler = tuple[object, Callable[..., object]]
@@ -91,26 +96,27 @@ def associate(
     Raises
     ------
     Retryable
-        The peer is away or takes no association now.
+        The peer is away, takes no association now, or its name leads where it may not stand.
     Rejected
         The peer refuses associations with us.
     """
+    number = number_of(peer)
     ae = AE(ae_title=calling_ae)
     ae.connection_timeout = _CONNECT_S
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = _ANSWER_S
     where = f"{peer.ae_title} at {peer.host}:{peer.port}"
     try:
         assoc = ae.associate(
-            peer.host,
+            number,
             peer.port,
             contexts=list(contexts),
             ae_title=peer.ae_title,
-            ext_neg=[*roles, *_user_of(peer)],
-            tls_args=_tls_of(peer),
+            ext_neg=[*roles, *user_items(peer)],
+            tls_args=tls_of(peer),
             evt_handlers=[(evt.EVT_CONN_OPEN, _no_delay), *handlers],
         )
-    except (OSError, UnicodeError):  # the name could not be looked up
-        raise Retryable(f"{where} cannot be reached: no such host") from None
+    except OSError:
+        raise Retryable(f"{where} cannot be reached") from None
     if assoc.is_established or assoc.rejected_contexts:
         return assoc
     answer = assoc.acceptor.primitive
@@ -121,7 +127,32 @@ def associate(
     raise Retryable(f"{where} takes no association now: {answer.reason_str}")
 
 
-def _user_of(peer: Receiver) -> Iterator[UserIdentityNegotiation]:
+def number_of(peer: Receiver) -> str:
+    """Look up where to connect to; raises Retryable when there is nowhere it may be.
+
+    An address written as a number is meant; a name must lead into the office where the peer is the
+    office's own, and to a public address where it is not.
+    """
+    where = f"{peer.ae_title} at {peer.host}:{peer.port}"
+    try:
+        return numbers_of(_reach_of(peer), peer.host, peer.port)[0]
+    except ConfigError as error:
+        raise Retryable(f"{where} is not called: {error}", _ASTRAY_S) from None
+    except (OSError, UnicodeError):
+        raise Retryable(f"{where} cannot be reached: no such host") from None
+
+
+def _reach_of(peer: Receiver) -> Reach:
+    is_inside = not peer.is_outside if isinstance(peer, PeerSection) else is_near(peer.host)
+    try:
+        meant: tuple[Network, ...] = (ipaddress.ip_network(peer.host),)
+    except ValueError:
+        meant = ()
+    advice = "write its number as the host, or say with external whether it is the office's own"
+    return Reach("the DICOM peer", meant, True, is_inside, advice)
+
+
+def user_items(peer: Receiver) -> Iterator[UserIdentityNegotiation]:
     """Name the user of a configured peer, if it wants one (PS3.7 D.3.3.7)."""
     if isinstance(peer, PeerSection) and peer.username:
         passcode = peer.passcode.get_secret_value()
@@ -134,7 +165,8 @@ def _user_of(peer: Receiver) -> Iterator[UserIdentityNegotiation]:
         yield item
 
 
-def _tls_of(peer: Receiver) -> tuple[ssl.SSLContext, str] | None:
+def tls_of(peer: Receiver) -> tuple[ssl.SSLContext, str] | None:
+    """Give the context and name for TLS to a configured peer, if it wants that."""
     if isinstance(peer, PeerSection) and peer.tls:
         return client_context(peer), peer.host
     return None

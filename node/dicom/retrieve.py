@@ -2,13 +2,15 @@
 
 Objects go out as they were received, in the transfer syntax they were received in; who takes only
 others gets a failed sub-operation, never a conversion. C-MOVE sends to the peers of the
-configuration and to nobody else.
+configuration and to nobody else; to one outside the office only with an agreement, and no picture
+that may name its patient.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Protocol
 
@@ -20,20 +22,22 @@ from pynetdicom.pdu_primitives import UserIdentityNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from node.config import Config
+from node.db.agreements import demand_peer
 from node.db.session import Actor, read
-from node.dicom import archive, matching
+from node.db.tables import dicom_result, instance
+from node.dicom import archive, burned_in, matching
 from node.dicom.access import Access, Service
 from node.dicom.damage import DAMAGE_ERRORS
 from node.dicom.held import Held, find_held
 from node.dicom.instances import InstanceStore
 from node.dicom.object_file import read_dataset
-from node.dicom.peers import MAX_CONTEXTS
+from node.dicom.peers import MAX_CONTEXTS, number_of, tls_of, user_items
 from node.dicom.purged import demand_present
 from node.dicom.query import Query, parse_query
 from node.dicom.reads import note_retrieval, note_search
 from node.dicom.store import log_failure
 from node.dicom.transport import user_of
-from node.errors import InvalidInput, Retryable
+from node.errors import InvalidInput, Rejected, Retryable
 
 PENDING = 0xFF00
 PENDING_UNSUPPORTED = 0xFF01
@@ -122,14 +126,23 @@ def on_c_move(
         yield None, None
         return
     try:
+        demand_peer(db, config, peer.name, datetime.now(UTC))
         objects = _held(event, db, store, config)
+        if peer.is_outside:
+            _demand_nameless(db, config.node.location_id, objects)
+        number = number_of(peer)
         caller = _caller(event)
         note_retrieval(db, _actor(config), "archive.moved", objects, peer=caller, to=peer.name)
     except Exception as error:
         log_failure("C-MOVE", _known(error))
         raise
-    kwargs = {"ae_title": peer.ae_title, "contexts": _contexts(objects)}
-    yield peer.host, peer.port, kwargs
+    kwargs = {
+        "ae_title": peer.ae_title,
+        "contexts": _contexts(objects),
+        "ext_neg": list(user_items(peer)),
+        "tls_args": tls_of(peer),
+    }
+    yield number, peer.port, kwargs
     yield len(objects)
     yield from _objects(event, objects)
 
@@ -182,6 +195,23 @@ def _held(event: RetrieveEvent, db: sa.Engine, store: InstanceStore, config: Con
         )
     demand_present(db, _actor(config), found)
     return found
+
+
+def _demand_nameless(db: sa.Engine, location_id: str, objects: Sequence[Held]) -> None:
+    """Refuse (Rejected) to let pictures leave the house while one may name its patient."""
+    uids = [item.sop_instance_uid for item in objects]
+    pictures = sa.select(instance.c.id).where(
+        instance.c.location_id == location_id, instance.c.sop_instance_uid.in_(uids)
+    )
+    copies = sa.select(dicom_result.c.instance_id).where(
+        dicom_result.c.location_id == location_id,
+        dicom_result.c.sop_instance_uid.in_(uids),
+        dicom_result.c.kind == "SC",
+        dicom_result.c.instance_id.is_not(None),
+    )
+    with read(db) as conn:
+        if burned_in.doubted(conn, list(conn.execute(pictures.union(copies)).scalars())):
+            raise Rejected(burned_in.DOUBT)
 
 
 def _contexts(objects: Sequence[Held]) -> list[PresentationContext]:

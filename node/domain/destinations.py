@@ -30,12 +30,16 @@ class Reach:
 
     ``party`` is the name of its adapter in the configuration. ``networks`` are the private ones an
     operator named for it. With ``takes_near`` the party may stand in the office, so a private
-    address is right where the host is :func:`near <is_near>` by its name (and only there).
+    address is right where the host is :func:`near <is_near>` by its name (and only there). With
+    ``stays_near`` it was declared to be the office itself: then it never stands at a public one.
+    ``advice`` tells the operator what opens an address that was refused.
     """
 
     party: str
     networks: tuple[Network, ...] = ()
     takes_near: bool = False
+    stays_near: bool = False
+    advice: str = "if that is meant, name it in [outgoing] private_networks"
 
     def allows(self, host: str, number: str) -> bool:
         """Tell whether `host`, as configured, may be connected to at the address `number`.
@@ -50,6 +54,8 @@ class Reach:
             return False
         if address.is_loopback:
             return is_this_machine(host)
+        if self.stays_near:
+            return not address.is_global
         if any(address in network for network in self.networks):
             return True
         if is_near(host):  # such a name, often without TLS, must not lead out of the office

@@ -259,7 +259,7 @@ def _studies(conn: sa.Connection, location_id: str) -> list[Row]:
 
 def _lettered(conn: sa.Connection, web: Web, ids: Sequence[str]) -> dict[str, str]:
     """Find the images that would leave if their pixels were sure to name nobody."""
-    leaves = any(peer.external for peer in web.config.dicom.peers)
+    leaves = any(peer.is_outside for peer in web.config.dicom.peers)
     if not leaves and not web.config.analysis.training_export:
         return {}
     images = conn.execute(sa.select(instance.c.id).where(instance.c.study_id.in_(ids))).scalars()

@@ -113,10 +113,10 @@ class Directory:
         return LabEntry(section, pack, self._way(section))
 
     def _way(self, section: LabSection) -> LabPartner:
+        reach = self._config.outgoing.reach("labs")
         match section.transport:
             case "api":
                 key = section.api_key.get_secret_value()
-                reach = self._config.outgoing.reach("labs")
                 return ApiLab(ApiSettings(section.url, key, reach=reach))
             case "sftp":
                 return SftpLab(
@@ -130,6 +130,7 @@ class Directory:
                         folder=section.folder,
                         status_folder=section.status_folder,
                         invoice_folder=section.invoice_folder,
+                        reach=reach,
                     )
                 )
             case "email":

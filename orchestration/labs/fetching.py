@@ -1,11 +1,13 @@
 """The page where a laboratory fetches a package whose link it was mailed.
 
 The link names a case and nobody else, and ends a week after the work is due. Looking at it shows a
-button; the button gives the ZIP, and every fetch stands in the audit.
+button; the button gives the ZIP while the laboratory's agreement is in force, and every fetch
+stands in the audit.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import cast
@@ -15,6 +17,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.responses import StreamingResponse
 
 from node.config import Config
+from node.db.agreements import NoAgreement, demand
 from node.db.session import Actor, begin, read
 from node.db.tables import workflow_case
 from node.dicom.object_file import chunks_of, size_of
@@ -29,6 +32,11 @@ from orchestration.runner import Runner
 
 PATH = "/lab-packages"
 _AFTER_DUE = timedelta(days=7)
+_LOG = logging.getLogger("bitewing")
+_NO_AGREEMENT = (
+    "The practice has no agreement with your laboratory in force, so this package cannot be given"
+    " out. Please call the practice."
+)
 
 
 def package_link(config: Config, key: LinkKey, dispatch: Dispatch) -> str:
@@ -61,7 +69,11 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
             link = key.look(token, Purpose.PACKAGE, runner.clock())
         except Forbidden as error:
             return page(practice, [f"{str(error).capitalize()}."], status=403)
-        found = _package(runner, link.subject)
+        try:
+            found = _package(runner, link.subject)
+        except NoAgreement as error:
+            _LOG.warning("a package was not given out: %s", error)
+            return page(practice, [_NO_AGREEMENT], status=403)
         if found is None:
             return page(practice, ["There is no such package any more."], status=404)
         with begin(runner.db, Actor("lab-link", runner.actor.location_id), "lab.fetched") as tx:
@@ -83,7 +95,10 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
 
 
 def _package(runner: Runner, case_number: str) -> Mapping[str, str] | None:
-    """Find the stored package of exactly this round of a case that is not cancelled."""
+    """Find the stored package of exactly this round of a case that is not cancelled.
+
+    Raises NoAgreement when its laboratory may not have it (any more).
+    """
     with read(runner.db) as conn:
         data = conn.execute(
             sa.select(workflow_case.c.data).where(
@@ -93,5 +108,9 @@ def _package(runner: Runner, case_number: str) -> Mapping[str, str] | None:
                 workflow_case.c.state != "cancelled",
             )
         ).scalar()
+        lab_key = str((data or {}).get("lab", ""))
+        if lab_key not in {each.key for each in runner.config.labs.partners}:
+            return None  # a laboratory that is configured no more
+        demand(conn, runner.config, f"lab:{lab_key}", runner.clock())
     package = cast("Mapping[str, str]", (data or {}).get("package", {}))
     return package if package.get("case") == case_number else None

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import paramiko
 
+from node.domain.destinations import PUBLIC_ONLY, Reach
 from node.errors import InvalidInput, Rejected, Retryable
 from orchestration.labs.callbacks import MAX_BODY, read_update
 from orchestration.labs.invoices import read_invoices
@@ -42,6 +43,7 @@ class SftpSettings:
     status_folder: str = "status"
     invoice_folder: str = "invoices"
     timeout_s: float = 30.0
+    reach: Reach = PUBLIC_ONLY
 
     def __post_init__(self) -> None:
         _ = self.server
@@ -57,6 +59,7 @@ class SftpSettings:
             self.key_file,
             self.port,
             self.timeout_s,
+            self.reach,
         )
 
 

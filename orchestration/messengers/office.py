@@ -39,6 +39,7 @@ def open_messenger(config: Config, channel: Channel) -> Messenger:
                     user=section.smtp_user,
                     password=section.smtp_password.get_secret_value(),
                     ca_file=Path(section.smtp_ca_file) if section.smtp_ca_file else None,
+                    reach=config.outgoing.reach("messengers", takes_near=True),
                 )
             )
         case Channel.SMS:

@@ -19,8 +19,9 @@ from email.utils import formatdate, parseaddr
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from node.domain.destinations import is_this_machine
+from node.domain.destinations import Reach, is_this_machine
 from node.errors import BitewingError, ConfigError, InvalidInput, Rejected, Retryable, Unsupported
+from node.outgoing import connect
 from orchestration.messengers.message import (
     Channel,
     Message,
@@ -30,6 +31,8 @@ from orchestration.messengers.message import (
     email_address,
 )
 
+#: The practice's mail server may stand in the office.
+OFFICE = Reach("messengers", takes_near=True)
 Security = Literal["starttls", "tls", "none"]
 #: Replies to RCPT that speak of the mailbox, not of us (RFC 5321 4.2.3).
 _NO_MAILBOX = (550, 551, 553)
@@ -48,6 +51,7 @@ class SmtpSettings:
     password: str = field(default="", repr=False)
     ca_file: Path | None = None
     timeout_s: float = 30.0
+    reach: Reach = OFFICE
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -144,13 +148,7 @@ class SmtpMessenger:
 
     def _open(self, context: ssl.SSLContext) -> smtplib.SMTP:
         settings = self._settings
-        where = (settings.host, settings.port)
-        if settings.security == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(
-                *where, timeout=settings.timeout_s, context=context
-            )
-        else:
-            server = smtplib.SMTP(*where, timeout=settings.timeout_s)
+        server = _Server(settings, context if settings.security == "tls" else None)
         try:
             server.ehlo(_our_name())
             if settings.security == "starttls":
@@ -181,6 +179,26 @@ class SmtpMessenger:
         _expect(answer, 250)
         with suppress(OSError):  # it is taken; a farewell changes nothing
             server.quit()
+
+
+class _Server(smtplib.SMTP):
+    """A session whose connection is made by the door; over TLS from the start with `context`."""
+
+    def __init__(self, settings: SmtpSettings, context: ssl.SSLContext | None) -> None:
+        self._reach = settings.reach
+        self._tls = context
+        super().__init__(settings.host, settings.port, timeout=settings.timeout_s)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        """Stand in for smtplib's own, the one place where it connects."""
+        plain = connect(self._reach, host, port, timeout)
+        if self._tls is None:
+            return plain
+        try:
+            return self._tls.wrap_socket(plain, server_hostname=host)
+        except BaseException:
+            plain.close()
+            raise
 
 
 def _expect(answer: tuple[int, bytes], code: int, *, is_recipient: bool = False) -> None:

@@ -78,7 +78,7 @@ class ResultSender:
                 return self._close(row, DeliveryState.WITHDRAWN, reason)
             if self._is_held():
                 return self._hold(row, DeliveryState.HELD, _HELD)
-            if peer.external and self._is_doubted(row):
+            if peer.is_outside and self._is_doubted(row):
                 return self._hold(row, DeliveryState.DOUBTED, burned_in.DOUBT)
             self.send(self.store.file(row.storage_key), peer)
         except Retryable as error:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
 import sqlalchemy as sa
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
+from node.db.agreements import Agreement, record
+from node.db.session import begin
 from node.db.tables import case_entry, message, pms_command
 from node.engine import DurableEngine
+from orchestration.labs import fetching
 from orchestration.labs.package import read_package
+from orchestration.messengers.office import link_key
+from tests.orchestration.clockwork import ACTOR
 from tests.orchestration.labs.lab_world import ADA, MISSING, LabWorld, lab_world
 
 
@@ -259,6 +268,7 @@ def test_a_laboratory_without_a_connection_is_mailed_a_link(
         rx = read_package(io.BytesIO(fetched.content)).rx
         assert rx.case_number == world.case.key
         assert httpx2.post(url[:-4] + "AAAA").status_code == 403
+        assert_waits_for_an_agreement(world, url)
         world.days(15)
         assert world.asked == "receive_case", world.explain()  # it is due today
         for _ in range(3):
@@ -266,6 +276,33 @@ def test_a_laboratory_without_a_connection_is_mailed_a_link(
         assert world.result == "seated"
         world.work.now += timedelta(days=30)
         assert httpx2.post(url).status_code == 403
+
+
+def assert_waits_for_an_agreement(world: LabWorld, url: str) -> None:
+    """The same link, of a laboratory that is no sandbox: nothing before the paper is recorded."""
+    config, path = world.work.config, urlsplit(url).path
+
+    def client_of(**change: object) -> TestClient:
+        partners = [each.model_copy(update=change) for each in config.labs.partners if change]
+        labs = config.labs.model_copy(update={"partners": tuple(partners)})
+        runner = replace(world.work.runner, config=config.model_copy(update={"labs": labs}))
+        app = FastAPI()
+        app.include_router(fetching.make_router(runner, link_key(config)))
+        app.state.config = runner.config
+        return TestClient(app)
+
+    client = client_of(is_sandbox=False)
+    refused = client.post(path)
+    assert (refused.status_code, "no agreement" in refused.text) == (403, True)
+    today = world.today
+    paper = Agreement(
+        "lab:mail", "Mail Lab", "A. Manager", today, today + timedelta(days=9), "a" * 64
+    )
+    with begin(world.work.db, ACTOR, "agreement.recorded") as tx:
+        record(tx, client.app.state.config, paper)
+    given = client.post(path)
+    assert (given.status_code, given.headers["content-type"]) == (200, "application/zip")
+    assert client_of().post(path).status_code == 404  # configured no more
 
 
 def test_a_dead_provider_of_texts_holds_no_lab_case_up(world: LabWorld) -> None:
