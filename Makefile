@@ -5,6 +5,12 @@ BIN := $(VENV)/bin
 ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
+# PyTorch's own index has small CPU wheels; PyPI's bring several GB of CUDA. Where it cannot be
+# reached, pip's usual index serves.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+ASK_TORCH_INDEX = import urllib.request as u; u.urlopen('$(TORCH_INDEX)/torch/', timeout=10)
+CPU_WHEELS = $$($(PYTHON) -c "$(ASK_TORCH_INDEX)" 2>/dev/null && echo --extra-index-url $(TORCH_INDEX))
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: pins sbom audit demo test lint format install bench clean screenshots
 .DELETE_ON_ERROR:
@@ -40,13 +46,13 @@ $(VENV)/bin/.made:
 	@mkdir -p $(@D) && touch $@
 
 $(VENV)/.analysis: $(VENV)/bin/.made pyproject.toml constraints-cpu.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt --editable '.[analysis]'
+	$(PIP) --constraint constraints-cpu.txt $(CPU_WHEELS) torch torchvision
+	$(PIP) --constraint constraints-cpu.txt --editable '.[analysis]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/.made pyproject.toml constraints-cpu.txt
-	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints-cpu.txt --editable '.[dev]'
+	$(PIP) --constraint constraints-cpu.txt $(CPU_WHEELS) torch torchvision
+	$(PIP) --constraint constraints-cpu.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.analysis
 
 # The versions that the tests ran with, for whoever installs the same again.
@@ -57,11 +63,11 @@ pins: $(VENV)/.dev
 
 # What is installed, as CycloneDX; and whether any of it has a known weakness (asks the internet).
 sbom: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet '.[release]'
+	$(PIP) '.[release]'
 	$(BIN)/cyclonedx-py environment --output-format JSON --output-file sbom.json $(BIN)/python
 
 audit: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet '.[release]'
+	$(PIP) '.[release]'
 	$(BIN)/pip-audit --skip-editable
 
 clean:

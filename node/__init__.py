@@ -1,3 +1,3 @@
 """The running program of Bitewing: DICOM edge, analysis, review page, and their composition."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,3 +59,23 @@ def test_every_dependency_has_its_line() -> None:
         name = re.split(r"[\[<>=]", requirement)[0].lower()
         short = name.removeprefix("opencv-python-headless") or "opencv"
         assert short.replace("pylibjpeg-openjpeg", "pylibjpeg") in text, name
+
+
+def test_the_wheel_has_every_file_that_the_packages_have() -> None:
+    """What pip installs elsewhere is whole: pages, templates, rules, weights, sample films."""
+    builder = WheelBuilder(str(ROOT))
+    shipped = {file.distribution_path for file in builder.recurse_included_files()}
+    kept = subprocess.run(
+        ["git", "ls-files", *builder.config.packages], cwd=ROOT, capture_output=True, text=True
+    )
+    if kept.returncode:
+        pytest.skip("this is no git checkout")
+    assert set(kept.stdout.splitlines()) <= shipped
+    assert "node/web/pages/login.html" in shipped
+
+
+def test_the_version_stands_in_one_place_and_in_the_changelog() -> None:
+    version = WheelBuilder(str(ROOT)).metadata.version
+    assert version == import_module("node").__version__
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"Bitewing node, {version}." in (ROOT / "docs" / "conformance.md").read_text()

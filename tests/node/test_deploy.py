@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from ssl import PROTOCOL_TLS_SERVER, SSLContext
+from threading import Thread
 
 import yaml
 from prometheus_client import generate_latest
@@ -18,6 +26,7 @@ from node.expiry import CertificateCollector
 from node.fleet.report import compose_report
 from node.fleet.reports import FleetCollector, keep_report
 from node.status import BACKUP, Status, metrics
+from tests.protocol.certificates import Authority
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +75,96 @@ def test_the_containers_run_what_there_is() -> None:
     assert str(config.node.data_dir) == "/data"
     for package in re.findall(r"^COPY (\w+) \1$", dockerfile, re.MULTILINE):
         assert (ROOT / package / "__init__.py").exists()
+
+
+def test_the_containers_write_only_where_their_user_may() -> None:
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    (owned,) = re.findall(r"install -d -o bitewing .* 0700 (.*)", dockerfile)
+    (kept,) = re.findall(r"^VOLUME (.*)", dockerfile, re.MULTILINE)
+    assert owned.split() == yaml.safe_load(kept)
+    for name in ("node", "analysis"):
+        assert compose["services"][name]["read_only"]
+        mounts = [each.partition(":")[2] for each in compose["services"][name]["volumes"]]
+        assert mounts == owned.split(), name
+
+
+def test_the_builder_gets_what_the_dockerfile_copies_and_no_data() -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    first, *let_in = [
+        line
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line and not line.startswith(("#", "**"))
+    ]
+    copied = {
+        name
+        for words in re.findall(r"^COPY (?!--from)(.*)", dockerfile, re.MULTILINE)
+        for name in words.split()[:-1]
+    }
+    assert first == "*"
+    assert {line.removeprefix("!") for line in let_in} == copied
+    assert all((ROOT / name).exists() for name in copied)
+
+
+class _Well(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class _Ill(_Well):
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+
+@contextmanager
+def _serving(handler: type[_Well], context: SSLContext | None = None) -> Iterator[int]:
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        port = server.server_port
+        server.handle_error = lambda *_: None  # plain words on a TLS port
+        if context is not None:
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield port
+        server.shutdown()
+        thread.join()
+
+
+def _asked(port: int) -> int:
+    command = [sys.executable, str(ROOT / "deploy" / "healthcheck.py")]
+    variables = {**os.environ, "BITEWING_WEB_PORT": str(port)}
+    return subprocess.run(command, env=variables, check=False, timeout=60).returncode
+
+
+def test_the_health_check_of_the_container_tells_well_from_ill(tmp_path: Path) -> None:
+    context = SSLContext(PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*Authority(tmp_path).issue("localhost"))
+    with _serving(_Well) as port:
+        assert _asked(port) == 0
+    with _serving(_Well, context) as port:
+        assert _asked(port) == 0
+    with _serving(_Ill) as port:
+        assert _asked(port) == 1
+    assert _asked(port) == 1  # nobody is there any more
+
+
+def test_both_units_are_hardened_alike() -> None:
+    node, bridge = (
+        dict(re.findall(r"^(\w+)=(.*)$", (ROOT / "deploy" / name).read_text(), re.MULTILINE))
+        for name in ("bitewing.service", "bitewing-bridge.service")
+    )
+    own = {"Description", "WorkingDirectory", "ExecStart", "StateDirectory"}
+    assert {key: value for key, value in node.items() if key not in own} == {
+        key: value for key, value in bridge.items() if key not in own
+    }
+    for unit in (node, bridge):
+        assert unit["WorkingDirectory"] == f"/var/lib/{unit['StateDirectory']}"
+        assert (unit["ProtectSystem"], unit["UMask"]) == ("strict", "0077")
 
 
 def test_the_page_of_ports_names_the_ports_that_are_opened() -> None:
