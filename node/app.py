@@ -38,6 +38,7 @@ from node.db.agreements import demand_peer, warn_of_agreements
 from node.db.keys import open_keys
 from node.db.migrate import migrate
 from node.db.session import Actor, begin, open_database, read
+from node.db.settled import reduce_settled
 from node.db.shedding import shed
 from node.db.tables import study
 from node.dicom.availability import Notifier
@@ -333,6 +334,7 @@ class Node:
 
         def let_go() -> None:
             shed(db, self.config, datetime.now(UTC))
+            reduce_settled(db, self.config, datetime.now(UTC))
 
         def plan() -> None:
             fetcher.plan(datetime.now(UTC))

@@ -544,6 +544,7 @@ class RetentionSection(_Section):
     pixels_days: float = Field(30.0, ge=0)  # after the signature, and after they were fetched again
     declared_archives: tuple[str, ...] = ()  # AE titles of senders that are the archive
     webhook_days: float = Field(180.0, ge=31)  # what partners sent to cases that are closed
+    settled_days: float = Field(2200.0, ge=90)  # words of writes, payers' answers, replies
     prompt_days: float = Field(365.0, ge=2)  # what a language model was asked and said
     session_days: float = Field(90.0, ge=31)  # after the last word; used links and codes as well
 

@@ -26,23 +26,29 @@ hold_cli = typer.Typer(
 @retention_cli.command()
 def plan(config: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Say what would be given up now, and why the rest stays; changes nothing."""
+    from node.db.settled import count_settled
     from node.db.shedding import count_old
 
     settings = read_settings(config, data_dir)
     _show(_open(settings).run(datetime.now(UTC), is_dry=True), "would be given up")
     for name, count in count_old(open_db(settings), settings, datetime.now(UTC)).items():
         typer.echo(f"{count} old rows of {name} would be removed")
+    for name, count in count_settled(open_db(settings), settings, datetime.now(UTC)).items():
+        typer.echo(f"{count} of {name} would be reduced to their digest")
 
 
 @retention_cli.command()
 def run(config: ConfigFile = None, data_dir: DataDir = None) -> None:
     """Give up now what may go; the running node does so every hour."""
+    from node.db.settled import reduce_settled
     from node.db.shedding import shed
 
     settings = read_settings(config, data_dir)
     _show(_open(settings).run(datetime.now(UTC)), "given up")
     for name, count in shed(open_db(settings), settings, datetime.now(UTC)).items():
         typer.echo(f"{count} old rows of {name} removed")
+    for name, count in reduce_settled(open_db(settings), settings, datetime.now(UTC)).items():
+        typer.echo(f"{count} of {name} reduced to their digest")
 
 
 @retention_cli.command()

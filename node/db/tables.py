@@ -985,6 +985,7 @@ pms_command = sa.Table(
     sa.Column("receipt", SealedJson("pms_command.receipt"), nullable=True),
     _at("created_at"),
     _at("updated_at"),
+    _at("reduced_at", nullable=True),  # node.db.settled
     sa.UniqueConstraint("location_id", "key"),
     sa.Index("ix_pms_command_study", "study_id"),
     sa.Index("ix_pms_command_state", "location_id", "state"),
@@ -1209,6 +1210,7 @@ payer_mail = sa.Table(  # every answer of a payer, as it came; case_id null: a p
     _ref("case_id", "workflow_case", nullable=True),
     sa.Column("state", sa.String(16), nullable=False),  # given, late, unknown
     _at("at"),
+    _at("reduced_at", nullable=True),  # node.db.settled
     sa.UniqueConstraint("location_id", "delivery_id"),
 )
 
@@ -1311,6 +1313,7 @@ message_reply = sa.Table(  # what people answered, as they wrote it
     sa.Column("meaning", sa.String(16), nullable=False),  # orchestration.recall.replies
     sa.Column("text", SealedText("message_reply.text"), nullable=False),
     _at("at"),
+    _at("reduced_at", nullable=True),  # node.db.settled
     sa.UniqueConstraint("location_id", "key"),
     sa.Index("ix_message_reply_patient", "location_id", "patient_id", "at"),
 )

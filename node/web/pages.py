@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
+from html import escape
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 
 from node import __version__
 from node.db.session import read
+from node.disk import Room, disk_of
 from node.domain.rights import Open, Right
 from node.errors import BitewingError, ConfigError, NotFound, Retryable
 from node.web.accounts import Session
@@ -33,6 +35,7 @@ from node.web.worklist import compose_worklist
 
 _PAGES = Path(__file__).parent / "pages"
 _PLACE = "<!--boot-->"
+_APP = '<div id="app">'
 _PRELOADS, _FRAME = "<!--preloads-->", "<!--frame-->"
 _ENTRY = re.compile(r'<script type="module" src="/static/([^"]+)">')
 _STYLE = re.compile(r'<link rel="stylesheet" href="/static/([^"]+)">')
@@ -44,9 +47,12 @@ _KEPT = "public, max-age=31536000, immutable"
 router = APIRouter(include_in_schema=False)
 
 
-def render(page: str, boot: Boot) -> HTMLResponse:
-    """Put the boot block into a page's shell."""
+def render(page: str, boot: Boot, notice: str = "") -> HTMLResponse:
+    """Put the boot block into a page's shell, and above all a notice in plain words."""
     before, after = _shell(page)
+    if notice:
+        words = f'<p class="notice bar warn" role="status">{escape(notice)}</p>\n'
+        before = before.replace(_APP, words + _APP)
     return HTMLResponse(before + _block(boot) + after)
 
 
@@ -126,7 +132,7 @@ def worklist_page(web: WebDep, session: Annotated[Session, Depends(page())]) -> 
         worklist = compose_worklist(web, session, "to_review")
         audit_read(web, session, "worklist.shown", "worklist:to_review")
         boot = boot.model_copy(update={"worklist": worklist})
-    return render("worklist", boot)
+    return render("worklist", boot, _disk_notice(web, session))
 
 
 @router.get("/review/{study_id}")
@@ -203,7 +209,7 @@ def _add_plain(name: str, rights: tuple[Right, ...]) -> None:
     gate = page(*rights)
 
     def show(web: WebDep, session: Session = Depends(gate)) -> Response:
-        return render(name, _boot(web, name, session))
+        return render(name, _boot(web, name, session), _disk_notice(web, session))
 
     router.add_api_route(f"/{name}", show, methods=["GET"], name=f"{name}_page")
 
@@ -236,6 +242,17 @@ async def static_file(name: str, request: Request) -> Response:
     if asset.zipped and "gzip" in request.headers.get("accept-encoding", ""):
         content, headers["Content-Encoding"] = asset.zipped, "gzip"
     return Response(content, media_type=asset.media_type, headers=headers)
+
+
+def _disk_notice(web: Web, session: Session) -> str:
+    """Tell who looks after the machine that its disk fills up; "" for others, or with room."""
+    if not session.may(Right.FLEET_SEE):
+        return ""
+    try:
+        seen = disk_of(web.config).look()
+    except OSError:  # /healthz says so
+        return ""
+    return "" if seen.room is Room.PLENTY else f"The disk of this node fills up: {seen.words}."
 
 
 def _boot(web: Web, page: str, session: Session | None = None) -> Boot:

@@ -119,7 +119,7 @@ class Mailbox:
 
 
 def read_mail(db: sa.Engine, location_id: str, mail_id: str) -> KeptMail:
-    """Read one answer; raises NotFound."""
+    """Read one answer; raises NotFound, also for one whose words are no longer kept."""
     with read(db) as conn:
         row = conn.execute(
             sa.select(payer_mail).where(
@@ -128,6 +128,8 @@ def read_mail(db: sa.Engine, location_id: str, mail_id: str) -> KeptMail:
         ).first()
     if row is None:
         raise NotFound("there is no such answer of a payer")
+    if row.reduced_at is not None:
+        raise NotFound("this answer was settled long ago; its digest alone is kept")
     return KeptMail(row.id, row.kind, row.submission_id, row.media_type, row.content)
 
 

@@ -351,7 +351,7 @@ def open_practice(database_path: str, tmp_path: Path) -> Iterator[OpenPractice]:
     """Open one or more practices, each a real server on loopback, on one database.
 
     ``mode`` is ``assist`` (all is let in), ``silent`` (by configuration) or ``fresh``: nobody has
-    let anything in. ``dicom`` is the section of that name.
+    let anything in. ``dicom`` and ``node`` are the sections of those names.
     """
     closers: list[Callable[[], None]] = []
 
@@ -393,12 +393,12 @@ def _serve(
     url: str, folder: Path, location_id: str, mode: str, web: dict
 ) -> tuple[Practice, Callable[[], None]]:
     limit = "assist" if mode == "fresh" else mode
-    dicom = web.pop("dicom", {})
+    dicom, node = web.pop("dicom", {}), web.pop("node", {})
     config = read_config(
         None,
         {},
         {
-            "node": {"location_id": location_id, "mode": limit, "data_dir": folder},
+            "node": {"location_id": location_id, "mode": limit, "data_dir": folder, **node},
             "database": {"url": url},
             "dicom": dicom,
             "web": web,
