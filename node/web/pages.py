@@ -222,15 +222,17 @@ for _name, _rights in _PLAIN.items():
 async def static_file(name: str, request: Request) -> Response:
     """Serve one of the pages' files.
 
-    Below its release's address it is kept for good; below another, or none, browsers ask each
-    time whether it changed.
+    Below its release's address it is kept for good; below none browsers ask each time whether it
+    changed. A page of another release gets nothing: it must not run parts of both.
     """
     files = release()
     of_release = _RELEASE.fullmatch(name)
+    is_current = of_release is not None and of_release.group(1) == files.name
+    if of_release is not None and not is_current:
+        raise NotFound("This file is of another release. Reload the page.")
     asset = files.assets.get(of_release.group(2) if of_release else name)
     if asset is None:
         raise NotFound("There is no such file.")
-    is_current = of_release is not None and of_release.group(1) == files.name
     headers = {
         "ETag": f'"{asset.digest}"',
         "Cache-Control": _KEPT if is_current else "no-cache",

@@ -26,6 +26,7 @@ from node.errors import (
     place_of,
 )
 from node.web.accounts import Locked, Unauthenticated, WrongCredentials
+from node.web.assets import release
 from node.web.auth import BadToken, GoTo, Owing
 from node.web.limits import TooLarge, TooMany, body_limit
 from node.web.pins import WrongPin
@@ -176,6 +177,7 @@ class _Edge:
                 if scope["scheme"] == "https":
                     headers["Strict-Transport-Security"] = f"max-age={_HSTS_S}"
                 headers.setdefault("Cache-Control", "private, no-store")
+                headers["X-Release"] = release().name
             await send(message)
 
         received = 0

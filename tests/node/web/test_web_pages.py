@@ -125,10 +125,11 @@ def test_a_page_asks_for_the_files_of_its_release_and_browsers_keep_them(practic
         assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
-def test_a_page_of_an_older_release_gets_its_files_but_does_not_keep_them(practice):
+def test_a_page_of_another_release_gets_no_file_and_learns_that_there_is_a_newer_one(practice):
     answer = practice.client().get("/static/0123456789abcdef/shared/say.mjs")
-    assert answer.status_code == 200
-    assert answer.headers["cache-control"] == "no-cache"
+    assert answer.status_code == 404
+    assert answer.headers["x-release"] == release().name
+    assert "another release" in answer.json()["title"]
 
 
 def test_files_come_compressed_to_whoever_reads_that(practice):

@@ -1,7 +1,7 @@
 /** Every change the reader makes: applied here at once, kept in the outbox, undoable. */
 
 import { batch, signal } from "../vendor/preact.mjs";
-import { call, Problem } from "../shared/api.mjs";
+import { call, onReload } from "../shared/api.mjs";
 import { Outbox, newId, newOpId } from "../shared/outbox.mjs";
 import { millimetres } from "../engine/measure.mjs";
 import { hasDepth, kindOf } from "../shared/kinds.mjs";
@@ -28,12 +28,14 @@ export const outbox = new Outbox(at.start.me?.user_id ?? "", {
 	onState: (state) => (at.saving.value = state),
 });
 
+onReload(() => (outbox.flush(), Promise.race([outbox.settled(), new Promise((wait) => setTimeout(wait, 3000))])));
+
 /** Send a batch; a 409 or 422 that carries results is an answer like any other. */
 async function post(study, operations) {
 	try {
 		return await call(`/api/studies/${study}/ops`, { body: { operations } });
 	} catch (problem) {
-		if (problem instanceof Problem && problem.body?.results) return problem.body;
+		if (problem.body?.results && !problem.isTemporary) return problem.body;
 		throw problem;
 	}
 }

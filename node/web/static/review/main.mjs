@@ -64,25 +64,20 @@ async function remedy(name, ...given) {
 	return (await import("./remedies.mjs"))[name](...given);
 }
 
-/** Listen to keys; return what ends it. */
+/** Listen to keys, as long as the page stands. */
 function follow() {
 	addEventListener("keydown", onKeyDown);
 	addEventListener("keyup", onKeyUp);
-	const stopWaiting = effect(() => {
+	effect(() => {
 		if (isStanding.value) loadLate();
 	});
-	const stopZooming = effect(() => {
+	effect(() => {
 		if (at.selectedId.value && prefers("zooms_to_selection")) untracked(() => act.viewing.toSelection());
 	});
-	const blur = () => (at.isBare.value = false);
-	addEventListener("blur", blur);
+	addEventListener("blur", () => (at.isBare.value = false));
 	addEventListener("click", focusStage);
 	addEventListener("beforeunload", warn);
 	addEventListener("bitewing-unlocked", () => [reload(), outbox.flush()]);
-	return () => {
-		[stopWaiting(), stopZooming()];
-		for (const [name, handler] of [["keydown", onKeyDown], ["keyup", onKeyUp], ["blur", blur], ["click", focusStage], ["beforeunload", warn]]) removeEventListener(name, handler);
-	};
 }
 
 /** A pointer click on a control gives the focus back to the stage, so that Space looks under at once. */
@@ -184,7 +179,8 @@ function begin() {
 }
 
 if (at.start.me && at.start.study) {
-	begin();
+	if (document.hidden) begin();
+	else requestAnimationFrame(() => setTimeout(begin));
 } else if (at.start.failure) {
 	document.getElementById("frame").remove();
 	render(html`<main class="over" role="alert"><h1>This study cannot be shown now</h1><p>${at.start.failure}</p>

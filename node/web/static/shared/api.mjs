@@ -12,9 +12,9 @@ export class Problem extends Error {
 		this.retryAfter = Number(body.retry_after) || null;
 	}
 
-	/** Whether the same call may succeed later. */
+	/** Whether the same call may succeed later: a page of an older release takes no refusal as final. */
 	get isTemporary() {
-		return this.status === 0 || this.status === 503 || this.status === 429 || this.status >= 502;
+		return isOld || this.status === 0 || this.status === 503 || this.status === 429 || this.status >= 502;
 	}
 
 	/** One sentence for a strip or card. */
@@ -38,6 +38,27 @@ export function onLocked(action) {
 /** Use this token for every change. */
 export function useToken(token) {
 	csrf = token ?? "";
+}
+
+const OWN = import.meta.url.match(/[0-9a-f]{16}/)?.[0]; // the release that this page is of
+let isOld = false;
+let beforeReload = () => {};
+/** Do this before the page is fetched anew. */
+export function onReload(action) {
+	beforeReload = action;
+}
+
+/** Tell, once, that the node was upgraded while this page stood open. */
+function compare(release) {
+	if (isOld || !OWN || !release || release === OWN) return;
+	isOld = true;
+	const again = async () => {
+		await beforeReload();
+		location.reload();
+	};
+	const bar = Object.assign(document.createElement("p"), { className: "newer", role: "alert" });
+	bar.append("A newer version is ready. Nothing is lost. ", Object.assign(document.createElement("button"), { textContent: "Reload", onclick: again }));
+	document.body.prepend(bar);
 }
 
 /**
@@ -78,6 +99,7 @@ export async function request(path, { method, body, isBackground, isLast }) {
 	} catch {
 		throw new Problem(0, { title: "The node cannot be reached." });
 	}
+	compare(response.headers.get("X-Release"));
 	if (response.ok) return response;
 	const problem = new Problem(response.status, await response.json().catch(() => ({})));
 	if (problem.type === "locked") whenLocked();

@@ -5,12 +5,6 @@
  * BroadcastChannel. When its tab closes the next takes over. Payloads are ids and numbers.
  */
 
-const KINDS = [
-	"image.stored", "image.duplicate_kept", "image.analysed", "study.completed", "study.ready",
-	"study.reopened", "study.matched", "review.changed", "review.signed", "review.retracted", "pms.write_queued",
-	"pms.write_done", "pms.write_failed", "result.sent", "schedule.synced", "resync",
-];
-
 /**
  * Listen from after `seq` on. `onEvent({seq, kind, study_id, image_id})`;
  * `onState("live" | "reconnecting")`. Returns a function that ends it.
@@ -68,9 +62,7 @@ function leadUntil(signal, lastSeq, relay, channel) {
 				timer = setTimeout(connect, wait);
 				wait = Math.min(wait * 2, 30_000);
 			};
-			const read = (message) => relay({ event: JSON.parse(message.data) });
-			source.onmessage = read;
-			for (const kind of KINDS) source.addEventListener(kind, read);
+			source.onmessage = (message) => relay({ event: JSON.parse(message.data) });
 		};
 		signal.addEventListener("abort", () => {
 			clearTimeout(timer);

@@ -13,13 +13,16 @@ export function newOpId(now = Date.now()) {
 	for (let i = 0; i < 6; i += 1) bytes[i] = Math.floor(now / 2 ** (8 * (5 - i))) % 256;
 	bytes[6] = (bytes[6] & 0x0f) | 0x70;
 	bytes[8] = (bytes[8] & 0x3f) | 0x80;
-	const hex = Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-	return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+	return hex(bytes).replace(/(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
 }
 
 /** A new opaque object id: 32 hex digits. */
 export function newId() {
-	return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+	return hex(crypto.getRandomValues(new Uint8Array(16)));
+}
+
+function hex(bytes) {
+	return Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
 export class Outbox {
@@ -42,6 +45,7 @@ export class Outbox {
 	/** Read what an earlier page left behind, and send it. */
 	async open() {
 		this.db = await openStore().catch(() => null);
+		this.queue.forEach((entry) => this.keep(entry)); // what was decided before the store was open
 		const kept = this.db ? await all(this.db) : [];
 		const mine = kept.filter((entry) => entry.user === this.user);
 		const here = new Set(this.queue.map((entry) => entry.op.op_id));
@@ -53,7 +57,7 @@ export class Outbox {
 	add(study, op) {
 		const entry = { study, user: this.user, op };
 		this.queue.push(entry);
-		if (this.db && !hasText(op)) put(this.db, entry);
+		this.keep(entry);
 		this.tell();
 		if (!this.isSending) queueMicrotask(() => this.flush());
 	}
@@ -79,7 +83,7 @@ export class Outbox {
 	/** Forget everything: after sign-out. */
 	async clear() {
 		this.queue = [];
-		if (this.db) await done(this.db.transaction("ops", "readwrite").objectStore("ops").clear());
+		if (this.db) await done(this.ops().clear());
 		this.tell();
 	}
 
@@ -125,8 +129,18 @@ export class Outbox {
 		}
 	}
 
+	/** Keep an operation for the page that comes after this one; a text stays in memory. */
+	keep(entry) {
+		if (!hasText(entry.op)) this.ops()?.put(entry);
+	}
+
 	forget(opId) {
-		if (this.db) this.db.transaction("ops", "readwrite").objectStore("ops").delete(opId);
+		this.ops()?.delete(opId);
+	}
+
+	/** The store, to be written to; undefined while there is none. */
+	ops() {
+		return this.db?.transaction("ops", "readwrite").objectStore("ops");
 	}
 
 	tell() {
@@ -144,10 +158,6 @@ function openStore() {
 	const request = indexedDB.open("bitewing", 1);
 	request.onupgradeneeded = () => request.result.createObjectStore("ops", { keyPath: "op.op_id" });
 	return done(request);
-}
-
-function put(db, entry) {
-	db.transaction("ops", "readwrite").objectStore("ops").put(entry);
 }
 
 /** Everything kept, oldest first: the key is time-ordered. */

@@ -26,7 +26,7 @@ export function startSession(person) {
 	addEventListener("pageshow", (event) => event.persisted && location.reload());
 	effect(() => {
 		document.documentElement.classList.toggle("is-locked", lockState.value === "locked");
-		if (lockState.value) import("./lock.mjs").then((module) => module.show());
+		if (lockState.value) import("./lock.mjs").then((module) => module.show(), () => location.reload());
 	});
 }
 
