@@ -18,6 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from node.db import audit
 from node.db.audit_rows import AuditEntry
 from node.db.tables import event
+from node.db.write_turn import WriteTurn
 from node.domain.events import EventKind
 from node.errors import Retryable
 
@@ -81,7 +82,8 @@ def open_database(url: str) -> sa.Engine:
     """Open the database; SQLite in WAL mode with full durability, foreign keys on.
 
     Reads use plain connections; writes go through :func:`begin`, which takes SQLite's write lock
-    at once (BEGIN IMMEDIATE) so that a reader never has to be upgraded.
+    at once (BEGIN IMMEDIATE) so that a reader never has to be upgraded, in turn
+    (:mod:`node.db.write_turn`) so that no writer starves.
     """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
@@ -92,7 +94,7 @@ def open_database(url: str) -> sa.Engine:
         parsed, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=16
     )
     sa.event.listen(engine, "connect", _prepare_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
+    sa.event.listen(engine, "begin", functools.partial(_begin_sqlite, WriteTurn()))
     return engine
 
 
@@ -102,9 +104,11 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_sqlite(conn: sa.Connection) -> None:
-    is_writer = conn.get_execution_options().get("bitewing_write", False)
-    conn.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
+def _begin_sqlite(turn: WriteTurn, conn: sa.Connection) -> None:
+    if conn.get_execution_options().get("bitewing_write", False):
+        turn.begin(conn)
+    else:
+        conn.exec_driver_sql("BEGIN")
 
 
 @contextmanager
@@ -129,10 +133,15 @@ def begin_group(engine: sa.Engine) -> Iterator[sa.Connection]:
     try:
         with engine.connect().execution_options(**_WRITER) as conn, conn.begin():
             yield conn
-    except sa.exc.OperationalError as error:
-        raise Retryable(f"the database did not take the write ({type(error.orig).__name__})") from (
-            error
-        )
+    except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:  # the latter: no connection
+        raise Retryable(f"the database did not take the write ({_name_of(error)})") from error
+
+
+def _name_of(error: sa.exc.SQLAlchemyError) -> str:
+    """Name what the database said, without its words: SQLITE_BUSY, an SQLSTATE, or a class."""
+    said = getattr(error, "orig", error)
+    name = getattr(said, "sqlite_errorname", None) or getattr(said, "sqlstate", None)
+    return str(name or type(said).__name__)
 
 
 def run_group(
