@@ -16,24 +16,22 @@ class HungUp(Exception):
 class Gulps:
     """Reads a blocking socket.
 
-    What :meth:`at_most` gives is valid until `before_reuse` was called, all else until the next
-    call.
+    What :meth:`at_most` gives is valid until `before_reuse` was called twice, all else until the
+    next call. There are two buffers: while one is still worked on, the other one is filled.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.before_reuse: Callable[[], None] = _nothing
         self._socket = sock
-        self._buffer = bytearray(_BUFFER_BYTES)
-        self._view = memoryview(self._buffer)
+        self._view = memoryview(bytearray(_BUFFER_BYTES))
+        self._other = memoryview(bytearray(_BUFFER_BYTES))
         self._start = self._end = 0
 
     def exactly(self, count: int) -> memoryview:
         """Give the next `count` bytes, no more than the buffer holds."""
-        if len(self._buffer) - self._start < count:
+        if self._view.nbytes - self._start < count:
             self.before_reuse()
-            rest = self._end - self._start
-            self._buffer[:rest] = self._buffer[self._start : self._end]
-            self._start, self._end = 0, rest
+            self._turn()
         while self._end - self._start < count:
             self._read()
         return self._take(count)
@@ -52,7 +50,7 @@ class Gulps:
     def _read(self) -> None:
         self.before_reuse()
         if self._start == self._end:
-            self._start = self._end = 0
+            self._turn()
         try:
             count = self._socket.recv_into(self._view[self._end :])
         except OSError as error:  # timed out, reset, or closed by us
@@ -62,6 +60,13 @@ class Gulps:
         self._end += count
         if _QUICKACK is not None:  # not sticky: Linux clears it again by itself
             self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+
+    def _turn(self) -> None:
+        """Go on in the other buffer, with what was not taken yet."""
+        rest = self._end - self._start
+        self._other[:rest] = self._view[self._start : self._end]
+        self._view, self._other = self._other, self._view
+        self._start, self._end = 0, rest
 
 
 def _nothing() -> None:

@@ -18,6 +18,7 @@ import sys
 import threading
 from dataclasses import dataclass
 
+from node.dicom.digester import Digester
 from node.dicom.gulps import Gulps, HungUp
 from node.dicom.parts import PartFolder, part_folder_of
 from node.dicom.reception import Reception
@@ -36,12 +37,13 @@ class Line:
     folder: PartFolder
     location_id: str
     socket: socket.socket
+    digester: Digester
 
     def begin(
         self, class_uid: str, instance_uid: str, syntax_uid: str, calling_ae: str
     ) -> Reception:
         """Begin to receive an object; what is wrong is said when it is finished."""
-        reception = Reception(self.folder, self.location_id, self.tell)
+        reception = Reception(self.folder, self.location_id, self.digester, self.tell)
         reception.open(class_uid, instance_uid, syntax_uid, calling_ae)
         return reception
 
@@ -73,7 +75,8 @@ def main() -> None:
 def _serve(sock: socket.socket, to_node: socket.socket, message: bytes) -> None:
     with sock, to_node, contextlib.suppress(HungUp, OSError):
         terms = json.loads(message)
-        line = Line(part_folder_of(terms["store"]), terms["location_id"], to_node)
+        digester = Digester()
+        line = Line(part_folder_of(terms["store"]), terms["location_id"], to_node, digester)
         association = StorageAssociation(
             sock,
             Gulps(sock),
@@ -92,6 +95,7 @@ def _serve(sock: socket.socket, to_node: socket.socket, message: bytes) -> None:
             line.tell(failed("", error))  # the node logs it
         finally:
             association.discard()
+            digester.close()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from typing import Protocol
 
 from node.db.keyring import DataKey, Purpose
 from node.dicom.raw_file import RawFile
-from node.dicom.sealed_file import Sealer
+from node.dicom.sealed_file import Scratch, Sealer
 from node.errors import InvalidInput, Retryable
 
 _LOG = logging.getLogger(__name__)
@@ -34,6 +34,8 @@ _SHARD = re.compile(r"[0-9a-f]{2}")  # of ids; made all at once
 _PARTS = "parts"
 #: A part older than this belongs to nobody any more (the longest association is far shorter).
 _STALE_PART_S = 3600.0
+#: So many parts' memory for sealing (1.3 MB each) is kept for the next ones.
+_MOST_SPARE = 2
 
 
 class Part(Protocol):
@@ -103,17 +105,34 @@ class _FilePart:
 
 
 class _SealedPart(_FilePart):
-    """A part that is sealed as it is written."""
+    """A part that is sealed as it is written; `spare` is where memory for that is taken from."""
 
-    def __init__(self, path: str, final: str, storage_key: str, key: DataKey) -> None:
+    def __init__(
+        self, path: str, final: str, storage_key: str, key: DataKey, spare: list[Scratch]
+    ) -> None:
         super().__init__(path, final, storage_key)
-        self._sealer = Sealer(self._file, storage_key, key)
+        self._spare = spare
+        try:
+            self._scratch: Scratch | None = spare.pop()
+        except IndexError:
+            self._scratch = Scratch()
+        self._sealer = Sealer(self._file, storage_key, key, self._scratch)
+
+    def discard(self) -> None:
+        super().discard()
+        self._give_back()
 
     def _put(self, pieces: Sequence[memoryview]) -> int:
-        return sum(self._sealer.write(piece) for piece in pieces)
+        return self._sealer.write_all(pieces)
 
     def _end(self) -> None:
         self._sealer.finish()
+        self._give_back()
+
+    def _give_back(self) -> None:
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None and len(self._spare) < _MOST_SPARE:
+            self._spare.append(scratch)
 
 
 class PartFolder:
@@ -133,6 +152,7 @@ class PartFolder:
         self._folder = folder.absolute()
         self._min_free_bytes = min_free_mb * 1_000_000
         self._current_key = current_key
+        self._spare: list[Scratch] = []
 
     def settings(self) -> dict[str, object]:
         """Say what another process needs to write into the same folder; secret where sealed."""
@@ -187,7 +207,7 @@ class PartFolder:
         key = self._current_key()
         if key is None:
             return _FilePart(part, final, storage_key)
-        return _SealedPart(part, final, storage_key, key)
+        return _SealedPart(part, final, storage_key, key, self._spare)
 
     def sweep(self, older_than_s: float = _STALE_PART_S) -> int:
         """Remove parts that a killed process left; return how many."""

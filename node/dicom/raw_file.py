@@ -43,6 +43,8 @@ class RawFile:
     def write_all(self, pieces: Sequence[memoryview]) -> int:
         """Append all of several pieces, which are bytes each."""
         count = sum(piece.nbytes for piece in pieces)
+        if not count:
+            return 0
         if len(pieces) == 1 or len(pieces) > _MOST_PIECES or not hasattr(os, "writev"):
             return sum(self.write(piece) for piece in pieces)
         written = os.writev(self._descriptor, pieces)

@@ -8,10 +8,10 @@ its rows and says what the sender is told.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import secrets
 from collections.abc import Callable, Iterator
 
+from node.dicom.digester import Digester
 from node.dicom.incoming import Incoming, write_part_10
 from node.dicom.parts import Part, PartFolder
 from node.dicom.report import START_BYTES, Report, failed
@@ -32,12 +32,14 @@ class Reception:
     A failure does not end the message: the peer sends the rest, and then gets its answer.
     """
 
-    def __init__(self, folder: PartFolder, location_id: str, tell: Tell) -> None:
+    def __init__(
+        self, folder: PartFolder, location_id: str, digester: Digester, tell: Tell
+    ) -> None:
         self._folder = folder
         self._location_id = location_id
         self._tell = tell
         self._object_id = secrets.token_hex(16)
-        self._digest = hashlib.sha256()
+        self._digester = digester
         self._start = bytearray()
         self._waiting: list[memoryview] = []
         self._size = self._looked_at = 0
@@ -48,6 +50,7 @@ class Reception:
     def open(self, class_uid: str, instance_uid: str, syntax_uid: str, calling_ae: str) -> None:
         """Make the part and its file meta information; what is wrong is said by :meth:`finish`."""
         with self._failing():
+            self._digester.begin()
             incoming = Incoming(memoryview(b""), class_uid, instance_uid, syntax_uid, calling_ae)
             self._folder.require_room(0)
             self._part = self._folder.begin(self._location_id, f"{self._object_id}.dcm")
@@ -55,7 +58,7 @@ class Reception:
             self._incoming = incoming
 
     def write(self, data: memoryview) -> None:
-        """Take the next bytes of the data set; they are needed until :meth:`flush`."""
+        """Take the next bytes of the data set; they are needed until the second `flush`."""
         self._waiting.append(data)
         if len(self._waiting) == _MOST_WAITING:
             self.flush()
@@ -63,12 +66,12 @@ class Reception:
     def flush(self) -> None:
         """Pass on what was taken: to the disk and through the digest."""
         pieces, self._waiting = self._waiting, []
-        if self._failure is not None or self._part is None or not pieces:
+        if self._failure is not None or self._part is None:
             return
         with self._failing():
+            self._digester.update(pieces)  # also of nothing: it has then done with what came before
             count = self._part.write_all(pieces)
             for piece in pieces:
-                self._digest.update(piece)
                 if len(self._start) < START_BYTES:
                     self._start += piece[: START_BYTES - len(self._start)]
             self._size += count
@@ -108,7 +111,7 @@ class Reception:
             self._incoming.sop_instance_uid,
             self._incoming.transfer_syntax_uid,
             self._part.storage_key,
-            self._digest.hexdigest(),
+            self._digester.hexdigest(),
             self._size,
             start=bytes(self._start),
         )

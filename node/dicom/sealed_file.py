@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -30,44 +31,76 @@ _TAG_BYTES = 16
 _SALT_BYTES = 32
 #: 8 MiB: a film of a sensor; what is larger is read through once.
 _MOST_FRAMES = 32
+_STEP = FRAME_BYTES + _TAG_BYTES
+#: So many frames go to the disk at once: a gulp from the network (1 MiB) is one system call.
+_FRAMES_A_WRITE = 4
 _HEAD = struct.Struct(">8s8sL32s12x")
 
 
-class Sealer:
-    """Seals what is written and passes it on; :meth:`finish` writes the last frame."""
+class Scratch:
+    """What sealing needs of memory, to be used again: a frame as it fills, and frames sealed."""
 
-    def __init__(self, file: Writable, storage_key: str, key: DataKey) -> None:
+    def __init__(self) -> None:
+        self.frame = memoryview(bytearray(FRAME_BYTES))
+        self.sealed = memoryview(bytearray(HEAD_BYTES + _FRAMES_A_WRITE * _STEP))
+
+
+class Sealer:
+    """Seals what is written and passes it on; :meth:`finish` writes the last frame.
+
+    `scratch` is in use until then.
+    """
+
+    def __init__(self, file: Writable, storage_key: str, key: DataKey, scratch: Scratch) -> None:
         salt = os.urandom(_SALT_BYTES)
         self._file = file
         self._head = _HEAD.pack(MAGIC, bytes.fromhex(key.key_id), FRAME_BYTES, salt)
         self._cipher = AESGCM(key.derive(f"object {storage_key}", salt))
-        self._buffer = bytearray()
+        self._frame, self._sealed = scratch.frame, scratch.sealed
+        self._sealed[:HEAD_BYTES] = self._head
+        self._filled, self._ready = 0, HEAD_BYTES
         self._frames = 0
-        file.write(self._head)
 
-    def write(self, data: bytes | memoryview) -> int:
+    def write_all(self, pieces: Sequence[memoryview]) -> int:
         """Take the next bytes; whole frames go on at once, except the one that may be the last."""
-        rest = memoryview(data).cast("B")
-        size = rest.nbytes
-        while rest.nbytes:
-            if len(self._buffer) == FRAME_BYTES:
-                self._flush(self._buffer, is_last=False)
-                self._buffer.clear()
-            while not self._buffer and rest.nbytes > FRAME_BYTES:
-                self._flush(rest[:FRAME_BYTES], is_last=False)
-                rest = rest[FRAME_BYTES:]
-            taken = rest[: FRAME_BYTES - len(self._buffer)]
-            self._buffer += taken
-            rest = rest[taken.nbytes :]
+        size = 0
+        for piece in pieces:
+            rest = piece.cast("B")
+            size += rest.nbytes
+            while rest.nbytes:
+                if self._filled == FRAME_BYTES:
+                    self._seal(self._frame, is_last=False)
+                    self._filled = 0
+                while not self._filled and rest.nbytes > FRAME_BYTES:
+                    self._seal(rest[:FRAME_BYTES], is_last=False)
+                    rest = rest[FRAME_BYTES:]
+                taken = rest[: FRAME_BYTES - self._filled]
+                self._frame[self._filled : self._filled + taken.nbytes] = taken
+                self._filled += taken.nbytes
+                rest = rest[taken.nbytes :]
+        if self._frames:
+            self._pass_on()
         return size
 
     def finish(self) -> None:
         """Write the last frame; a file without it does not open."""
-        self._flush(self._buffer, is_last=True)
+        self._seal(self._frame[: self._filled], is_last=True)
+        self._pass_on()
 
-    def _flush(self, frame: bytearray | memoryview, is_last: bool) -> None:
-        self._file.write(self._cipher.encrypt(_nonce(self._frames, is_last), frame, self._head))
+    def _seal(self, frame: memoryview, is_last: bool) -> None:
+        end = self._ready + frame.nbytes + _TAG_BYTES
+        if end > self._sealed.nbytes:
+            self._pass_on()
+            end = frame.nbytes + _TAG_BYTES
+        nonce, into = _nonce(self._frames, is_last), self._sealed[self._ready : end]
+        self._cipher.encrypt_into(nonce, frame, self._head, into)
+        self._ready = end
         self._frames += 1
+
+    def _pass_on(self) -> None:
+        if self._ready:
+            self._file.write(self._sealed[: self._ready])
+            self._ready = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +64,31 @@ def test_what_is_written_comes_back(store: FolderStore, size: int, piece: int) -
     on_disk = store.path(key).read_bytes()
     assert on_disk.startswith(MAGIC)
     assert size < 64 or content[:64] not in on_disk
+
+
+def as_the_layout_says(content: bytes, ring: KeyRing) -> bytes:
+    """Seal as earlier releases did, from the module's description of a file."""
+    salt, key = bytes(range(32)), ring.current(Purpose.DATA)
+    head = MAGIC + bytes.fromhex(key.key_id) + FRAME_BYTES.to_bytes(4, "big") + salt + bytes(12)
+    cipher = AESGCM(key.derive(f"object {KEY}", salt))
+    frames = [content[at : at + FRAME_BYTES] for at in range(0, len(content), FRAME_BYTES)] or [b""]
+    for number, frame in enumerate(frames):
+        nonce = number.to_bytes(11, "big") + bytes((number == len(frames) - 1,))
+        frames[number] = cipher.encrypt(nonce, frame, head)
+    return head + b"".join(frames)
+
+
+@pytest.mark.parametrize("size", [0, 5, FRAME_BYTES, 4 * FRAME_BYTES + 9])
+def test_what_earlier_releases_sealed_is_read_and_is_still_written_so(
+    store: FolderStore, ring: KeyRing, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = content_of(size)
+    expected = as_the_layout_says(content, ring)
+    monkeypatch.setattr("os.urandom", lambda count: bytes(range(count)))
+    key = put(store, content, piece=131_060)
+    assert store.path(key).read_bytes() == expected
+    with store.open(key) as file:
+        assert file.read() == content
 
 
 @pytest.fixture(scope="module")
