@@ -35,7 +35,10 @@ from pms_writeback.bridge.cli import cli as bridge_cli
 from pms_writeback.practice_cli import practice_cli
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from node.config import Config
+    from node.db.session import Actor
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -266,15 +269,21 @@ def open_study(
 def export_findings(
     study: Annotated[str, typer.Argument(help="Study Instance UID, accession number or id.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    shown: Annotated[
-        bool, typer.Option("--shown", help="Leave out what the roll-out keeps silent.")
+    include_silent: Annotated[
+        bool,
+        typer.Option("--include-silent", help="Also what the roll-out keeps silent; needs --user."),
     ] = False,
+    user: Annotated[
+        str, typer.Option("--user", help="An account with the right to lead the roll-out.")
+    ] = "",
+    password: Annotated[str, typer.Option("--password", help="Its password.")] = "",
     config: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print everything the models and people say about one study; names of people excluded.
+    """Print what the models and people say about one study; names of people excluded.
 
-    This is the instrument for measuring the models: it tells also what is silent, and says so.
+    With --include-silent it is the instrument for measuring the models: it tells also what the
+    roll-out keeps from everybody, and says of each finding whether it is shown.
     """
     from node.db.session import Actor, look, note_reads, read
     from node.domain import cdt
@@ -287,12 +296,27 @@ def export_findings(
     db = open_db(settings)
     with read(db) as conn:
         showing = read_showing(conn, settings)
-    exported = export_study(
-        db, settings.node.location_id, study, codes, showing, is_shown_only=shown
-    )
     who = Actor("cli", settings.node.location_id)
-    note_reads(db, [look(who, "findings.printed", f"study:{exported['study_id']}")])
+    if include_silent:
+        who = _leader(db, settings, user, password)
+    exported = export_study(
+        db, settings.node.location_id, study, codes, showing, includes_silent=include_silent
+    )
+    subject = f"study:{exported['study_id']}"
+    note_reads(db, [look(who, "findings.printed", subject, silent=include_silent)])
     typer.echo(json.dumps(exported, indent=2) if as_json else describe(exported))
+
+
+def _leader(db: sa.Engine, settings: Config, user: str, password: str) -> Actor:
+    """Check that an account may see what is silent. Raises Forbidden, or InvalidInput for none."""
+    from node.domain.rights import Right
+    from node.errors import InvalidInput
+    from node.rollout_commands import account_with
+
+    if not user:
+        raise InvalidInput("--include-silent needs --user: an account that leads the roll-out")
+    secret = password or typer.prompt("Password", hide_input=True)
+    return account_with(db, settings, user, secret, Right.ROLLOUT_LEAD)
 
 
 @cli.command("export-training")

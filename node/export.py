@@ -47,7 +47,7 @@ def export_study(
     codes: CodeTable | None = None,
     showing: Showing | None = None,
     *,
-    is_shown_only: bool = False,
+    includes_silent: bool = False,
 ) -> dict[str, object]:
     """Export the study with this Study Instance UID, accession number or id.
 
@@ -57,10 +57,11 @@ def export_study(
     (:mod:`node.domain.reading`), null until it is finished; ``signed_conclusions`` is what follows
     from the last signed version, with codes of the table `codes`.
 
-    It is the instrument for measuring the models, and tells also what is silent: with `showing`
-    (default: nothing is shown) each finding says ``is_shown``. `is_shown_only` leaves out whatever
-    the roll-out keeps silent, for whoever is no engineer. Raises NotFound.
+    What the roll-out keeps silent is left out, by `showing` (default: nothing is shown). With
+    `includes_silent` it is the instrument for measuring the models: everything is told, and each
+    finding says ``is_shown``. Raises NotFound.
     """
+    is_shown_only = not includes_silent
     with read(db) as conn:
         row = conn.execute(
             sa.select(study)

@@ -110,7 +110,7 @@ def acknowledge(
 
     settings = read_settings(config, data_dir)
     db, location_id = open_db(settings), settings.node.location_id
-    person = _person(db, settings, user, password, Right.ROLLOUT_LEAD)
+    person = account_with(db, settings, user, password, Right.ROLLOUT_LEAD)
     installed.record(db, Actor("cli", location_id), settings.analysis)
     with read(db) as conn:
         cards = acknowledgements.installed(conn, location_id)
@@ -165,7 +165,7 @@ def set_mode(
 
     settings = read_settings(config, data_dir)
     db, what, wanted = open_db(settings), _subject(subject), _mode(mode)
-    person = _person(db, settings, user, password, right_for(what, wanted))
+    person = account_with(db, settings, user, password, right_for(what, wanted))
     place: Place = Place(operatory, provider, view, lab)
     with begin(db, person, "rollout.set") as tx:
         rule = rules.set_mode(
@@ -209,7 +209,7 @@ def lift(
 
     settings = read_settings(config, data_dir)
     db, what = open_db(settings), _subject(subject)
-    person = _person(db, settings, user, password, right_for(what, RollMode.ASSIST))
+    person = account_with(db, settings, user, password, right_for(what, RollMode.ASSIST))
     with begin(db, person, "rollout.lifted") as tx:
         done = rules.lift(tx, what)
     typer.echo(f"{subject}: the rules hold again" if done else f"{subject} was not held back")
@@ -242,7 +242,7 @@ def calibration(
         if not user or len(reason) < 3:
             raise InvalidInput(f"to {action} a calibration give --user and --reason")
         secret = password or typer.prompt("Password", hide_input=True)
-        person = _person(db, settings, user, secret, Right.ROLLOUT_LEAD)
+        person = account_with(db, settings, user, secret, Right.ROLLOUT_LEAD)
         with begin(db, person, f"calibration.{action}") as tx:
             if action == "end":
                 calibrations.end(tx, reason)
@@ -329,7 +329,9 @@ def _keep(db: sa.Engine, settings: Config, found: Report, out: Path | None) -> N
             typer.echo(str(path))
 
 
-def _person(db: sa.Engine, settings: Config, username: str, password: str, right: Right) -> Actor:
+def account_with(
+    db: sa.Engine, settings: Config, username: str, password: str, right: Right
+) -> Actor:
     """Check who decides; raises WrongCredentials or Forbidden."""
     from node.domain.rights import WORDS
     from node.web.accounts import Accounts

@@ -37,10 +37,11 @@ def make_router(runner: Runner, key: LinkKey) -> APIRouter:
     def show(token: str) -> Response:
         try:
             link = key.look(token, Purpose.APPROVE, runner.clock())
-            title, draft = _read(runner, link, token)
+            title, draft, is_held = _read(runner, link, token)
         except BitewingError as error:
             return page(practice, [_sentence(error)], status=outcome(error).http_status)
-        return page(practice, [title], form=_decision(draft))
+        words = [title, f"{approvals.HELD[0].upper()}{approvals.HELD[1:]}."] if is_held else [title]
+        return page(practice, words, form=_decision(draft, is_held))
 
     @router.post(f"{PATH}/{{token}}", include_in_schema=False)
     async def decide(token: str, request: Request) -> Response:
@@ -73,6 +74,7 @@ async def _fields(request: Request) -> dict[str, str]:
 def _decide(runner: Runner, key: LinkKey, token: str, verdict: str, reason: str) -> None:
     link = key.look(token, Purpose.APPROVE, runner.clock())
     with begin(runner.db, Actor(link.holder, runner.actor.location_id), "approval.decided") as tx:
+        approvals.demand_let_in(tx.conn, runner.config, link.subject, verdict)
         key.redeem(tx, token, Purpose.APPROVE)
         approvals.decide(
             tx, runner.engine, runner.workflows, link.subject, by=link.holder,
@@ -92,8 +94,8 @@ def rights_of(conn: sa.Connection, runner: Runner, user_id: str) -> frozenset[Ri
     return rights_of_role(role)
 
 
-def _read(runner: Runner, link: Link, token: str) -> tuple[str, Mapping[str, Json]]:
-    """Read a draft that its holder may still decide; the look is audited."""
+def _read(runner: Runner, link: Link, token: str) -> tuple[str, Mapping[str, Json], bool]:
+    """Read a draft that its holder may still decide, and whether it is held; it is audited."""
     with read(runner.db) as conn:
         row = conn.execute(
             sa.select(approval).where(
@@ -106,18 +108,19 @@ def _read(runner: Runner, link: Link, token: str) -> tuple[str, Mapping[str, Jso
             raise Forbidden("this has been decided already")
         if Right(row.right) not in rights:
             raise Forbidden("you may not decide this")
+        is_held = approvals.holds_silent(conn, runner.config, link.subject)
     with begin(runner.db, Actor(link.holder, runner.actor.location_id), "approval.opened") as tx:
         tx.record(f"approval:{link.subject}", by="link")
-    return row.title, row.draft
+    return row.title, row.draft, is_held
 
 
-def _decision(draft: Mapping[str, Json]) -> Form:
+def _decision(draft: Mapping[str, Json], is_held: bool) -> Form:
     def add(form: Element) -> None:
         _list(form, draft)
         label = SubElement(form, "label")
         label.text = "Reason (for a refusal)"
         SubElement(label, "input", name="reason", maxlength="2000")
-        for verdict, words in (("approved", "Approve"), ("refused", "Refuse")):
+        for verdict, words in (("approved", "Approve"), ("refused", "Refuse"))[is_held:]:
             attributes = {"type": "submit", "name": "verdict", "value": verdict}
             SubElement(form, "button", attributes).text = words
 

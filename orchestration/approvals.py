@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import sqlalchemy as sa
 
+from node.config import Config, Mode
 from node.db.session import Tx, new_id
 from node.db.tables import approval, workflow_case
 from node.domain.events import EventKind
 from node.domain.rights import Right
 from node.engine import DurableEngine
 from node.errors import Conflict, Forbidden, InvalidInput, NotFound
+from node.rollout.workflow_modes import workflow_mode
 from orchestration import cases
 from orchestration.case import Decision
 from orchestration.workflow import Ask, Draft, Workflow
 
+#: What a person is told of a draft whose workflow was switched back after it asked.
+HELD = (
+    "this workflow was switched back to silent after it asked: it can be refused now, and approved"
+    " once it is let in again"
+)
 _VERDICTS = ("approved", "edited", "refused")
 
 
@@ -101,6 +110,29 @@ def decide(
     tx.record(f"approval:{approval_id}", verdict=verdict, by=by, case=row.case_id)
     payload = {"approval_id": approval_id}
     cases.signal(tx, engine, row.case_id, topic(approval_id), approval_id, payload)
+
+
+def holds_silent(conn: sa.Connection, config: Config, approval_id: str) -> bool:
+    """Whether the workflow that asks was switched back to silent meanwhile."""
+    row = conn.execute(
+        sa.select(workflow_case.c.workflow, workflow_case.c.data)
+        .join(approval, approval.c.case_id == workflow_case.c.id)
+        .where(approval.c.id == approval_id, approval.c.location_id == config.node.location_id)
+    ).first()
+    return row is not None and is_silent(conn, config, row.workflow, row.data)
+
+
+def is_silent(
+    conn: sa.Connection, config: Config, workflow: str, data: Mapping[str, object]
+) -> bool:
+    """Whether a case's workflow may only draft now."""
+    return workflow_mode(conn, config, workflow, data) in (None, Mode.SILENT)
+
+
+def demand_let_in(conn: sa.Connection, config: Config, approval_id: str, verdict: str) -> None:
+    """Refuse (Conflict) to approve for a workflow that is silent now; it may still be refused."""
+    if verdict != "refused" and holds_silent(conn, config, approval_id):
+        raise Conflict(HELD)
 
 
 def decision(conn: sa.Connection, approval_id: str) -> Decision:

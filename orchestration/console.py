@@ -269,7 +269,8 @@ class _Console:
                 self._asking().where(approval.c.state == "waiting")
                 .order_by(approval.c.created_at).limit(500)
             ).all()  # fmt: skip
-        lines = [self._asked(person, row) for row in rows]
+            held = {row.id for row in rows if self._is_held(conn, row)}
+        lines = [self._asked(person, row, row.id in held) for row in rows]
         self._note(person, "approvals.listed", "approvals", shown=len(rows))
         lines.sort(key=lambda line: not line["may_decide"])
         return {"approvals": lines}  # type: ignore[dict-item]
@@ -278,13 +279,14 @@ class _Console:
         """One draft, whole, for a person who may decide it; reading it is audited."""
         with read(self._db) as conn:
             row = conn.execute(self._asking().where(approval.c.id == approval_id)).first()
+            is_held = row is not None and self._is_held(conn, row)
         if row is None:
             raise NotFound("There is no such approval.")
         if Right(row.right) not in person.rights:
             raise Forbidden("You may not decide this, so its draft is not shown to you.")
         self._note(person, "approval.opened", f"approval:{approval_id}")
         draft = row.decided_draft or row.draft
-        return {**self._asked(person, row), "draft": draft, "reason": row.reason}
+        return {**self._asked(person, row, is_held), "draft": draft, "reason": row.reason}
 
     def decide(self, person: Person, ids: Sequence[str], body: Verdict) -> dict[str, JsonValue]:
         """Decide drafts, each in its own transaction; what could not be is said by id."""
@@ -292,6 +294,7 @@ class _Console:
         for approval_id in ids:
             try:
                 with begin(self._db, person.actor, "approval.decided") as tx:
+                    approvals.demand_let_in(tx.conn, self._runner.config, approval_id, body.verdict)
                     approvals.decide(
                         tx, self._runner.engine, self._runner.workflows, approval_id,
                         by=person.user_id, rights=person.rights, verdict=body.verdict,
@@ -325,6 +328,7 @@ class _Console:
             sa.select(
                 approval,
                 workflow_case.c.workflow,
+                workflow_case.c.data,
                 patient_identity.c.family_name,
                 patient_identity.c.given_name,
                 user_account.c.display_name,
@@ -337,7 +341,13 @@ class _Console:
             .where(approval.c.location_id == self._location)
         )
 
-    def _asked(self, person: Person, row: Row) -> dict[str, JsonValue]:
+    def _is_held(self, conn: sa.Connection, row: Row) -> bool:
+        is_open = row.state == "waiting"
+        return is_open and approvals.is_silent(
+            conn, self._runner.config, row.workflow, row.data or {}
+        )
+
+    def _asked(self, person: Person, row: Row, is_held: bool) -> dict[str, JsonValue]:
         workflow = self._runner.workflows.get(row.workflow)
         return {
             **_approval_line(row, person),
@@ -345,6 +355,7 @@ class _Console:
             "workflow_title": workflow.title if workflow else row.workflow,
             "patient": self._name(person, row, Right(row.right)),
             "decided_by": row.display_name or "",
+            "held": approvals.HELD if is_held else "",
         }
 
     def _case_line(self, person: Person, row: Row) -> dict[str, JsonValue]:

@@ -249,7 +249,8 @@ class Runner:
         cases.wake_by_signal(tx, self.engine, cases.lock(tx, row.id))
 
     def _do_not_ask(self, tx: Tx, row: Row, question: Ask) -> None:
-        """Keep the draft for comparison; nobody sees it."""
+        """Keep the draft for comparison; nobody sees it, nor what was asked before."""
+        cases.withdraw_approvals(tx, row.id)
         data = {**cases.lock(tx, row.id).data, f"silent_{question.kind}": question.draft}
         cases.update(tx, row.id, data=data)
         if question.silent:

@@ -34,6 +34,7 @@ from node.web.change_pictures import Part, draw
 from node.web.facts import Facts, Row, find_image, find_study, latest_runs, sees_ai
 
 Json = dict[str, JsonValue]
+_PARTLY = "Made of what is shown: the roll-out keeps part of the suggestions silent."
 
 router = APIRouter(prefix="/api")
 
@@ -55,6 +56,10 @@ def reading_json(
     elif stored is not None:
         known = stored.facts
         conclusions = conclude(_standing(facts.findings), known, web.code_table, is_signed=False)
+        if not facts.showing.is_all:
+            said = conclusions.priority
+            said = replace(said, words=f"{said.words} {_PARTLY}".strip())
+            conclusions = replace(conclusions, priority=said)
     else:
         return None
     shown = encode(stored.facts) if stored else None

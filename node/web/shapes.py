@@ -234,7 +234,7 @@ class WorkProblem(_Shape):
 class Urgency(_Shape):
     """How soon the models' suggestions would want a look, and why; nobody confirmed it."""
 
-    level: Literal["prompt", "soon", "routine"]
+    level: Literal["prompt", "soon", "routine", "unknown"]  # unknown: partly silent
     reasons: tuple[str, ...]
 
 

@@ -58,7 +58,8 @@ _DOUBTFUL = {
     MatchState.UNMATCHED.value: "unmatched",
     MatchState.SUGGESTED.value: "suggested",
 }
-_URGENCY = ("prompt", "soon", "routine")
+_URGENCY = {"prompt": 0, "soon": 1, "routine": 2}
+_PARTLY = "the roll-out keeps part of this study's suggestions silent"
 _MATCH_WORDS = {
     MatchState.AMBIGUOUS.value: "It may be one of several patients.",
     MatchState.UNMATCHED.value: "No patient of the practice fits.",
@@ -104,7 +105,7 @@ def _order(row: WorkRow) -> tuple[bool, bool, int, bool, datetime]:
     return (
         row.state is ShownState.SIGNED,
         not row.is_in_chair,
-        _URGENCY.index(row.urgency.level) if row.urgency else len(_URGENCY),
+        _URGENCY.get(row.urgency.level if row.urgency else "", len(_URGENCY)),
         row.scheduled_at is None,
         row.scheduled_at or row.received_at,
     )
@@ -403,10 +404,18 @@ def _with_unread_models(
 
 
 def _urgencies(conn: sa.Connection, showings: Mapping[str, StudyShowing]) -> dict[str, Urgency]:
-    """What the stored readings say; a study without one, or partly silent, has no urgency."""
+    """What the stored readings say; a study that is partly silent says only that it is.
+
+    They were made of all findings, so an urgency would tell of silent ones; the words rest on the
+    rules and the installed networks alone.
+    """
     unread = _with_unread_models(conn, showings)
     whole = [i for i, showing in showings.items() if showing.is_all and i not in unread]
-    found = {}
+    found = {
+        study_id: Urgency(level="unknown", reasons=(_PARTLY,))
+        for study_id, showing in showings.items()
+        if study_id not in whole and showing.is_any
+    }
     for row in conn.execute(
         sa.select(study_reading.c.study_id, study_reading.c.content).where(
             study_reading.c.study_id.in_(whole)

@@ -74,6 +74,8 @@ def test_the_whole_study_stands_under_its_findings(study_id, reader, serious) ->
     panel.get_by_text("Codes to consider").click()
     expect(panel).to_contain_text("none selected; nothing is posted")
     assert panel.get_by_role("checkbox").count() == 0
+    why = panel.get_by_role("link", name="Why shown?")
+    expect(why).to_have_attribute("href", f"/rollout?study={study_id}")
     assert serious(reader.page) == []
     reader.shot("study-reading")
 

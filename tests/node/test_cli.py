@@ -116,6 +116,21 @@ def test_an_account_is_made_once(tmp_path: Path) -> None:
     assert bitewing(tmp_path, *wrong, text=password).returncode == 2
 
 
+def test_what_is_silent_is_printed_to_a_clinical_lead_only(tmp_path: Path) -> None:
+    folder = str(tmp_path / "data")
+    for name, role in (("osei", "dentist"), ("kim", "office_manager")):
+        command = ("user", "add", name, "--role", role, "--data-dir", folder)
+        assert bitewing(tmp_path, *command, text="a long password\n" * 2).returncode == 0
+    export = ("export-findings", "1.2.3", "--include-silent", "--data-dir", folder)
+    assert "needs --user" in bitewing(tmp_path, *export).stderr
+    asked = (*export, "--user", "kim", "--password", "a long password")
+    assert "needs the right" in bitewing(tmp_path, *asked).stderr
+    wrong = bitewing(tmp_path, *export, "--user", "osei", "--password", "another password")
+    assert "do not fit" in wrong.stderr
+    lead = bitewing(tmp_path, *export, "--user", "osei", "--password", "a long password")
+    assert "no study" in lead.stderr
+
+
 def test_unknown_studies_and_receivers_are_refused_in_words(tmp_path: Path) -> None:
     folder = str(tmp_path / "data")
     bitewing(tmp_path, "migrate", "--data-dir", folder)

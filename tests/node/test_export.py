@@ -83,7 +83,7 @@ def stored(sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["1.2.7", "ACC7"])
 def test_a_study_is_found_by_uid_and_accession_number(stored: sa.Engine, name: str) -> None:
-    exported = export_study(stored, "main", name)
+    exported = export_study(stored, "main", name, includes_silent=True)
     (image,) = exported["images"]
     assert exported["format"] == "bitewing-findings/1"
     assert "top-left corner" in exported["frame"]
@@ -105,7 +105,7 @@ def test_a_study_is_found_by_uid_and_accession_number(stored: sa.Engine, name: s
 
 
 def test_a_person_reads_the_same_in_lines(stored: sa.Engine) -> None:
-    text = describe(export_study(stored, "main", "1.2.7"))
+    text = describe(export_study(stored, "main", "1.2.7", includes_silent=True))
     assert "view bitewing, 1 teeth, 1 findings" in text
     assert "caries 26M D1 0.81 – suggested (ai)" in text
 
@@ -116,10 +116,10 @@ def test_nothing_is_found_elsewhere(stored: sa.Engine, place: str, name: str) ->
         export_study(stored, place, name)
 
 
-def test_what_is_silent_is_marked_and_can_be_left_out(stored: sa.Engine) -> None:
-    marked = export_study(stored, "main", "1.2.7")
+def test_what_is_silent_is_left_out_or_marked(stored: sa.Engine) -> None:
+    marked = export_study(stored, "main", "1.2.7", includes_silent=True)
     assert [mark["is_shown"] for mark in marked["images"][0]["findings"]] == [False]
-    left = export_study(stored, "main", "1.2.7", is_shown_only=True)
+    left = export_study(stored, "main", "1.2.7")
     (image,) = left["images"]
     assert (image["findings"], image["teeth"], image["view"]) == ([], [], None)
     assert left["reading"] is None
@@ -127,7 +127,7 @@ def test_what_is_silent_is_marked_and_can_be_left_out(stored: sa.Engine) -> None
     acknowledge(stored)
     with read(stored) as conn:
         showing = read_showing(conn, read_config(environment={}))
-    for shown_only in (False, True):
-        shown = export_study(stored, "main", "1.2.7", showing=showing, is_shown_only=shown_only)
+    for silent_too in (False, True):
+        shown = export_study(stored, "main", "1.2.7", showing=showing, includes_silent=silent_too)
         assert [mark["is_shown"] for mark in shown["images"][0]["findings"]] == [True]
         assert shown["images"][0]["view"] == "bitewing"

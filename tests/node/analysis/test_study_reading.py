@@ -655,7 +655,7 @@ def test_the_export_carries_the_reading_and_what_was_signed(clinic: Clinic, mout
     study_id = clinic.study(clinic.patient())
     image = clinic.image(study_id, mouth.after[0], said(mouth.after[1]))
     clinic.reader.read_again(study_id)
-    exported = export_study(clinic.db, "main", study_id, cdt.load())
+    exported = export_study(clinic.db, "main", study_id, cdt.load(), includes_silent=True)
     assert exported["reading"] == clinic.rows(sa.select(study_reading.c.content))[0][0]
     assert exported["signed_conclusions"] is None
     known = Finding(FindingKind.CARIES, Box(1, 1, 9, 9), Tooth("46"), (Surface.MESIAL,),

@@ -26,7 +26,9 @@ from node.domain.reading import (
     Urgency,
     Verdict,
 )
+from node.domain.rollout import Subject
 from node.domain.teeth import Surface, Tooth
+from node.rollout import rules
 
 TOOTH = Tooth("46")
 EMPTY = Conclusions(False, (), Priority(Urgency.ROUTINE, (), ""))
@@ -94,6 +96,16 @@ def test_a_clinician_sees_facts_and_what_follows_from_the_marks(practice, compar
     assert not found["is_signed"]
     assert "caries_suspected" in found["tags"]
     assert found["priority"]["urgency"] == "soon"
+
+
+def test_a_priority_made_of_a_part_says_so(practice, compared):
+    browser = practice.sign_in("dentist")
+    whole = browser.study(compared)["reading"]["conclusions"]["priority"]["words"]
+    assert "silent" not in whole
+    with begin(practice.db, practice.actor, "rollout.changed") as tx:
+        rules.switch_back(tx, Subject.parse("finding:root_remnant"))
+    partly = browser.study(compared)["reading"]["conclusions"]["priority"]["words"]
+    assert partly.endswith("the roll-out keeps part of the suggestions silent.")
 
 
 def test_before_the_signature_nobody_else_sees_any_of_it(practice, compared):

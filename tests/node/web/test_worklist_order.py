@@ -13,7 +13,11 @@ from node.domain.cdt import load
 from node.domain.conclusions import conclude
 from node.domain.findings import Box, CariesDepth, Finding, FindingKind
 from node.domain.reading import StudyFacts, StudyFinding, StudyReading
+from node.domain.rollout import Subject
 from node.domain.teeth import Surface, Tooth
+from node.rollout import rules
+
+SILENT = "the roll-out keeps part of this study's suggestions silent"
 
 
 def visit(practice, study_id: str, starts_in_min: int, status: str = "scheduled") -> None:
@@ -113,6 +117,22 @@ def test_urgency_sorts_only_for_who_asked_and_says_why(practice):
     assert rows[0]["urgency"]["level"] in ("soon", "prompt")
     assert rows[0]["urgency"]["reasons"]
     # others keep their order, and who may not see unsigned content hears nothing of it
+    manager = practice.sign_in("office_manager")
+    manager.post("/api/preferences", {"sorts_by_urgency": True})
+    assert [row["urgency"] for row in manager.get("/api/worklist").json()["rows"]] == [None, None]
+
+
+def test_a_partly_silent_study_says_so_and_nothing_of_what_is_silent(practice):
+    calm, urgent = practice.add_study(), practice.add_study()
+    read_with(practice, urgent, DEEP)
+    with begin(practice.db, practice.actor, "rollout.changed") as tx:
+        rules.switch_back(tx, Subject.parse("finding:caries"))
+    browser = practice.sign_in("dentist")
+    browser.post("/api/preferences", {"sorts_by_urgency": True})
+    rows = browser.get("/api/worklist").json()["rows"]
+    assert [row["id"] for row in rows] == [calm, urgent]  # in the order of waiting
+    said = {"level": "unknown", "reasons": [SILENT]}
+    assert [row["urgency"] for row in rows] == [said, said]  # one has caries, one was never read
     manager = practice.sign_in("office_manager")
     manager.post("/api/preferences", {"sorts_by_urgency": True})
     assert [row["urgency"] for row in manager.get("/api/worklist").json()["rows"]] == [None, None]

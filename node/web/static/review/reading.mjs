@@ -13,14 +13,14 @@ const URGENCY = { routine: "Routine", soon: "Soon", prompt: "Prompt" };
 const CHANGED = new Set(["new", "deeper", "more_loss", "less_loss"]);
 
 export function Reading() {
-	const reading = at.study.value.reading;
+	const { id, reading } = at.study.value;
 	if (!reading) return null;
 	const { conclusions, facts } = reading;
 	const { priority, severity, tags, referrals } = conclusions;
 	return html`<section class="reading" aria-label="The study as a whole">
 		<h2>Study <span class="muted">${conclusions.is_signed ? "from signed findings" : "suggested, not confirmed"}</span></h2>
 		<p><strong class=${`urgency ${priority.urgency}`}>${URGENCY[priority.urgency]}</strong> ${priority.reasons.join("; ")}
-			<small class="muted">${priority.words}</small></p>
+			<small class="muted">${priority.words} <a href="/rollout?study=${id}">Why shown?</a></small></p>
 		${tags.length > 0 && html`<ul class="tags" aria-label="Tags">${tags.map((tag) => html`<li key=${tag}>${tag.replaceAll("_", " ")}</li>`)}</ul>`}
 		${facts && html`<${Changes} changes=${facts.changes} />`}
 		${facts && html`<${Completeness} facts=${facts} />`}

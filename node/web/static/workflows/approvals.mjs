@@ -40,7 +40,7 @@ export function Approvals({ rows, chosen, choose, zone, onDecided }) {
 			<button class="quiet" onClick=${() => open(row.id)}>
 				<b>${row.title}${row.patient && ` · ${row.patient}`}</b>
 				<small>${row.workflow_title} · since ${timeWords(row.created_at, zone)}
-					${!row.may_decide && " · for somebody else"}</small></button>
+					${!row.may_decide && " · for somebody else"}${row.held && html` · <b>held: switched back to silent</b>`}</small></button>
 			${row.is_escalated && html`<span class="pill warn">overdue</span>`}
 		</div>`)}`;
 }
@@ -73,6 +73,7 @@ export function Approval({ id, onDecided }) {
 	return html`<h2>${found.title}</h2>
 		<p class="muted">${found.patient} · ${found.workflow_title}</p>
 		<${Draft} value=${draft ?? found.draft} change=${change} />
+		${found.held && html`<p role="note">${found.held[0].toUpperCase()}${found.held.slice(1)}.</p>`}
 		${found.may_decide && html`<div class="verdict">
 			${failure && html`<p class="notice bad" role="alert">${failure}</p>`}
 			<label class="field">Reason (for an edit or a refusal)
