@@ -74,12 +74,12 @@ async def _fields(request: Request) -> dict[str, str]:
 def _decide(runner: Runner, key: LinkKey, token: str, verdict: str, reason: str) -> None:
     link = key.look(token, Purpose.APPROVE, runner.clock())
     with begin(runner.db, Actor(link.holder, runner.actor.location_id), "approval.decided") as tx:
-        approvals.demand_let_in(tx.conn, runner.config, link.subject, verdict)
         key.redeem(tx, token, Purpose.APPROVE)
         approvals.decide(
             tx, runner.engine, runner.workflows, link.subject, by=link.holder,
             rights=rights_of(tx.conn, runner, link.holder), verdict=verdict, reason=reason,
         )  # fmt: skip
+        approvals.demand_let_in(tx.conn, runner.config, link.subject, verdict)
 
 
 def rights_of(conn: sa.Connection, runner: Runner, user_id: str) -> frozenset[Right]:

@@ -126,11 +126,14 @@ def is_silent(
     conn: sa.Connection, config: Config, workflow: str, data: Mapping[str, object]
 ) -> bool:
     """Whether a case's workflow may only draft now."""
-    return workflow_mode(conn, config, workflow, data) in (None, Mode.SILENT)
+    return workflow_mode(conn, config, workflow, data) is Mode.SILENT
 
 
 def demand_let_in(conn: sa.Connection, config: Config, approval_id: str, verdict: str) -> None:
-    """Refuse (Conflict) to approve for a workflow that is silent now; it may still be refused."""
+    """Refuse (Conflict) to approve for a workflow that is silent now; it may still be refused.
+
+    Asked after :func:`decide`, in its transaction: who may not decide hears that first.
+    """
     if verdict != "refused" and holds_silent(conn, config, approval_id):
         raise Conflict(HELD)
 

@@ -294,12 +294,12 @@ class _Console:
         for approval_id in ids:
             try:
                 with begin(self._db, person.actor, "approval.decided") as tx:
-                    approvals.demand_let_in(tx.conn, self._runner.config, approval_id, body.verdict)
                     approvals.decide(
                         tx, self._runner.engine, self._runner.workflows, approval_id,
                         by=person.user_id, rights=person.rights, verdict=body.verdict,
                         draft=cast("Draft | None", body.draft), reason=body.reason,
                     )  # fmt: skip
+                    approvals.demand_let_in(tx.conn, self._runner.config, approval_id, body.verdict)
             except (Conflict, Forbidden, NotFound) as error:
                 if len(ids) == 1:
                     raise

@@ -133,6 +133,7 @@ def open_house(sqlite_database: sa.Engine, tmp_path: Path) -> Iterator[OpenHouse
             "node": {"location_id": location_id, "data_dir": tmp_path, "mode": "assist"},
             "database": {"url": url},
             "pms": OFFICE,
+            "workflows": {"modes": {"preauthorisation": "assist"}},
             **sections,
         }
         config = read_config(None, {}, values)
