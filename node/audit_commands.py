@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +13,12 @@ from node.command_options import ConfigFile, DataDir, open_db, read_settings
 from node.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
+
     from node.audit_keeping import AuditKeeper
     from node.config import Config
     from node.db.audit_export import Form
+    from node.db.audit_rows import AuditEntry
     from node.db.audit_search import Wanted
 
 audit_cli = typer.Typer(no_args_is_help=True, help="Who did and saw what; the chained audit.")
@@ -27,6 +30,9 @@ Patient = Annotated[str, typer.Option("--patient", help="The PMS's number, or ou
 StudyName = Annotated[str, typer.Option("--study", help="Study Instance UID, or our id.")]
 ActionName = Annotated[str, typer.Option("--action", help="As image.opened, or image for all.")]
 Since = Annotated[str, typer.Option("--since", help="First day, as 2026-01-31.")]
+Archived = Annotated[
+    bool, typer.Option("--archived", help="Read the archived parts as well, each verified first.")
+]
 Until = Annotated[str, typer.Option("--until", help="Last day, as 2026-01-31.")]
 
 
@@ -62,6 +68,7 @@ def search(
     since: Since = "",
     until: Until = "",
     most: Annotated[int, typer.Option(min=1, max=10_000, help="How many.")] = 100,
+    archived: Archived = False,
     config: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -71,13 +78,23 @@ def search(
 
     settings = read_settings(config, data_dir)
     wanted = _wanted(settings, user, patient, study, action, since, until)
-    with read(open_db(settings)) as conn:
-        for row in find_rows(conn, wanted, most=most):
-            at = row.at.astimezone(settings.zone).strftime("%Y-%m-%d %H:%M:%S")
-            detail = json.dumps(row.detail, sort_keys=True)
-            typer.echo(f"{row.seq:>8}  {at}  {row.actor:<32} {row.action:<26} {row.subject}")
-            if row.detail:
-                typer.echo(f"{'':>10}{detail[:300]}")
+    keeper = _keeper(settings)
+    with read(keeper.db) as conn:
+        rows = find_rows(conn, wanted, most=most)
+        for row in rows:
+            _show(settings, row.seq, row)
+        if archived and len(rows) < most:
+            for old in keeper.archives.newest(conn, wanted, most - len(rows)):
+                _show(settings, old.seq, old.entry)
+        elif len(rows) < most and (end := keeper.archives.end(conn)):
+            typer.echo(f"rows up to {end} are archived; --archived reads them too", err=True)
+
+
+def _show(settings: Config, seq: int, entry: AuditEntry | Row[Any]) -> None:
+    at = entry.at.astimezone(settings.zone).strftime("%Y-%m-%d %H:%M:%S")
+    typer.echo(f"{seq:>8}  {at}  {entry.actor:<32} {entry.action:<26} {entry.subject}")
+    if entry.detail:
+        typer.echo(f"{'':>10}{json.dumps(dict(entry.detail), sort_keys=True)[:300]}")
 
 
 @audit_cli.command("export")
@@ -89,6 +106,7 @@ def export(
     action: ActionName = "",
     since: Since = "",
     until: Until = "",
+    archived: Archived = False,
     config: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
@@ -103,9 +121,10 @@ def export(
     db = open_db(settings)
     with begin(db, Actor("cli", settings.node.location_id), "audit.exported") as tx:
         tx.record("audit", form=out.suffix[1:], patient=patient, study=study, user=user)
+    archives = _keeper(settings).archives if archived else None
     form: Form = "json" if out.suffix == ".json" else "csv"
     with read(db) as conn, out.open("w", encoding="utf-8", newline="") as file:
-        write_export(file, form, export_links(conn, wanted, _MOST_EXPORTED))
+        write_export(file, form, export_links(conn, wanted, _MOST_EXPORTED, archives))
     typer.echo(f"{out}: verify it anywhere with python audit_chain.py {out.name}")
 
 

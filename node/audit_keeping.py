@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from node.audit_telling import open_collector
 from node.config import Config
 from node.db import audit
-from node.db.audit import AuditBreak, Head
-from node.db.audit_archive import Closed, close_part, verify_archives
+from node.db.audit import DAMAGED, UNREADABLE, AuditBreak, Head, is_away
+from node.db.audit_archive import Closed, close_part
+from node.db.audit_archived import Archives
 from node.db.audit_heads import HeadFile
+from node.db.audit_parts import verify_archives
 from node.db.session import Actor, begin, read
 from node.errors import ConfigError, Rejected
 from node.syslog import Message, SyslogSender
@@ -57,6 +59,11 @@ class AuditKeeper:
         """Where old parts are kept."""
         named = self.config.audit.archive_dir
         return Path(named) if named else self.config.node.data_dir / _ARCHIVE
+
+    @property
+    def archives(self) -> Archives:
+        """The archived parts, to be searched."""
+        return Archives(self.archive_dir, self.head_file.read())
 
     def anchor(self) -> Head:
         """Anchor the chain's head in the file and, where configured, with the syslog collector.
@@ -107,9 +114,14 @@ class AuditKeeper:
             for seq, hash_ in file.read().items():
                 if heads.setdefault(seq, hash_) != hash_:
                     raise ConfigError(f"two files of audit heads differ at row {seq}")
+        archived = rows = 0
         with read(self.db) as conn:
-            archived, broken = verify_archives(conn, self.archive_dir, heads)
-            rows = 0
+            try:
+                archived, broken = verify_archives(conn, self.archive_dir, heads)
+            except UNREADABLE as error:
+                if is_away(error):
+                    raise
+                broken = AuditBreak(archived + 1, DAMAGED)
             if broken is None:
                 rows, broken = audit.verify(conn, heads)
         return Checked(rows, archived, len(heads), broken)

@@ -6,6 +6,7 @@ prove its place in the chain by digests of the rows that it leaves out (`node.db
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ from node.domain.audit_chain import chained
 GENESIS = "0" * 64
 #: What the row is called that closes an archived part; its detail repeats the checkpoint.
 ARCHIVED = "audit.archived"
+#: What reading a damaged database raises; see :func:`is_away`.
+UNREADABLE = (sa.exc.DatabaseError, ValueError, TypeError, OverflowError)
+DAMAGED = "cannot be read: the database's file is damaged"
 #: Serialises appends on PostgreSQL; SQLite has one writer anyway.
 _POSTGRES_LOCK = 4_242_001
 _LAST = sa.select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
@@ -91,13 +95,19 @@ def verify(
     first, is_named = expected, closed is None
     if closed is not None and anchored.get(closed.last_seq, closed.last_hash) != closed.last_hash:
         return 0, AuditBreak(closed.last_seq, "the checkpoint is not what was anchored")
-    for row, problem in stored_rows(conn):
-        reason = problem or _problem(row, expected, previous, anchored)
-        if reason:
-            return expected - first, AuditBreak(row.seq, reason)
-        if closed is not None and _names(row, closed):
-            is_named = True
-        previous, expected = row.hash, expected + 1
+    try:
+        for row, problem in stored_rows(conn):
+            reason = problem or _problem(row, expected, previous, anchored)
+            if reason:
+                return expected - first, AuditBreak(min(row.seq, expected), reason)
+            if closed is not None and _names(row, closed):
+                is_named = True
+            previous, expected = row.hash, expected + 1
+    except UNREADABLE as error:
+        if is_away(error):
+            raise
+        seq = _first_unreadable(conn, expected)
+        return seq - first, AuditBreak(seq, DAMAGED)
     if not is_named:
         return expected - first, AuditBreak(
             first - 1, f"the rows before row {first} are missing, and no row of the chain says why"
@@ -107,6 +117,26 @@ def verify(
         cut = f"row {expected} is missing: the audit was anchored up to row {newest}"
         return expected - first, AuditBreak(expected, cut)
     return expected - first, None
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell a database that is away or busy from one whose file is damaged."""
+    if not isinstance(error, sa.exc.OperationalError):
+        return False
+    is_sqlite = isinstance(error.orig, sqlite3.Error)
+    return not is_sqlite or "locked" in str(error.orig)
+
+
+def _first_unreadable(conn: sa.Connection, expected: int) -> int:
+    """Find the row at which reading fails; a page of rows is read at once before that."""
+    seq = expected
+    try:
+        while any(True for _ in stored_rows(conn, since=seq, until=seq)):
+            seq += 1
+    except UNREADABLE as error:
+        if is_away(error):
+            raise
+    return seq
 
 
 def _problem(row: AuditRow, expected: int, previous: str, heads: Mapping[int, str]) -> str:

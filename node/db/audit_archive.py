@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,16 +18,14 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from node.db import audit
-from node.db.audit import GENESIS, AuditBreak, Head
+from node.db.audit import GENESIS, Head
+from node.db.audit_parts import FORMAT, Part, PartBroken, links_of
 from node.db.audit_rows import AuditRow, stored_rows
 from node.db.session import Actor, begin, read
 from node.db.tables import audit as audit_table
 from node.db.tables import audit_checkpoint
-from node.domain.audit_chain import verify_links
-from node.errors import ConfigError, Rejected, Retryable
+from node.errors import Rejected, Retryable
 
-_FORMAT = "bitewing-audit-archive-1"
-_NAME = re.compile(r"audit-\d+-\d+\.jsonl\.gz")
 #: Rows of one file; a longer part becomes several.
 PART = 100_000
 
@@ -61,10 +58,7 @@ def close_part(
             return None
         path = folder / f"audit-{start.seq + 1}-{last_seq}.jsonl.gz"
         head = _write(conn, path, start, last_seq)
-    broken, _ = _verify_file(path, start, head)
-    if broken:
-        raise Retryable(f"the archived part does not read back ({broken}); nothing was removed")
-    sha256 = _sha256(path)
+    sha256 = _read_back(Part(path, start, head))
     with begin(engine, actor, audit.ARCHIVED) as tx:
         values = {
             "last_seq": head.seq,
@@ -86,35 +80,6 @@ def close_part(
             sha256=sha256,
         )
     return Closed(start.seq + 1, head.seq, path)
-
-
-def verify_archives(
-    conn: sa.Connection, folder: Path, heads: Mapping[int, str]
-) -> tuple[int, AuditBreak | None]:
-    """Verify every archived part; return how many rows hold and the first break, if any.
-
-    `heads` are hashes that were anchored outside, by row.
-    """
-    start, count = Head(0, GENESIS), 0
-    for row in conn.execute(sa.select(audit_checkpoint).order_by(audit_checkpoint.c.last_seq)):
-        if row.first_seq != start.seq + 1:
-            return count, AuditBreak(start.seq + 1, "is neither kept nor archived")
-        if not _NAME.fullmatch(row.file):
-            return count, AuditBreak(row.first_seq, "its checkpoint names no archive")
-        path = folder / row.file
-        end = Head(row.last_seq, row.last_hash)
-        if not path.is_file():
-            return count, AuditBreak(row.first_seq, f"the archive {row.file} is missing")
-        if _sha256(path) != row.sha256:
-            return count, AuditBreak(row.first_seq, f"the archive {row.file} was changed")
-        broken, hashes = _verify_file(path, start, end)
-        if broken:
-            return count, AuditBreak(row.first_seq, f"the archive {row.file}: {broken}")
-        for seq, hash_ in heads.items():
-            if start.seq < seq <= end.seq and hashes.get(seq) != hash_:
-                return count, AuditBreak(seq, "is not the row that was anchored")
-        start, count = end, count + len(hashes)
-    return count, None
 
 
 def _last_closed(conn: sa.Connection) -> Head:
@@ -142,7 +107,7 @@ def _write(conn: sa.Connection, path: Path, start: Head, last_seq: int) -> Head:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
             with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-                _write_line(packed, {"format": _FORMAT, "first_seq": start.seq + 1})
+                _write_line(packed, {"format": FORMAT, "first_seq": start.seq + 1})
                 for row in _sound_rows(conn, start, last_seq):
                     _write_line(packed, as_link(row))
                     start = Head(row.seq, row.hash)
@@ -186,29 +151,14 @@ def _write_line(file: gzip.GzipFile, value: Mapping[str, object]) -> None:
     file.write(json.dumps(value).encode() + b"\n")
 
 
-def _verify_file(path: Path, start: Head, end: Head) -> tuple[str, dict[int, str]]:
-    """Read a file back; return the first problem and the hash of each row."""
+def _read_back(part: Part) -> str:
+    """Read a file back, row by row; return its SHA-256. Raises Retryable when it is not whole."""
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            first, *links = [json.loads(line) for line in file]
-        if first != {"format": _FORMAT, "first_seq": start.seq + 1}:
-            return "is another one", {}
-        hashes = {int(link["seq"]): str(link["hash"]) for link in links}
-        proof = verify_links(links, end.hash)
-        if links[0]["previous_hash"] != start.hash:
-            return "does not follow the part before it", {}
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError):
-        return "cannot be read", {}
-    if proof.problem:
-        return proof.problem, {}
-    if (min(hashes), max(hashes)) != (start.seq + 1, end.seq):
-        return "rows are missing", {}
-    return "", hashes
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
+        for _ in links_of(part):
+            continue
+        with part.path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ConfigError(f"an archive of the audit cannot be read ({error.strerror})") from None
+    except (PartBroken, OSError) as error:
+        raise Retryable(
+            f"the archived part does not read back ({error}); nothing was removed"
+        ) from None

@@ -11,6 +11,7 @@ from typing import IO, Literal
 import sqlalchemy as sa
 
 from node.db.audit_archive import as_link
+from node.db.audit_archived import Archives
 from node.db.audit_rows import AuditRow, content_digest, stored_rows
 from node.db.audit_search import Wanted, conditions_of
 from node.db.tables import audit
@@ -20,26 +21,32 @@ from node.errors import InvalidInput, Rejected
 Form = Literal["json", "csv"]
 
 
-def export_links(conn: sa.Connection, wanted: Wanted, most: int) -> Iterator[Mapping[str, object]]:
+def export_links(
+    conn: sa.Connection, wanted: Wanted, most: int, archives: Archives | None = None
+) -> Iterator[Mapping[str, object]]:
     """Give the entries asked for whole, and of the rows between them the digests.
 
     They run from the first entry found to the end of the chain, so that its anchored head vouches
-    for them. Raises InvalidInput when that would be more than `most` rows; Rejected where the
-    chain does not hold.
+    for them; with `archives` from the first one in an archived part. Raises InvalidInput when that
+    would be more than `most` rows; Rejected where the chain does not hold.
     """
     conditions = conditions_of(conn, wanted)
-    first, count = conn.execute(
-        sa.select(sa.func.min(audit.c.seq), sa.func.count()).where(*conditions)
-    ).one()
+    shown = set(conn.execute(sa.select(audit.c.seq).where(*conditions)).scalars())
+    if archives is not None:
+        shown.update(row.seq for row in archives.find(conn, wanted))
     end = conn.execute(sa.select(sa.func.max(audit.c.seq))).scalar()
-    if not count or end is None:
+    if not shown or end is None:
         return
-    if int(end) - int(first) >= most:
+    first = min(shown)
+    if int(end) - first >= most:
         raise InvalidInput(
             f"the export would reach over more than {most} rows of the audit; take a later period"
         )
-    shown = set(conn.execute(sa.select(audit.c.seq).where(*conditions)).scalars())
-    for row, problem in stored_rows(conn, since=int(first), until=int(end)):
+    if archives is not None:
+        for row in archives.rows(conn):
+            if row.seq >= first:
+                yield _link(row, row.seq in shown)
+    for row, problem in stored_rows(conn, since=first, until=int(end)):
         if problem or not row.is_sound:
             raise Rejected(f"the audit does not hold at row {row.seq}; run bitewing verify-audit")
         yield _link(row, row.seq in shown)
@@ -48,6 +55,10 @@ def export_links(conn: sa.Connection, wanted: Wanted, most: int) -> Iterator[Map
 def _link(row: AuditRow, is_shown: bool) -> Mapping[str, object]:
     if is_shown:
         return as_link(row)
+    if not row.is_chained:
+        raise InvalidInput(
+            f"row {row.seq} was written by release 0.1 and cannot be left out: take a later period"
+        )
     return {"seq": row.seq, "content_digest": content_digest(row.seq, row.entry)}
 
 

@@ -15,6 +15,8 @@ from node.db.audit import Head
 from node.errors import ConfigError, Retryable
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+#: What a line begins with; a head that stands whole counts, also where the line's end is damaged.
+_BEGINS = re.compile(r'\{"seq": (\d+), "hash": "([0-9a-f]{64})"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +56,9 @@ class HeadFile:
         except OSError as error:
             raise ConfigError(f"audit.heads_file cannot be read ({error.strerror})") from None
         for number, line in enumerate(lines, 1):
-            if not line.strip() or _is_torn(line):
-                continue
             head = _read(line)
+            if head is None and (not line.strip() or _is_torn(line)):
+                continue
             if head is None:
                 raise ConfigError(f"line {number} of the audit's heads is damaged")
             if heads.setdefault(head.seq, head.hash) != head.hash:
@@ -86,6 +88,9 @@ def _is_torn(line: str) -> bool:
 
 
 def _read(line: str) -> Head | None:
+    begins = _BEGINS.match(line)
+    if begins is not None:
+        return Head(int(begins[1]), begins[2])
     try:
         value = json.loads(line)
         seq, digest = value["seq"], value["hash"]

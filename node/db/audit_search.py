@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
+from node.db.audit_rows import AuditRow
 from node.db.tables import (
     approval,
     audit,
@@ -76,6 +80,60 @@ def conditions_of(conn: sa.Connection, wanted: Wanted) -> list[sa.ColumnElement[
         theirs = study.c.patient_id == patient_id
         found.append(_about(conn, [patient_id], theirs) | _of_cases(cases))
     return found
+
+
+def matcher_of(conn: sa.Connection, wanted: Wanted) -> Callable[[AuditRow], bool]:
+    """Give what :func:`conditions_of` asks as a test of rows that are not in the database.
+
+    Raises NotFound for what is unknown here.
+    """
+    actor = _actor(conn, wanted) if wanted.user else ""
+    about: list[tuple[frozenset[str], list[str]]] = []
+    if wanted.study:
+        about.append(_named(conn, [], study.c.id == _study(conn, wanted)))
+    if wanted.patient:
+        patient_id = _patient(conn, wanted)
+        subjects, names = _named(conn, [patient_id], study.c.patient_id == patient_id)
+        cases = sa.select(workflow_case.c.id).where(workflow_case.c.patient_id == patient_id)
+        asked = sa.select(approval.c.id).where(approval.c.case_id.in_(cases))
+        of_cases = _prefixed(conn, ("case:", cases), ("approval:", asked))
+        about.append((subjects | of_cases, names))
+
+    def matches(row: AuditRow) -> bool:
+        entry = row.entry
+        if entry.location_id != wanted.location_id or (actor and entry.actor != actor):
+            return False
+        if (wanted.since and entry.at < wanted.since) or (
+            wanted.until and entry.at >= wanted.until
+        ):
+            return False
+        if wanted.action and not f"{entry.action}.".startswith(f"{wanted.action}."):
+            return False
+        text = f"{entry.subject} {json.dumps(dict(entry.detail))}" if about else ""
+        return all(
+            entry.subject in subjects or any(name in text for name in names)
+            for subjects, names in about
+        )
+
+    return matches
+
+
+def _named(
+    conn: sa.Connection, names: list[str], is_wanted: sa.ColumnElement[bool]
+) -> tuple[frozenset[str], list[str]]:
+    """Name the subjects of some studies, and the ids by which an entry may tell of them."""
+    studies = conn.execute(sa.select(study.c.id, study.c.study_instance_uid).where(is_wanted)).all()
+    ids = sa.select(study.c.id).where(is_wanted)
+    images = sa.select(instance.c.id).where(instance.c.study_id.in_(ids))
+    writes = sa.select(pms_command.c.id).where(pms_command.c.study_id.in_(ids))
+    subjects = _prefixed(conn, ("instance:", images), ("command:", writes))
+    return subjects, [*names, *(each for row in studies for each in row)]
+
+
+def _prefixed(conn: sa.Connection, *kinds: tuple[str, sa.Select[Any]]) -> frozenset[str]:
+    return frozenset(
+        f"{prefix}{each}" for prefix, ids in kinds for each in conn.execute(ids).scalars()
+    )
 
 
 def _about(

@@ -62,7 +62,7 @@ def verify_links(links: Iterable[Mapping[str, object]], head: str = "") -> Proof
         if previous and seq != expected:
             return Proof(shown, left_out, previous, f"row {expected} is missing")
         if link.get("hash"):
-            problem, previous = _problem(link, previous), str(link["hash"])
+            problem, previous = problem_of(link, previous), str(link["hash"])
             shown += 1
         else:
             problem = "" if previous else "begins with a row that is left out"
@@ -76,7 +76,8 @@ def verify_links(links: Iterable[Mapping[str, object]], head: str = "") -> Proof
     return Proof(shown, left_out, previous)
 
 
-def _problem(link: Mapping[str, object], previous: str) -> str:
+def problem_of(link: Mapping[str, object], previous: str) -> str:
+    """Say what is wrong with a whole row behind the hash `previous` ("" when that is not known)."""
     before = str(link["previous_hash"])
     if previous and before != previous:
         return "does not follow the row before it"

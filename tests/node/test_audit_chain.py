@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from node.audit_keeping import AuditKeeper
 from node.config import Config, read_config
 from node.db import audit
-from node.db.audit_archive import close_part, verify_archives
+from node.db.audit_archive import close_part
 from node.db.audit_export import export_links, write_export
+from node.db.audit_parts import verify_archives
 from node.db.audit_rows import AuditEntry, stored_rows
 from node.db.audit_search import Wanted
 from node.db.session import Actor, begin, open_database, read
