@@ -63,12 +63,19 @@ pins: $(VENV)/.dev
 
 # What is installed, as CycloneDX; and whether any of it has a known weakness (asks the internet).
 sbom: $(VENV)/.dev
-	$(PIP) '.[release]'
+	$(PIP) --constraint constraints-cpu.txt --editable '.[release]'
 	$(BIN)/cyclonedx-py environment --output-format JSON --output-file sbom.json $(BIN)/python
 
+# Without the record pip-audit would audit nothing and be content: one release of pip is asked for first.
+WEAKNESSES := https://pypi.org/pypi/pip/24.0/json
+ASK_WEAKNESSES = import requests as r; r.get('$(WEAKNESSES)', timeout=20).json()['vulnerabilities']
 audit: $(VENV)/.dev
-	$(PIP) '.[release]'
-	$(BIN)/pip-audit --skip-editable
+	$(PIP) --constraint constraints-cpu.txt --editable '.[release]'
+	@$(BIN)/python -c "$(ASK_WEAKNESSES)" 2>/dev/null \
+	  || { echo "Nothing was audited: the public record of weaknesses ($(WEAKNESSES)) cannot be read from here."; exit 2; }
+	$(BIN)/python -m pip list --format=freeze --exclude-editable | sed 's/+.*//' > audit.part
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement audit.part
+	@rm audit.part
 
 clean:
-	rm -rf $(VENV) .demo
+	rm -rf $(VENV) .demo .demo.key

@@ -381,8 +381,9 @@ def version() -> None:
 
 
 def _stop_on_signal(stop: Callable[[], None]) -> None:
-    for name in ("SIGINT", "SIGTERM"):
-        signal.signal(getattr(signal, name), lambda *_: stop())
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):  # SIGBREAK is Windows' own: how its service asks
+            signal.signal(getattr(signal, name), lambda *_: stop())
 
 
 def main() -> NoReturn:

@@ -53,11 +53,18 @@ BRIDGE = Service(
 
 
 def ask_to_end(child: subprocess.Popen[bytes]) -> None:
-    """End a child politely (Ctrl-Break or SIGTERM), and by force when it does not listen."""
+    """End a child politely (Ctrl-Break or SIGTERM), and by force when it does not listen.
+
+    Windows delivers Ctrl-Break through a console, which a service need not have: then the child is
+    ended at once. Nothing acknowledged is lost by that, as by a power cut.
+    """
     if sys.platform == "win32":
         import signal
 
-        child.send_signal(signal.CTRL_BREAK_EVENT)
+        try:
+            child.send_signal(signal.CTRL_BREAK_EVENT)
+        except OSError:
+            child.terminate()
     else:
         child.terminate()
     try:
@@ -151,6 +158,7 @@ def _pywin32(service: Service) -> ModuleType:
 if sys.platform == "win32":  # the base class exists on Windows only
     import os
 
+    import win32service
     import win32serviceutil
 
     class _Kept(win32serviceutil.ServiceFramework):  # type: ignore[misc]
@@ -163,7 +171,8 @@ if sys.platform == "win32":  # the base class exists on Windows only
             self._keeper = Keeper(tuple(told["command"]))
 
         def SvcStop(self) -> None:
-            """Stop the child."""
+            """Say that stopping takes a while, and stop the child."""
+            self.ReportServiceStatus(win32service.SERVICE_STOP_PENDING)
             self._keeper.stop()
 
         def SvcDoRun(self) -> None:
