@@ -49,6 +49,7 @@ from node.dicom.identity import match_study
 from node.dicom.importing import ImportFolder
 from node.dicom.instances import FolderStore
 from node.dicom.object_file import ObjectFile
+from node.dicom.older_results import complete_results
 from node.dicom.pixel_return import PixelFetcher
 from node.dicom.priors import PriorFetcher
 from node.dicom.retention import Retention
@@ -297,6 +298,10 @@ class Node:
         def commit() -> None:
             desk.run_due(datetime.now(UTC))
 
+        def complete() -> None:
+            complete_results(db, store, Actor("dicom", self.config.node.location_id))
+
+        self._every(_HOUR_S, "older-results", complete, at_once=True)
         self._every(_FORWARD_EVERY_S, "forwarding", forward)
         if any(peer.availability for peer in self.config.dicom.peers):
             notifier = Notifier(db, store, self.config)

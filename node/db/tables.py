@@ -1014,7 +1014,7 @@ dicom_result = sa.Table(
     _ref("instance_id", "instance", nullable=True),  # the annotated image's source
     sa.Column("sop_instance_uid", sa.String(64), nullable=False, unique=True),
     sa.Column("sop_class_uid", sa.String(64), nullable=False),
-    # Empty in rows made before these were kept: the file says them (node.dicom.held).
+    # Empty in rows made before these were kept, until node.dicom.older_results reads the file.
     sa.Column("series_instance_uid", sa.String(64), nullable=False, server_default=""),
     sa.Column("modality", sa.String(16), nullable=False, server_default=""),
     sa.Column("instance_number", sa.Integer, nullable=True),

@@ -5,7 +5,9 @@ Everything vendor-specific about HTTP is here; rows are read in `rows`, meanings
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -25,10 +27,14 @@ from pms_writeback.opendental.ways import NOT_SENT, OFFICE, Way, Ways, retry_aft
 from pms_writeback.pms import OfficeAway, OutcomeUnknown
 from pms_writeback.wording import without_names
 
+log = logging.getLogger(__name__)
+
 PAGE_CAPS = (100, 1000, 10_000)
 """Row caps of the remote, local and enterprise services; a page this long may not be the last."""
 
 MAX_PAGES = 20_000
+#: A list whose rows moved while it was read is begun again this often.
+_CAREFUL_READINGS = 3
 
 _QUERY = "/queries/ShortQuery"
 _QUERY_CAP = 100
@@ -78,6 +84,22 @@ class OpenDentalSettings:
         return (Way(self.base_url, self.page_size, self.min_interval_s, self.burst),)
 
 
+class _Shifted(Exception):
+    """A list changed while its pages were read."""
+
+
+def _is_same(row: object, before: object) -> bool:
+    """Whether two readings of a row are of one record, changed meanwhile or not."""
+    key = _first_number(row)
+    return row == before if key is None else key == _first_number(before)
+
+
+def _first_number(row: object) -> tuple[str, object] | None:
+    """Give the first of a row's numbers, its own: before it stands at most the server's clock."""
+    members = row.items() if isinstance(row, dict) else ()
+    return next(((name, value) for name, value in members if str(name).endswith("Num")), None)
+
+
 def _is_header_text(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
@@ -102,25 +124,55 @@ class Connection:
 
     def rows(self, path: str, parameters: Mapping[str, str] | None = None) -> list[Fields]:
         """Read a whole list, page by page, until a page is short."""
-        return [row for page in self.pages(path, parameters) for row in page]
+        for _ in range(_CAREFUL_READINGS):
+            with contextlib.suppress(_Shifted):
+                return [row for page in self._read_once(path, parameters) for row in page]
+        return [row for page in self._read_restless(path, parameters) for row in page]
 
     def pages(
         self, path: str, parameters: Mapping[str, str] | None = None
     ) -> Iterator[list[Fields]]:
-        """Read a list a page at a time, until a page is short."""
-        previous: object = None
+        """Read a list a page at a time, until a page is short.
+
+        A list that changed while it was read is read again: its rows may come twice.
+        """
+        for _ in range(_CAREFUL_READINGS):
+            with contextlib.suppress(_Shifted):
+                yield from self._read_once(path, parameters)
+                return
+        yield from self._read_restless(path, parameters)
+
+    def _read_restless(
+        self, path: str, parameters: Mapping[str, str] | None
+    ) -> Iterator[list[Fields]]:
+        """Read a list that never holds still, as it comes."""
+        log.warning("the list %s changed each time while it was read", _resource(path))
+        return self._read_once(path, parameters, is_careful=False)
+
+    def _read_once(
+        self, path: str, parameters: Mapping[str, str] | None, *, is_careful: bool = True
+    ) -> Iterator[list[Fields]]:
+        """Read a list; to be careful each page begins with the last row of the one before.
+
+        Offsets count from the front: a row deleted there while pages are read moves the others
+        up, and one that is alive would be skipped, and taken for deleted. Raises _Shifted then.
+        """
+        previous: list[object] = []
         offset = 0
         for _ in range(MAX_PAGES):
             limit = self._ways.page_size
-            paging = {"Limit": str(limit), "Offset": str(offset)}
+            overlap = 1 if is_careful and previous and limit > 1 else 0
+            paging = {"Limit": str(limit), "Offset": str(offset - overlap)}
             page = self._json(self._read(path, {**(parameters or {}), **paging}), path)
             if not isinstance(page, list):
                 raise Rejected(f"Open Dental answered {path} with something that is not a list")
             if page and page == previous:
                 raise Rejected(f"Open Dental answers {path} with the same page again")
+            if overlap and not (page and _is_same(page[0], previous[-1])):
+                raise _Shifted
             previous = page
-            offset += len(page)
-            yield self._fields(path, page)
+            offset += len(page) - overlap
+            yield self._fields(path, page[overlap:])
             if len(page) < limit and len(page) not in PAGE_CAPS:
                 return
         raise Rejected(f"Open Dental's list {path} does not end")

@@ -16,6 +16,7 @@ from node.db.session import Actor, begin, new_id, read
 from node.db.tables import dicom_result, instance, rejected_object, retraction, user_account
 from node.dicom.derived import encode
 from node.dicom.instances import FolderStore
+from node.dicom.older_results import complete_results
 from node.dicom.results import Algorithms, compose_signed_sr
 from tests.node.dicom.test_results import COMPOSER, STUDY, grey8, review, source
 from tests.protocol.conftest import Node, tool
@@ -96,6 +97,25 @@ def test_a_granted_peer_finds_and_fetches_the_report(start: Callable[..., Node],
     kinds = {dcmread(path).Modality: dcmread(path) for path in got.iterdir()}
     assert set(kinds) == {"IO", "SR"}
     assert (kinds["SR"].VerificationFlag, kinds["SR"].SOPInstanceUID) == ("VERIFIED", uid)
+
+
+def test_results_of_an_older_release_are_found_once_their_files_were_read(
+    start: Callable[..., Node], tmp_path: Path
+) -> None:
+    node = start(clients=[STORER, READER])
+    send(node, film())
+    first, second = keep_result(node), keep_result(node, version=2)
+    older = {"series_instance_uid": "", "modality": "", "instance_number": None}
+    with begin(node.db, ACTOR, "test") as tx:
+        tx.conn.execute(dicom_result.update().values(older))  # as rows before migration 0021 were
+        is_second = dicom_result.c.sop_instance_uid == second
+        key = tx.conn.execute(sa.select(dicom_result.c.storage_key).where(is_second)).scalar_one()
+    assert images(node, tmp_path / "before") == {f"{STUDY}.1.1"}
+    store = FolderStore(node.folder)
+    store.path(key).write_bytes(b"no DICOM any more")
+    assert complete_results(node.db, store, ACTOR) == 1
+    assert images(node, tmp_path / "after") == {f"{STUDY}.1.1", first}
+    assert complete_results(node.db, store, ACTOR) == 0
 
 
 def test_a_peer_that_may_only_query_images_sees_no_result(start: Callable[..., Node], tmp_path):
