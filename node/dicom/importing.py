@@ -79,11 +79,23 @@ class ImportFolder:
         still = [path for path, stamp in found.items() if self._seen.get(path) == stamp]
         self._seen = found
         pictures = [path for path in still if path.suffix.lower() not in SUFFIXES]
-        taken = sum(self._take(folder, path) for path in pictures)
+        taken = sum(self._take(folder, path, found[path]) for path in pictures)
         self._clear_sidecars(folder)
         return taken
 
-    def _take(self, folder: Path, path: Path) -> bool:
+    def _take(self, folder: Path, path: Path, stamp: tuple[int, int]) -> bool:
+        """Take one file in or set it aside: none holds up those behind it."""
+        try:
+            return self._take_in(folder, path, stamp)
+        except Retryable:
+            raise
+        except Exception as error:  # noqa: BLE001 - an edge: whatever lies in a folder
+            error_id = new_id()[:8]
+            _LOG.error("a file cannot be imported, error %s: %s", error_id, type(error).__name__)
+            self._quarantine(folder, path, "", Kind.UNKNOWN, f"Internal error {error_id}.")
+            return False
+
+    def _take_in(self, folder: Path, path: Path, stamp: tuple[int, int]) -> bool:
         try:
             if path.stat().st_size > _MAX_BYTES:
                 raise InvalidInput("the file is larger than a gigabyte")
@@ -101,9 +113,19 @@ class ImportFolder:
             self._quarantine(folder, path, digest, kind, str(error))
             return False
         self._note(digest, kind, "imported", "", instance_id)
-        path.unlink(missing_ok=True)
-        self._seen.pop(path, None)
-        return True
+        return self._take_out(path, stamp)
+
+    def _take_out(self, path: Path, stamp: tuple[int, int]) -> bool:
+        """Remove what was kept, unless its writer went on meanwhile: then it comes again."""
+        try:
+            is_same = _stamp(path) == stamp
+            if is_same:
+                path.unlink()
+        except OSError as error:  # gone already, or held by another program
+            is_same = isinstance(error, FileNotFoundError)
+        if is_same:
+            self._seen.pop(path, None)
+        return is_same
 
     def _keep(self, path: Path, data: bytes, kind: Kind) -> str | None:
         if kind is Kind.INDEX:

@@ -29,6 +29,7 @@ RAW_DATA = "1.2.840.10008.5.1.4.1.1.66"
 #: Where a PLY scan stands in a Raw Data object: no DICOM class takes one.
 PLY_CREATOR = "BITEWING SCAN"
 _MAX_SAMPLES = 100_000_000
+_MAX_SIDE = 65_535  # Rows and Columns are US
 _BASELINE = 0xC0
 
 
@@ -39,7 +40,7 @@ def wrap_picture(data: bytes, told: Sidecar, at: datetime) -> Dataset:
     """
     try:
         with Raster.open(io.BytesIO(data)) as opened:
-            if opened.width * opened.height > _MAX_SAMPLES:
+            if opened.width * opened.height > _MAX_SAMPLES or max(opened.size) > _MAX_SIDE:
                 raise InvalidInput("the picture is too large")
             is_jpeg, mode = opened.format == "JPEG", opened.mode
             opened.load()

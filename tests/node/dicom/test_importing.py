@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -256,6 +257,55 @@ def test_a_bad_file_is_set_aside_with_its_reason(inbox, name, content, words):
     states = {row.state for row in inbox.rows(import_file)}
     assert states == {"imported", "quarantined"}
     assert inbox.look() == 0, "what was set aside stays there"
+
+
+def test_a_picture_too_long_for_dicom_holds_up_nobody(inbox):
+    out = io.BytesIO()
+    Raster.new("1", (70_000, 2)).save(out, "PNG")
+    inbox.put("a-long.png", out.getvalue())
+    inbox.put("b.png", picture("PNG"))
+    assert inbox.look() == 1
+    assert inbox.left() == ["quarantine/a-long.png", "quarantine/a-long.png.reason.txt"]
+    assert "too large" in (inbox.path / "quarantine/a-long.png.reason.txt").read_text()
+
+
+class FoldersWithSurprises(FolderStore):
+    """A store that does something of its own before the first object is put."""
+
+    def __init__(self, folder: Path, surprise: Callable[[], None]) -> None:
+        super().__init__(folder)
+        self.surprises = [surprise]
+
+    def put(self, *args, **kwargs):
+        if self.surprises:
+            self.surprises.pop()()
+        return super().put(*args, **kwargs)
+
+
+def test_a_file_that_nobody_foresaw_holds_up_nobody(inbox, film, save, tmp_path):
+    def break_off() -> None:
+        raise AssertionError("nobody foresaw this")
+
+    inbox.put("a.dcm", save(film()).read_bytes())
+    inbox.put("b.png", picture("PNG"))
+    inbox.folder.store = FoldersWithSurprises(tmp_path / "images", break_off)
+    assert inbox.look() == 1
+    reason = (inbox.path / "quarantine/a.dcm.reason.txt").read_text()
+    assert reason.startswith("Internal error ")
+
+
+def test_a_file_that_grew_while_it_was_kept_stays(inbox, tmp_path):
+    path = inbox.put("scan.stl", stl())
+
+    def grow() -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+
+    inbox.folder.store = FoldersWithSurprises(tmp_path / "images", grow)
+    inbox.look()
+    assert inbox.left() == ["scan.stl"]
+    inbox.look()
+    assert "scan.stl" not in inbox.left()
 
 
 def test_names_of_files_are_kept_nowhere(inbox, caplog):
