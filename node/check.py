@@ -28,6 +28,7 @@ from pms_writeback.bridge.registry import state_of
 from pms_writeback.merging import MergeSource
 from pms_writeback.practice import open_pms, sftp_folder
 from pms_writeback.record_state import record_errors
+from pms_writeback.task_users import read_mapping
 
 #: Keys whose values the first line tells anyway.
 _SAID = {("node", key) for key in ("location_id", "mode", "time_zone", "data_dir")}
@@ -220,6 +221,13 @@ def _check_pms(config: Config) -> CheckResult:
     capabilities = pms.capabilities()
     offset_s = pms.clock_offset().total_seconds()
     words = f"{capabilities.product} {capabilities.version}, its clock is {offset_s:+.0f} s off"
+    with _current_database(config) as db:
+        if db is not None:
+            with read(db) as conn:
+                people = read_mapping(conn, config)
+            words = f"{words}; {people.words}"
+            if people.mapped < people.deciding:
+                return CheckResult("pms", "warn", words)
     if isinstance(pms, MergeSource):
         try:
             pms.merged_patients()

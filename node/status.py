@@ -31,6 +31,7 @@ from node.domain.events import EventKind
 from node.expiry import find_expiries
 from pms_writeback.record_state import record_errors
 from pms_writeback.sync import read_status
+from pms_writeback.task_users import read_mapping
 
 #: How the backup's state is called among what is kept up to date.
 BACKUP = "backup"
@@ -72,6 +73,7 @@ class Status:
             found["backup"] = self._guarded(self._backup)
         if self.config.pms.kind != "none":
             found["pms"] = self._guarded(self._pms, is_ours=False)
+            found["pms users"] = self._guarded(self._pms_users, is_ours=False)
             found["records"] = self._guarded(self._records, is_ours=False)
         if self.config.audit.syslog_host and self.config.audit.syslog_dicom:
             found["audit messages"] = self._guarded(self._told, is_ours=False)
@@ -125,6 +127,11 @@ class Status:
         # The PMS's own sentence stays in the table: anybody may read these words.
         help_ = "" if seen.is_fresh else ", late or failing: `bitewing check` says why"
         return Probe(seen.is_fresh, words + help_, is_ours=False)
+
+    def _pms_users(self) -> Probe:
+        """Say who is no user there; what they decide is written all the same."""
+        with read(self.db) as conn:
+            return Probe(True, read_mapping(conn, self.config).words, is_ours=False)
 
     def _records(self) -> Probe:
         with read(self.db) as conn:

@@ -27,6 +27,7 @@ from orchestration.steps import Paced, Paused, Steps
 from orchestration.workflow import Ask, Done, Draft, Go, Outcome, Park, Wait, Workflow
 from pms_writeback import outbox
 from pms_writeback.pms import CreateTask
+from pms_writeback.task_users import authored
 
 log = logging.getLogger("bitewing")
 
@@ -197,9 +198,11 @@ class Runner:
             return self._apply(tx, row, result)
 
     def _queue_commands(self, tx: Tx, case: Case) -> None:
+        by = case.decision.by if case.decision else ""
         for name, command in case.queued:
             outbox.queue(
-                tx, self.engine, self.store, key=case.command_key(name), command=command,
+                tx, self.engine, self.store, key=case.command_key(name),
+                command=authored(command, tx.conn, tx.location_id, by),
                 patient_id=case.patient_id or "",
             )  # fmt: skip
 

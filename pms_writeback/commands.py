@@ -105,18 +105,22 @@ class UploadDocument:
 class CreateTask:
     """Put a task about this patient on the list that the office configured.
 
-    ``follows_ref`` as for `AppendCommlog`; a task that was done is open again.
+    ``follows_ref`` as for `AppendCommlog`; a task that was done is open again. ``user_key`` is the
+    office's user whom it is from; empty, or unknown there: the one that is configured.
     """
 
     patient_key: str
     text: str = field(repr=False)
     ref: str
     follows_ref: str = ""
+    user_key: str = ""
 
     def __post_init__(self) -> None:
         _check(self.patient_key, self.ref)
         _check_text(self.text)
         _check_follows(self.follows_ref, self.ref)
+        if self.user_key:
+            _check_key(self.user_key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ from pms_writeback.pms import (
     CreateTask,
     UploadDocument,
 )
+from pms_writeback.task_users import authored
 
 _WORKFLOW = "chart_findings"
 _PLANNED = (Disposition.RESTORE, Disposition.REFER)
@@ -106,7 +107,7 @@ class Charting:
                     self.engine,
                     self.store,
                     key=key,
-                    command=command,
+                    command=authored(command, tx.conn, tx.location_id, signed.signer_id),
                     patient_id=patient_id,
                     study_id=study_id,
                     review_version=version,

@@ -50,6 +50,7 @@ from pms_writeback.pms import (
     Command,
     CreateTask,
 )
+from pms_writeback.task_users import authored
 
 Row = sa.Row[Any]
 
@@ -176,7 +177,8 @@ class Retracting:
                 *(f"{_REMAINS[each.kind]} {_place(each)}, {each.ref}" for each in entries),
             ]
             ref = outbox.ref_for(tx.location_id, key)
-            command = CreateTask(pms_key, "\n".join(lines), ref)
+            task = CreateTask(pms_key, "\n".join(lines), ref)
+            command = authored(task, tx.conn, tx.location_id, str(row.retracted_by))
             self._queue(tx, key, command, patient_id)
             yield (
                 f"{_count(len(entries), 'document or plan', 'documents and plans')}: "

@@ -154,7 +154,7 @@ class Writer:
             "/tasks",
             {
                 "TaskListNum": number(self._task_list()),
-                "UserNum": number(self._task_user()),
+                "UserNum": number(self._task_user(command.user_key)),
                 "ObjectType": "Patient",
                 "KeyNum": number(command.patient_key),
                 "Descript": with_ref(command.text, command.ref),
@@ -218,7 +218,13 @@ class Writer:
             " or change pms.task_list"
         )
 
-    def _task_user(self) -> str:
+    def _task_user(self, mapped: str) -> str:
+        """Give the user whom a task is from: `mapped` if it is one here, else the configured."""
+        if mapped and any(
+            row.own_key("UserNum") == mapped and not row.flag("IsHidden")
+            for row in self._connection.rows("/userods")
+        ):
+            return mapped
         wanted = self._settings.task_user
         if wanted.isdigit():
             return wanted
