@@ -56,6 +56,8 @@ from node.tls import ServerTls
 _LOG = logging.getLogger(__name__)
 _MAX_PDU_BYTES = 131_072
 _NETWORK_TIMEOUT_S = 60.0
+#: How long the destination of a C-MOVE may take to accept a connection: who asked waits.
+_DESTINATION_S = 10.0
 _ANY_NUMBER = 100_000
 
 #: When a peer leaves us the choice, the first of these that it offers: uncompressed, then lossless.
@@ -320,6 +322,7 @@ def _entity(config: Config) -> AE:
     entity.maximum_associations = _ANY_NUMBER  # counted by the listener: established ones only
     entity.require_called_aet = dicom.require_called_aet
     entity.network_timeout = _NETWORK_TIMEOUT_S
+    entity.connection_timeout = _DESTINATION_S
     return entity
 
 
