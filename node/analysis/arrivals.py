@@ -40,6 +40,8 @@ def complete_by(
 ) -> CompleteBy | None:
     """Say why the study `row` (of the table ``study``) is complete now; None while it is not."""
     waited = now - row.last_image_at
+    if -waited >= timedelta(seconds=patience.step_s):  # the clock was set back since then
+        waited = -waited
     is_quiet = waited >= timedelta(seconds=patience.quiet_s)
     quiet = CompleteBy.QUIET if is_quiet else None
     if row.generation > 0:

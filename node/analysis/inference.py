@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from node.analysis.answer_line import read_line
 from node.analysis.comparing import (
     Area,
     Comparison,
@@ -244,7 +243,7 @@ class InferenceProcess:
 
     def _read(self, timeout_s: float) -> Mapping[str, object]:
         assert self._child is not None
-        line = _readline(self._child, timeout_s)
+        line = read_line(self._child, timeout_s)
         if not line:
             self._discard()
             raise InferenceDied("the inference process ended or took too long", retry_after_s=1.0)
@@ -264,23 +263,3 @@ class InferenceProcess:
                     stream.close()
                 except OSError:
                     continue
-
-
-def _readline(child: subprocess.Popen[str], timeout_s: float) -> str:
-    """Read one line, or nothing when the child ends or the time is over."""
-    assert child.stdout is not None
-    if sys.platform == "win32":
-        timer = threading.Timer(timeout_s, child.kill)
-        timer.start()
-        try:
-            return child.stdout.readline()
-        finally:
-            timer.cancel()
-    deadline = time.monotonic() + timeout_s
-    while (left := deadline - time.monotonic()) > 0:
-        readable, _, _ = select.select([child.stdout], [], [], min(left, 1.0))
-        if readable:
-            return child.stdout.readline()
-        if child.poll() is not None:
-            return child.stdout.readline()
-    return ""

@@ -97,6 +97,13 @@ def test_without_any_word_quiet_time_decides(visit):
     assert visit.judge(study_id, 30) is CompleteBy.QUIET
 
 
+def test_a_clock_that_was_set_back_holds_no_study_for_ever(visit):
+    study_id = visit.study()
+    visit.image(study_id)
+    assert visit.judge(study_id, -120) is None  # two machines, two clocks
+    assert visit.judge(study_id, -86_400) is CompleteBy.QUIET
+
+
 def test_a_step_that_ended_decides_once_its_images_are_here(visit):
     visit.plan(4, performed="completed")
     study_id = visit.study()
