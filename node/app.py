@@ -73,6 +73,8 @@ from node.expiry import CertificateCollector, warn_of_expiries
 from node.fleet import routes as fleet_routes
 from node.fleet.report import compose_report
 from node.fleet.reports import FleetCollector, send_report
+from node.objects.opening import open_objects
+from node.objects.standing import ObjectsCollector
 from node.rollout import auto
 from node.status import Probe, Status, metrics
 from node.web import rollout_page
@@ -112,6 +114,7 @@ from pms_writeback.warehouse import Warehouse
 log = logging.getLogger("bitewing")
 
 _TICK_S = 1.0
+_MOVER = "objects"
 _CASES_EVERY_S = 0.5
 _FLAG_EVERY_S = 3.0
 _FORWARD_EVERY_S = 2.0
@@ -192,7 +195,7 @@ class Node:
         if ring is not None:
             keep_wrapped(config)
             self._every(_HEAL_EVERY_S, "keys", ring.refresh)  # one made since seals what is new
-        store = FolderStore(config.node.data_dir / "images", config.dicom.min_free_mb, ring)
+        store = open_objects(config, db, ring)
         key = engine_key_of(config)
         self._keep_audit(db, key)
         engine = DurableEngine(config.database_url, key, self.executor_id, config.node.location_id)
@@ -235,6 +238,8 @@ class Node:
 
         self._every(_DAY_S, "certificates", warn, at_once=True)
         self._every(_DISK_EVERY_S, "disk", disk_of(config).keep_reserve, at_once=True)
+        if config.objects.endpoint:
+            self._start_mover(db, store)
         if Part.ANALYSIS in self.parts:
             self._start_analysis(db, engine, actor, inference, status)
             self._start_shadows(db, store, actor)
@@ -279,6 +284,28 @@ class Node:
         config = self.config
         parts = "" if self.parts == ALL_PARTS else "-" + "-".join(sorted(self.parts))
         return f"{config.database.executor_id}-{config.node.location_id}{parts}"
+
+    def _start_mover(self, db: sa.Engine, store: FolderStore) -> None:
+        """Move what lies in the data folder into the bucket; one of its processes does."""
+        from node.objects.mover import Mover
+        from node.objects.room import Room
+        from node.objects.store import BucketStore
+
+        assert isinstance(store, BucketStore)
+        room = Room(db, store, self.config, disk_of(self.config))
+        mover = Mover(db, store, self.config, room)
+        held: list[Callable[[], None]] = []
+
+        def move() -> None:
+            if not held:
+                try:
+                    held.append(_lock_executor(self.config, _MOVER))
+                except ConfigError:  # another process of this data folder is the mover
+                    return
+                self._closers.append(held[0])
+            mover.run_once()
+
+        self._every(_TICK_S, "objects", move, at_once=True)
 
     def _start_dicom(
         self, db: sa.Engine, store: FolderStore, engine: DurableEngine, status: Status
@@ -538,6 +565,7 @@ class Node:
         registry.register(CertificateCollector(self.config, db))
         registry.register(DiskCollector(disk_of(self.config)))
         registry.register(FleetCollector(db, self.config.node.location_id))
+        registry.register(ObjectsCollector(db, self.config.node.location_id))
         app = create_web(
             self.config, db, store, engine, probes=status.probes, metrics_registry=registry
         )

@@ -20,8 +20,9 @@ from node.db.migrate import current_revision, head_revision
 from node.db.session import open_database, read
 from node.disk import Room, disk_of
 from node.domain import cdt
-from node.errors import BitewingError, Unsupported
+from node.errors import BitewingError, ConfigError, Unsupported
 from node.expiry import find_expiries
+from node.objects.opening import open_bucket
 from orchestration.labs import directory
 from pms_writeback.bridge.office import BridgedPms
 from pms_writeback.bridge.registry import state_of
@@ -44,7 +45,10 @@ class CheckResult:
 
 
 def run_checks(config: Config) -> list[CheckResult]:
-    """Run every check; none changes anything but an empty data folder's existence."""
+    """Run every check; none changes anything but an empty data folder's existence.
+
+    A bucket is tried with an object of our own, which goes again.
+    """
     checks: list[tuple[str, Callable[[Config], CheckResult]]] = [
         ("config", _check_config),
         ("database", _check_database),
@@ -60,6 +64,7 @@ def run_checks(config: Config) -> list[CheckResult]:
         ("documents", _check_documents),
         ("labs", _check_labs),
         ("partners", _check_partners),
+        ("objects", _check_objects),
     ]
     return [_guarded(name, check, config) for name, check in checks]
 
@@ -87,6 +92,17 @@ def _check_partners(config: Config) -> CheckResult:
     told = [each.words for each in found if each.words and each.party.needs_agreement]
     words = "; ".join(told) or f"{len(found)} may be called"
     return CheckResult("partners", "warn" if told else "ok", words)
+
+
+def _check_objects(config: Config) -> CheckResult:
+    """Put a small object into the bucket, fetch it and remove it again."""
+    section = config.objects
+    if not section.endpoint:
+        return CheckResult("objects", "ok", "no bucket: images lie in the data folder alone")
+    if not config.encryption.enabled:
+        raise ConfigError("[objects] takes sealed objects only: set [encryption] enabled")
+    open_bucket(config).try_out()
+    return CheckResult("objects", "ok", f"{section.host} took, gave and removed a test object")
 
 
 def _is_migrated(config: Config) -> bool:

@@ -18,6 +18,7 @@ from datetime import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -36,7 +37,17 @@ from node.errors import ConfigError
 from node.private_file import read_private
 
 Party = Literal[
-    "pms", "payers", "labs", "messengers", "gateway", "webhooks", "oidc", "kms", "fleet", "audit"
+    "pms",
+    "payers",
+    "labs",
+    "messengers",
+    "gateway",
+    "webhooks",
+    "oidc",
+    "kms",
+    "fleet",
+    "audit",
+    "objects",
 ]
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
@@ -657,6 +668,41 @@ class BackupSection(_Section):
     keep: int = Field(30, ge=1, le=3650)
 
 
+class ObjectsSection(_Section):
+    """``[objects]``: a bucket (S3) to which stored objects go, sealed; no endpoint switches it off.
+
+    Local files are a cache then; without ``cache_mb`` and ``cache_days`` they stay until the disk
+    is low.
+    """
+
+    endpoint: str = Field("", pattern=r"^(https?://[^\s/?#@]+)?$")
+    bucket: str = Field("", pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")
+    region: str = Field("us-east-1", pattern=r"^[a-z0-9-]{1,64}$")
+    prefix: str = Field("", pattern=r"^([A-Za-z0-9_-]+/)*$")
+    path_style: bool = True
+    access_key: SecretStr = SecretStr("")
+    secret_key: SecretStr = SecretStr("")
+    ca_file: str = ""
+    cache_mb: int = Field(0, ge=0)
+    cache_days: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if not self.endpoint:
+            return self
+        keys = (self.access_key.get_secret_value(), self.secret_key.get_secret_value())
+        if not self.bucket or not all(keys):
+            raise ValueError("an endpoint needs bucket, access_key and secret_key")
+        if self.endpoint.startswith("http:") and not is_near(self.host):
+            raise ValueError("an endpoint outside this network must begin with https://")
+        return self
+
+    @property
+    def host(self) -> str:
+        """The endpoint's host; empty while it is off."""
+        return urlsplit(self.endpoint).hostname or ""
+
+
 class AnalysisSection(_Section):
     """``[analysis]``: the inference process."""
 
@@ -691,6 +737,7 @@ class Config(_Section):
     labs: LabsSection = LabsSection()
     audit: AuditSection = AuditSection()
     backup: BackupSection = BackupSection()
+    objects: ObjectsSection = ObjectsSection()
     fleet: FleetSection = FleetSection()
     analysis: AnalysisSection = AnalysisSection()
     workflows: WorkflowsSection = WorkflowsSection()

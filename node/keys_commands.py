@@ -210,7 +210,7 @@ def check(
     ring = keys.open_ring(db, settings, location)
     typer.echo(f"{len(entries)} keys open; data is sealed {keys.sealing_of(db, location).value}")
     if files:
-        bad = list(unreadable_files(settings, ring))
+        bad = list(unreadable_files(db, settings, ring))
         for storage_key, words in bad:
             typer.echo(f"{storage_key}: {words}", err=True)
         if bad:

@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 def open_store(settings: Config, db: sa.Engine) -> FolderStore:
     """Open the configuration's store of objects with the keys of `db`."""
     from node.db.sealed import keys_of
-    from node.dicom.instances import FolderStore
+    from node.objects.opening import open_objects
 
-    return FolderStore(settings.node.data_dir / "images", ring=keys_of(db))
+    return open_objects(settings, db, keys_of(db))

@@ -31,12 +31,17 @@ from node.db.keys import (
 )
 from node.db.sealed import Sealed, sealed_columns
 from node.db.session import Actor, Tx, begin, read
-from node.db.tables import executor_beat, metadata
+from node.db.tables import executor_beat, metadata, object_copy
 from node.dicom.instances import FolderStore
 from node.dicom.object_file import chunks_of
 from node.dicom.parts import storage_key_of
 from node.dicom.sealed_file import SealedFile
-from node.errors import BitewingError, ConfigError, InvalidInput, Rejected
+from node.disk import Room, disk_of
+from node.errors import BitewingError, ConfigError, InvalidInput, Rejected, Retryable
+from node.objects.copies import KEPT, READABLE, CopyState, copies_in
+from node.objects.opening import open_objects
+from node.objects.shelf import Damaged
+from node.objects.store import BucketStore
 
 _BATCH = 500
 _CHUNK_BYTES = 1 << 20
@@ -107,7 +112,7 @@ def reseal(db: sa.Engine, config: Config, actor: Actor, say: Say) -> Resealed:
             say(f"{column.table.name}.{column.name}: {count}" + (f", {left} left" if left else ""))
     files = 0
     folder = config.node.data_dir / "images"
-    for storage_key in stored_keys(folder, actor.location_id):
+    for storage_key in _keys_to_reseal(db, config, ring, say):
         try:
             files += reseal_file(folder, storage_key, ring)
         except (BitewingError, OSError) as error:
@@ -179,6 +184,37 @@ def _refuse_others(db: sa.Engine, config: Config) -> None:
         )
 
 
+def _keys_to_reseal(db: sa.Engine, config: Config, ring: KeyRing, say: Say) -> Iterator[str]:
+    """List what lies here, then what only the bucket has under another key, brought here.
+
+    Raises Retryable when there is no room for more: the node's mover makes some.
+    """
+    yield from stored_keys(config.node.data_dir / "images", ring.location_id)
+    store = open_objects(config, db, ring)
+    if not isinstance(store, BucketStore):
+        return
+    current = ring.current(Purpose.DATA).key_id
+    with read(db) as conn:
+        old = copies_in(conn, ring.location_id, KEPT, object_copy.c.key_id != current)
+    elsewhere = 0
+    for copy in old:
+        if store.path(copy.storage_key).is_file():
+            continue  # seen above
+        if copy.state is CopyState.WAITING:
+            elsewhere += 1
+            continue
+        if disk_of(config).look().room is not Room.PLENTY:
+            raise Retryable("the disk is low; the node makes room for more: once more, please", 60)
+        try:
+            store.bring_home(copy)
+        except Damaged as error:
+            say(f"{copy.storage_key}: {error}")
+            continue
+        yield copy.storage_key
+    if elsewhere:
+        say(f"{elsewhere} files are with other nodes and wait for the bucket: once more, please")
+
+
 def reseal_file(folder: Path, storage_key: str, ring: KeyRing) -> bool:
     """Seal one stored object with the current key; False when it is already, or gone."""
     plain = SealedFile(folder / storage_key, storage_key, ring.lenient())
@@ -228,6 +264,9 @@ def count_uses(db: sa.Engine, config: Config, location_id: str) -> Counter[str]:
     for storage_key in stored_keys(folder, location_id):
         with contextlib.suppress(FileNotFoundError):
             uses[SealedFile(folder / storage_key, storage_key).key_id()] += 1
+    with read(db) as conn:
+        copies = copies_in(conn, location_id, KEPT)
+    uses.update(each.key_id for each in copies if not (folder / each.storage_key).exists())
     return uses
 
 
@@ -337,12 +376,18 @@ def _raw(column: sa.Column[object]) -> tuple[sa.TableClause, sa.ColumnClause[str
     return table, raw
 
 
-def unreadable_files(config: Config, ring: KeyRing) -> Iterator[tuple[str, str]]:
-    """Read every stored object to its end; give those that cannot be, and why."""
-    folder = config.node.data_dir / "images"
-    for storage_key in stored_keys(folder, ring.location_id):
+def unreadable_files(db: sa.Engine, config: Config, ring: KeyRing) -> Iterator[tuple[str, str]]:
+    """Read every stored object to its end; give those that cannot be, and why.
+
+    What only the bucket has is fetched.
+    """
+    store = open_objects(config, db, ring)
+    keys = set(stored_keys(store.folder, ring.location_id))
+    with read(db) as conn:
+        keys |= {each.storage_key for each in copies_in(conn, ring.location_id, READABLE)}
+    for storage_key in sorted(keys):
         try:
-            for _ in chunks_of(SealedFile(folder / storage_key, storage_key, ring)):
+            for _ in chunks_of(store.file(storage_key)):
                 continue
         except FileNotFoundError:  # purged meanwhile
             continue

@@ -29,6 +29,7 @@ from node.disk import Room, disk_of
 from node.domain import jobs
 from node.domain.events import EventKind
 from node.expiry import find_expiries
+from node.objects.standing import standing_of
 from pms_writeback.record_state import record_errors
 from pms_writeback.sync import read_status
 from pms_writeback.task_users import read_mapping
@@ -71,6 +72,8 @@ class Status:
             found[name] = Probe(alive, "runs" if alive else "has stopped; restart the node")
         if self.config.backup.folder:
             found["backup"] = self._guarded(self._backup)
+        if self.config.objects.endpoint:
+            found["objects"] = self._guarded(self._objects, is_ours=False)
         if self.config.pms.kind != "none":
             found["pms"] = self._guarded(self._pms, is_ours=False)
             found["pms users"] = self._guarded(self._pms_users, is_ours=False)
@@ -115,6 +118,13 @@ class Status:
         age = datetime.now(UTC) - made_at
         words = f"the last was made {age.total_seconds() / 3600:.0f} h ago"
         return Probe(age < OVERDUE, words, is_ours=False)
+
+    def _objects(self) -> Probe:
+        """Fail nothing of ours: what waits for the bucket lies on a disk meanwhile."""
+        now = datetime.now(UTC)
+        with read(self.db) as conn:
+            seen = standing_of(conn, self.config.node.location_id)
+        return Probe(seen.is_fine(now), seen.words(now), is_ours=False)
 
     def _pms(self) -> Probe:
         now = datetime.now(UTC)

@@ -6,8 +6,9 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from node.backup.manifest import FileEntry, digest
 from node.disk import RESERVE
@@ -16,8 +17,9 @@ from node.errors import InvalidInput
 _CHUNK = 1 << 20
 _DATABASE = "bitewing.sqlite"
 _PARTS = "parts"
-#: At the top of the data folder and no data: the database is copied for itself.
-_LEFT_OUT = (_DATABASE, "sandbox", RESERVE)
+#: At the top of the data folder and no data: the database is copied for itself, and what the
+#: bucket has (`objects`) is asked of the bucket.
+_LEFT_OUT = (_DATABASE, "sandbox", RESERVE, "objects")
 
 
 def data_files(data_dir: Path) -> Iterator[Path]:
@@ -59,6 +61,30 @@ class Pool:
         final.parent.mkdir(exist_ok=True, mode=0o700)
         part.replace(final)
         return FileEntry(name, sha256, size, stat.st_mtime_ns)
+
+    def keep_fetched(
+        self, name: str, sha256: str, mtime_ns: int, fetch: Callable[[BinaryIO], str]
+    ) -> FileEntry:
+        """Keep bytes that `fetch` writes and digests, unless they are here already.
+
+        Raises InvalidInput when they are others than `sha256` says, and as `fetch`.
+        """
+        final = self.path(sha256)
+        if not final.exists():
+            part = self._folder / f"{secrets.token_hex(8)}.part"
+            part.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    if fetch(file) != sha256:
+                        raise InvalidInput(f"{name} was changed in the object store")
+                    file.flush()
+                    os.fsync(file.fileno())
+                final.parent.mkdir(exist_ok=True, mode=0o700)
+                part.replace(final)
+            finally:
+                part.unlink(missing_ok=True)
+        return FileEntry(name, sha256, final.stat().st_size, mtime_ns)
 
     def bring(self, entry: FileEntry, data_dir: Path) -> None:
         """Bring a file back; raises InvalidInput when its bytes are not what they were."""

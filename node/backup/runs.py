@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -24,9 +25,11 @@ from node.backup.manifest import (
 from node.backup.pool import Pool, data_files
 from node.config import Config
 from node.db import audit
-from node.db.session import Actor, Tx, begin, upsert
+from node.db.session import Actor, Tx, begin, read, upsert
 from node.db.tables import sync_state
-from node.errors import ConfigError, InvalidInput, Retryable
+from node.errors import ConfigError, InvalidInput, NotFound, Retryable
+from node.objects.copies import READABLE, copies_in
+from node.objects.opening import open_bucket
 from node.status import BACKUP
 
 #: Who makes backups.
@@ -79,7 +82,8 @@ def create(db: sa.Engine, config: Config, root: Path, now: datetime | None = Non
     InvalidInput
         `root` lies inside the data folder, or its disk has no room.
     Retryable
-        Files that rows name are missing, or the disk is away.
+        Files that rows name are missing or still with another node, or the disk or the bucket
+        is away.
     """
     data_dir = config.node.data_dir
     if root.resolve().is_relative_to(data_dir.resolve()):
@@ -121,11 +125,14 @@ def _take(
             old.unlink()
         dump = dump_database(db, folder)
         files = _keep_files(config.node.data_dir, pool_of(folder.parent), last)
+        files += _keep_copies(db, config, pool_of(folder.parent), {file.path for file in files})
         missing = _count_missing(dump, files)
         if not missing:
             location_id = config.node.location_id
             return Manifest(FORM, __version__, now, location_id, dump.entry, tuple(files))
-    raise Retryable(f"{missing} files that the database names are not in the data folder")
+    raise Retryable(
+        f"{missing} files that the database names are neither in the data folder nor in a bucket"
+    )
 
 
 def _keep_files(data_dir: Path, pool: Pool, last: dict[str, FileEntry]) -> list[FileEntry]:
@@ -137,6 +144,27 @@ def _keep_files(data_dir: Path, pool: Pool, last: dict[str, FileEntry]) -> list[
         except FileNotFoundError:  # purged or replaced since it was listed
             continue
     return files
+
+
+def _keep_copies(
+    db: sa.Engine, config: Config, pool: Pool, here: Collection[str]
+) -> list[FileEntry]:
+    """Keep what only the bucket of ``[objects]`` has, so that a run is whole without it."""
+    if not config.objects.endpoint:
+        return []
+    bucket = open_bucket(config)
+    with read(db) as conn:
+        copies = copies_in(conn, config.node.location_id, READABLE)
+    files: dict[str, FileEntry] = {}
+    for copy in copies:
+        name = f"{_IMAGES}/{copy.storage_key}"
+        if name not in here:
+            fetch = partial(bucket.fetch, copy.name)
+            try:
+                files[name] = pool.keep_fetched(name, copy.sha256, copy.mtime_ns, fetch)
+            except NotFound:  # given up since it was listed; or lost, which is counted
+                continue
+    return list(files.values())
 
 
 def _count_missing(dump: Dump, files: list[FileEntry]) -> int:

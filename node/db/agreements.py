@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from node.config import Config, LabSection
 from node.db.session import Tx, new_id, read
 from node.db.tables import partner_agreement, workflow_case
-from node.domain.destinations import is_this_machine
+from node.domain.destinations import is_near, is_this_machine
 from node.errors import InvalidInput, NotFound, Retryable
 
 _LOG = logging.getLogger("bitewing")
@@ -84,17 +84,19 @@ class Standing:
 def parties(config: Config) -> Mapping[str, Party]:
     """Name every outside party of the configuration, by its key.
 
-    A DICOM peer in the office's own network, or declared to be the office (``external = false``),
-    is no outside party; everybody else is one wherever they stand, as an address nearby may be the
-    end of a tunnel.
+    A DICOM peer or object store in the office's own network, or a peer declared to be the office
+    (``external = false``), is no outside party; everybody else is one wherever they stand, as an
+    address nearby may be the end of a tunnel.
     """
     mail, payers = config.messengers, config.payers
+    near_store = is_near(config.objects.host)
     found = [
         Party("payer", "clearinghouse", _host(payers.url), payers.is_sandbox),
         Party("email", "e-mail provider", mail.smtp_host, mail.is_sandbox),
         Party("sms", "text message provider", _host(mail.sms_url), mail.is_sandbox),
         Party("chat", "chat", _host(mail.chat_url.get_secret_value()), mail.is_sandbox),
         model_party(config.gateway.base_url, config.gateway.is_sandbox),
+        Party("objects", "object store", config.objects.host if not near_store else ""),
         *(_lab(section, mail.smtp_host) for section in config.labs.partners),
         *(
             Party(

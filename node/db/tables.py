@@ -537,6 +537,23 @@ instance_duplicate = sa.Table(
     sa.UniqueConstraint("instance_id", "sha256"),
 )
 
+#: Copies of stored objects in the bucket of ``[objects]`` (node.objects.copies); one each.
+object_copy = sa.Table(
+    "object_copy",
+    metadata,
+    sa.Column("storage_key", sa.String(255), primary_key=True),
+    sa.Column("sha256", sa.String(64), primary_key=True),  # of the bytes as they lie on the disk
+    _location(),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),  # of the file it was made from
+    sa.Column("key_id", sa.String(16), nullable=False),  # of the data key that sealed it
+    sa.Column("state", sa.String(16), nullable=False),  # node.objects.copies.CopyState
+    sa.Column("folder_id", sa.String(32), nullable=False),  # the data folder that has the file
+    _at("created_at"),
+    _at("changed_at"),
+    sa.Index("ix_object_copy_state", "location_id", "state", "changed_at"),
+)
+
 #: Lettering in an image's pixels, seen or declared: it may name the patient (node.dicom.burned_in).
 burned_in = sa.Table(
     "burned_in",

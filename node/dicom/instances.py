@@ -30,7 +30,7 @@ class StoredObject:
 
 
 class InstanceStore(Protocol):
-    """What the node needs from a place for image bytes; a folder today, object storage later."""
+    """What the node needs from a place for image bytes: a folder, maybe with a bucket behind it."""
 
     def settings(self) -> dict[str, object]:
         """Say what another process needs to write into the same place; may be secret."""
@@ -97,6 +97,11 @@ class FolderStore(PartFolder):
         self._ring = ring
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.sweep()
+
+    @property
+    def folder(self) -> Path:
+        """Where the objects' files lie."""
+        return self._folder
 
     def put(
         self, location_id: str, name: str, write: Callable[[BinaryIO], None], sha256: str = ""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
+from node.dicom.distant_file import DistantFile
 from node.dicom.sealed_file import SealedFile
 
 if TYPE_CHECKING:
@@ -66,7 +67,12 @@ def size_of(file: ObjectFile) -> int:
 
 
 def file_to_json(file: ObjectFile) -> dict[str, str]:
-    """Name a file to a process that has no key ring: with the key of this file alone."""
+    """Name a file to a process that has no key ring: with the key of this file alone.
+
+    One that lies elsewhere is fetched; raises as its ``open``.
+    """
+    if isinstance(file, DistantFile):
+        file = file.bring()
     if isinstance(file, SealedFile):
         key = base64.b64encode(file.key_of_file()).decode("ascii")
         return {"path": str(file.path), "storage_key": file.storage_key, "key": key}

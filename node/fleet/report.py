@@ -14,6 +14,7 @@ from node.db.migrate import current_revision
 from node.db.session import read
 from node.db.tables import (
     instance,
+    object_copy,
     pms_command,
     study,
     workflow_case,
@@ -21,6 +22,7 @@ from node.db.tables import (
 from node.disk import disk_of
 from node.domain.study import InstanceState, MatchState, StudyState
 from node.expiry import find_expiries
+from node.objects.copies import CopyState
 from node.status import Status, backup_at
 from node.web.health import health_of
 from node.web.shapes import Part
@@ -41,6 +43,8 @@ _COUNTED: dict[str, tuple[sa.Column[str], tuple[StrEnum, ...]]] = {
         (CommandState.QUEUED, CommandState.SENDING, CommandState.UNKNOWN),
     ),
     "writes stopped": (pms_command.c.state, (CommandState.FAILED, CommandState.HELD)),
+    "waiting for the bucket": (object_copy.c.state, (CopyState.WAITING,)),
+    "lost or damaged": (object_copy.c.state, (CopyState.DAMAGED,)),
     "decisions waiting": (workflow_case.c.state, (CaseState.ASKING,)),
     "cases stopped": (workflow_case.c.state, (CaseState.PARKED,)),
 }

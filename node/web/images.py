@@ -18,7 +18,7 @@ from node.dicom.pixels import Colour, Greyscale, LookUpTable, decode, render8
 from node.dicom.purged import refuse_purged
 from node.domain.rights import Right
 from node.domain.study import InstanceState
-from node.errors import InvalidInput, NotFound, Rejected
+from node.errors import InvalidInput, NotFound, Rejected, Retryable
 from node.web.accounts import Session
 from node.web.auth import Web, WebDep, audit_read, opaque_id, require
 from node.web.facts import Row, find_image
@@ -52,7 +52,10 @@ class Pictures:
             return None, "This image has no pixels that can be shown."
         if not self._store.holds(image.storage_key):  # not remembered: it may come back
             return None, "The image file is missing."
-        return self._greys.get(image.id, lambda: self._grey(image))
+        try:
+            return self._greys.get(image.id, lambda: self._grey(image))
+        except Retryable as error:  # it lies in a bucket that is away; not remembered either
+            return None, str(error)
 
     def is_color(self, image: Row) -> bool:
         """Whether an image is a colour photograph, as far as is known without decoding it."""

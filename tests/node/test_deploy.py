@@ -25,6 +25,7 @@ from node.disk import DiskCollector, disk_of
 from node.expiry import CertificateCollector
 from node.fleet.report import compose_report
 from node.fleet.reports import FleetCollector, keep_report
+from node.objects.standing import ObjectsCollector
 from node.status import BACKUP, Status, metrics
 from tests.protocol.certificates import Authority
 
@@ -38,6 +39,7 @@ def test_alerts_ask_for_metrics_and_labels_that_exist(sqlite_database, tmp_path)
     registry.register(CertificateCollector(config, sqlite_database))
     registry.register(DiskCollector(disk_of(config)))
     registry.register(FleetCollector(sqlite_database, "main"))
+    registry.register(ObjectsCollector(sqlite_database, "main"))
     actor = Actor("test", "main")
     report = compose_report(status)
     keep_report(sqlite_database, actor, "north", report)
@@ -64,8 +66,12 @@ def test_the_containers_run_what_there_is() -> None:
             for key, value in service["environment"].items()
             if key.startswith("BITEWING_")
         }
+        secret = variables.pop("BITEWING_OBJECTS_SECRET_KEY_FILE").removeprefix("/run/secrets/")
+        assert secret in service["secrets"]
+        variables["BITEWING_OBJECTS_SECRET_KEY"] = secret
         config = read_config(environment=variables)
         assert config.database_url.startswith("postgresql+psycopg://bitewing@database")
+        assert config.objects.host in compose["services"]
         parts |= parse_parts(service["command"][-1])
     assert {part.value for part in parts} == {"dicom", "web", "workflows", "analysis"}
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()

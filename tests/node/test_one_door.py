@@ -49,11 +49,19 @@ MAY = {
     "orchestration/messengers/smtp.py": "a session over the door's connection",
     "node/audit_telling.py": "names a transport",
     "node/dicom/scp.py": "listens; a C-MOVE goes to the number that the door gives",
+    "node/objects/door.py": "a pool of the bucket's client over the door's connection",
     "node/open_study.py": "a workstation's program; dials the node",
     "pms_writeback/bridge/link.py": "the bridge; dials the node",
     "pms_writeback/bridge/identity.py": "the bridge; dials the node",
     "pms_writeback/bridge/odbc.py": "the bridge; the driver of the office's own database",
     "pms_writeback/bridge/sqlite_file.py": "opens a file",
+}
+
+
+#: Who may use one of those libraries, and why.
+FOREIGN_TO = {
+    "node/objects/door.py": "makes urllib3 connect by the door",
+    "node/objects/bucket.py": "reads what urllib3 raises; connects by node/objects/door.py",
 }
 
 
@@ -112,6 +120,8 @@ def test_every_client_to_the_outside_comes_through_this_door() -> None:
 
 def test_no_other_library_that_connects_is_in_use() -> None:
     for name, path in _modules():
+        if name in FOREIGN_TO:
+            continue
         found = {
             each for each in _imports(path) if each in FOREIGN or each.split(".")[0] in FOREIGN
         }
