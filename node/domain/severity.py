@@ -42,20 +42,25 @@ def merged_sites(facts: StudyFacts, groups: Sequence[Group], is_signed: bool) ->
     and a level that is high enough to be one is not counted without it.
     """
     found: dict[tuple[Tooth, Surface], SiteFact] = {}
+    by_site: dict[tuple[Tooth, Surface], list[SiteFact]] = {}
+    by_tooth: dict[Tooth, list[SiteFact]] = {}
+    for site in facts.sites:
+        by_site.setdefault((site.tooth, site.surface), []).append(site)
+        by_tooth.setdefault(site.tooth, []).append(site)
     for group in groups:
         if group.kind is _K.BONE_LEVEL and len(group.surfaces) == 1:
             key = (group.tooth, group.surfaces[0])
-            measured = _of_site(facts.sites, key)
+            measured = by_site.get(key)
             view = _best_of(measured) if measured else _view_of(group, facts)
-            root = _root(facts.sites, group.tooth)
+            root = _root(by_tooth.get(group.tooth, ()))
             percent = group.value_percent
             if percent is None and group.value_mm is not None and root is not None:
                 percent = percent_of_root(group.value_mm, root)
             found[key] = SiteFact("", *key, view, group.value_mm, percent, root)
     if is_signed:
         return list(found.values())
-    for key in dict.fromkeys((site.tooth, site.surface) for site in facts.sites):
-        merged = _merged(_of_site(facts.sites, key), facts.sites)
+    for key, measured in by_site.items():
+        merged = _merged(measured, by_tooth[key[0]])
         if key not in found and not _is_loss(merged):
             found[key] = merged
     return list(found.values())
@@ -155,10 +160,6 @@ def _is_loss(site: SiteFact) -> bool:
     return site.percent is not None and site.percent >= LOSS_PERCENT
 
 
-def _of_site(sites: Sequence[SiteFact], key: tuple[Tooth, Surface]) -> list[SiteFact]:
-    return [site for site in sites if (site.tooth, site.surface) == key]
-
-
 def _best(sites: Sequence[SiteFact]) -> list[SiteFact]:
     """Choose undistorted periapicals, then bitewings, then whatever there is."""
     for view in (View.PERIAPICAL, View.BITEWING):
@@ -172,28 +173,25 @@ def _best_of(sites: Sequence[SiteFact]) -> View:
     return _best(sites)[0].view
 
 
-def _merged(sites: Sequence[SiteFact], all_sites: Sequence[SiteFact]) -> SiteFact:
+def _merged(sites: Sequence[SiteFact], of_tooth: Sequence[SiteFact]) -> SiteFact:
     chosen = _best(sites)
     levels = [site.level_mm for site in chosen if site.level_mm is not None]
     shares = [site.percent for site in chosen if site.percent is not None]
     first = chosen[0]
     level = median(levels) if levels else None
-    root = _root(all_sites, first.tooth)
+    root = _root(of_tooth)
     percent = median(shares) if shares else None
     if percent is None and level is not None and root is not None:
         percent = percent_of_root(level, root)
     return SiteFact("", first.tooth, first.surface, first.view, level, percent, root)
 
 
-def _root(sites: Sequence[SiteFact], tooth: Tooth) -> float | None:
+def _root(of_tooth: Sequence[SiteFact]) -> float | None:
     """Measure a tooth's root on undistorted periapicals, mm; for bitewings of the same tooth."""
     lengths = [
         site.root_mm
-        for site in sites
-        if site.tooth == tooth
-        and site.root_mm is not None
-        and site.view is View.PERIAPICAL
-        and not site.is_distorted
+        for site in of_tooth
+        if site.root_mm is not None and site.view is View.PERIAPICAL and not site.is_distorted
     ]
     return median(lengths) if lengths else None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from calendar import month_name
 from collections.abc import Mapping
+from datetime import date
 from xml.sax.saxutils import escape
 
 from PIL import Image as Picture
@@ -79,9 +81,18 @@ def _intro(page: PatientPage) -> str:
     names = (page.patient.given_name, page.patient.family_name) if page.patient else ()
     who = " ".join(name for name in names if name)
     day = page.study_date
-    taken = f" of {day[:4]}-{day[4:6]}-{day[6:]}" if len(day) == 8 else ""
+    taken = f" of {_spelled(day)}" if len(day) == 8 else ""
     start = f"{writable(who, 'You')}: your" if who else "Your"
     return f"{start} X-rays{taken}, read and signed by {page.signed_by}."
+
+
+def _spelled(day: str) -> str:
+    """Write a day (YYYYMMDD) as people do; one that is no date as it stands."""
+    try:
+        at = date(int(day[:4]), int(day[4:6]), int(day[6:]))
+    except ValueError:
+        return day
+    return f"{month_name[at.month]} {at.day}, {at.year}"
 
 
 def _ringed(content: bytes, picture: PatientPicture, items: list[PatientItem]) -> Image:

@@ -44,6 +44,7 @@ def test_the_patient_page_shows_what_was_signed_and_ends_neutrally(
     expect(page.locator(".ring.over")).to_have_count(3)
     page.wait_for_function("() => [...document.images].every((i) => i.complete && i.naturalWidth)")
     assert serious(page) == []
+    expect(page.get_by_text("Your X-rays of January 5, 2026, read and signed")).to_be_visible()
     reader.shot("patient-page")
     page.get_by_role("button", name="Marks on").click()
     expect(page.locator(".ring.over")).to_have_count(0)

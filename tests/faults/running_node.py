@@ -213,9 +213,12 @@ poll_s = 2
 
     def send(self, key: str) -> ScheduledStep:
         """Send a sample study under its patient's worklist item."""
-        sample = sample_study(key)
+        return self.send_study(sample_study(key))
+
+    def send_study(self, sample: SampleStudy) -> ScheduledStep:
+        """Send images under their patient's worklist item."""
         step = self.scheduled(sample.patient.id)
-        folder = self.folder / f"send-{key}"
+        folder = self.folder / f"send-{sample.key}"
         folder.mkdir(exist_ok=True)
         paths = sample.write(
             folder,

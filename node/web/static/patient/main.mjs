@@ -17,13 +17,19 @@ function Page({ page }) {
 			<button class="noprint" aria-pressed=${String(showsMarks.value)} onClick=${() => (showsMarks.value = !showsMarks.value)}>Marks ${showsMarks.value ? "on" : "off"}</button>
 			<a class="button noprint" href=${`/api/studies/${start.study_id}/patient-page.pdf`} target="_blank">Print or save (PDF)</a>
 			<button class="noprint" onClick=${finish}>Done</button></header>
-		<p>${name && html`<strong>${name}</strong>. `}Your X-rays${page.study_date ? ` of ${dayWords(page.study_date)}` : ""}, read and signed by ${page.signed_by}. ${page.ai_words}</p>
+		<p>${name && html`<strong>${name}</strong>. `}Your X-rays${page.study_date ? ` of ${spelled(page.study_date)}` : ""}, read and signed by ${page.signed_by}. ${page.ai_words}</p>
 		<div class="two"><div class="films">${page.pictures.map((picture) => html`<${Film} key=${picture.image_id} picture=${picture} items=${page.items.filter((item) => item.image_id === picture.image_id)} />`)}</div>
 		${page.items.length ? html`<ol>${page.items.map((item) => html`<${Item} key=${item.number} item=${item} />`)}</ol>`
 			: html`<p>Your dentist marked nothing on these X-rays.</p>`}</div>
 		<section><h2>You may want to ask</h2><ul>${page.questions.map((question) => html`<li key=${question}>${question}</li>`)}</ul></section>
 		<footer>${page.practice_name}. Written for about reading grade ${Math.round(page.reading_grade)}.</footer>
 	</main>`;
+}
+
+/** A day as people write it: January 5, 2026. */
+function spelled(day) {
+	const at = new Date(`${dayWords(day)}T12:00`);
+	return Number.isNaN(at.getTime()) ? dayWords(day) : at.toLocaleDateString("en-US", { dateStyle: "long" });
 }
 
 /** Done: a neutral screen, never the worklist. */

@@ -45,7 +45,7 @@ export function Compare() {
 	const before = changes[0]?.prior_date ?? "before";
 	const now = dayWords(at.study.value.study_date);
 	return html`<dialog class="compare" ref=${openNow} aria-labelledby="compare-title" onCancel=${close} onClose=${close} onKeyDown=${key}>
-		<header><h2 id="compare-title">${at.toothWords(registration.tooth)}: ${before} and ${now}</h2><span class="grow"></span>
+		<header role="none"><h2 id="compare-title">${at.toothWords(registration.tooth)}: ${before} and ${now}</h2><span class="grow"></span>
 			<button onClick=${(event) => event.target.closest("dialog").close()}>Back <kbd>Esc</kbd></button></header>
 		<div class="body">
 			<div class="row" role="group" aria-label="How to compare">${MODES.map(([name, words]) => html`<button key=${name}

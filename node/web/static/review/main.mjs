@@ -112,14 +112,14 @@ function Banners({ study }) {
 	const notice = at.notice.value;
 	const failed = study.images.some((image) => image.state === "failed");
 	const isSpecial = study.settings.mode === "silent" || ["receiving", "analysing"].includes(study.state);
-	return html`<div class="banners">
+	return html`<section class="banners" aria-label="Messages">
 		${at.saving.value.kind === "offline" && html`<p class="notice warn" role="status">Offline. ${at.saving.value.count === 1 ? "1 change" : `${at.saving.value.count} changes`} kept here, will be sent.</p>`}
 		${(isSpecial || failed || at.arrived.value.length > 0) && html`<${Late} name="Banners" load=${() => import("./banners.mjs")} study=${study} />`}
 		${notice && html`<p class=${`notice ${notice.kind}`}><span>${notice.words}</span>
 			${notice.next && html` <a class="button primary" ref=${takeFocus} href=${`/review/${notice.next}`}>Open next study <kbd>Enter</kbd></a>`}
 			${notice.kind === "good" && html` <a class="button" href="/">Worklist</a>`}
 			<button class="quiet" aria-label="Dismiss" onClick=${() => (at.notice.value = null)}>×</button></p>`}
-	</div>`;
+	</section>`;
 }
 
 function takeFocus(link) {

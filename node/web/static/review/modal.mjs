@@ -13,7 +13,7 @@ export function Modal({ title, name = "", children, footer }) {
 		document.getElementById("stage")?.focus({ preventScroll: true });
 	};
 	return html`<dialog class=${name} ref=${openNow} aria-labelledby="dialog-title" onCancel=${close} onClose=${close}>
-		<header><h2 id="dialog-title">${title}</h2><span class="grow"></span>
+		<header role="none"><h2 id="dialog-title">${title}</h2><span class="grow"></span>
 			<button onClick=${(event) => event.target.closest("dialog").close()}>Back <kbd>Esc</kbd></button></header>
-		<div class="body">${children}</div>${footer && html`<footer>${footer}</footer>`}</dialog>`;
+		<div class="body">${children}</div>${footer && html`<footer role="none">${footer}</footer>`}</dialog>`;
 }

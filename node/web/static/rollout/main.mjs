@@ -35,7 +35,7 @@ function Back({ may }) {
 		${found.value.limit === "silent" && html`<p class="notice warn">The configuration keeps everything silent ([node] mode), whatever is let in here.</p>`}
 		<div class="actions"><button class="danger" disabled=${!may.switch} onClick=${() => act("Everything is silent now.", "/back", { subject: "*" })}>Make everything silent now</button>
 			<button disabled=${!may.switch} onClick=${() => act("Nothing is automatic now.", "/back", { subject: "*", to: "assist" })}>Nothing automatic</button></div>
-		${held.map((rule) => html`<p key=${rule.id} class="notice warn"><b>Held back:</b> ${rule.words} <span class="muted">by ${rule.by}</span>
+		${held.map((rule) => html`<p key=${rule.id} class="notice warn"><b>Held back:</b> ${rule.words.replace(/^\*/, "everything")} <span class="muted">by ${rule.by}</span>${" "}
 			<button onClick=${() => act("The rules hold again.", "/lift", { subject: rule.subject })}>Let the rules hold again</button></p>`)}</section>`;
 }
 

@@ -37,7 +37,7 @@ export function Settings({ keys = [], onClosed }) {
 	const choice = (name, legend, options) => html`<fieldset><legend>${legend}</legend><div class="row">${options.map(([value, label]) => html`<label key=${value}>
 		<input type="radio" name=${name} checked=${draft[name] === value} onChange=${() => set({ [name]: value })} /> ${label}</label>`)}</div></fieldset>`;
 	return html`<dialog class="settings" ref=${dialog} aria-labelledby="settings-title" onClose=${onClosed}>
-		<header><h2 id="settings-title">Settings of ${me.value.display_name}</h2><span class="grow"></span>
+		<header role="none"><h2 id="settings-title">Settings of ${me.value.display_name}</h2><span class="grow"></span>
 			<button onClick=${() => dialog.current.close()}>Back <kbd>Esc</kbd></button></header>
 		<div class="body"><form id="settings-form" onSubmit=${keep}>
 			${choice("numbering", "Tooth numbers", [["universal", "Universal (#30)"], ["fdi", "FDI (46)"], ["palmer", "Palmer (LR6)"]])}
@@ -51,7 +51,7 @@ export function Settings({ keys = [], onClosed }) {
 			${clashes.size > 0 && html`<p class="notice bad" role="alert">Two commands have the same key, or the browser needs it. Please change the marked ones.</p>`}
 			${words && html`<p class="notice bad" role="alert">${words}</p>`}
 		</form><${Pin} /></div>
-		<footer><button type="button" onClick=${() => set({ numbering: "universal", stop: "default", panel: "right", keys: {}, ...Object.fromEntries(SWITCHES.map(([name]) => [name, name === "has_single_keys"])) })}>Usual settings</button>
+		<footer role="none"><button type="button" onClick=${() => set({ numbering: "universal", stop: "default", panel: "right", keys: {}, ...Object.fromEntries(SWITCHES.map(([name]) => [name, name === "has_single_keys"])) })}>Usual settings</button>
 			<span class="grow"></span><button class="primary" form="settings-form" disabled=${clashes.size > 0}>Keep</button></footer></dialog>`;
 }
 

@@ -180,7 +180,7 @@ function Keys() {
 	const dialog = useRef(null);
 	useEffect(() => dialog.current.showModal(), []);
 	return html`<dialog ref=${dialog} aria-labelledby="keys-title" onClose=${() => (showsKeys.value = false)}>
-		<header><h2 id="keys-title">Keys</h2><span class="grow"></span>
+		<header role="none"><h2 id="keys-title">Keys</h2><span class="grow"></span>
 			<button onClick=${() => dialog.current.close()}>Close</button></header>
 		<div class="body keys">${KEYS.map((key) => html`<div><span>${key.combos.map((c) => html`<kbd>${c}</kbd> `)}</span>
 			<span>${key.words}</span></div>`)}</div>

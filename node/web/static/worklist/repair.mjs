@@ -111,7 +111,7 @@ export function Repair({ onChanged, onClosed }) {
 	};
 	const sender = found?.sender ?? row.patient;
 	return html`<dialog ref=${dialog} aria-labelledby="repair-title" onClose=${close}>
-		<header><h2 id="repair-title">${isConfirming ? "Is this the same person?" : "Whose images are these?"}</h2>
+		<header role="none"><h2 id="repair-title">${isConfirming ? "Is this the same person?" : "Whose images are these?"}</h2>
 			<span class="grow"></span><button onClick=${() => dialog.current.close()}>Close <kbd>Esc</kbd></button></header>
 		<div class="body repair">
 			${words && html`<p class="notice bad" role="alert">${words}</p>`}
@@ -127,7 +127,7 @@ export function Repair({ onChanged, onClosed }) {
 						<button>Search</button></form>
 					<${Choices} found=${found} choice=${choice} setChoice=${setChoice} />`}
 		</div>
-		<footer><span class="grow"></span>
+		<footer role="none"><span class="grow"></span>
 			${isConfirming
 				? html`<button onClick=${() => setConfirming(false)}>Back</button>
 						<button class="primary" disabled=${!may("patients.link")} onClick=${link}>Yes, link to ${nameWords(choice.patient)}</button>`
