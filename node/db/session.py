@@ -23,7 +23,13 @@ from node.domain.events import EventKind
 from node.errors import Retryable
 
 _WRITER = {"bitewing_write": True}
+#: PostgreSQL's deadlock_detected and serialization_failure.
+_ENTANGLED = ("40P01", "40001")
 R = TypeVar("R")
+
+
+class Entangled(Retryable):
+    """Two writers waited for each other and this one was undone: it may run again at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,9 @@ def begin_group(engine: sa.Engine) -> Iterator[sa.Connection]:
         with engine.connect().execution_options(**_WRITER) as conn, conn.begin():
             yield conn
     except (sa.exc.OperationalError, sa.exc.TimeoutError) as error:  # the latter: no connection
-        raise Retryable(f"the database did not take the write ({_name_of(error)})") from error
+        name = _name_of(error)
+        family = Entangled if name in _ENTANGLED else Retryable
+        raise family(f"the database did not take the write ({name})") from error
 
 
 def _name_of(error: sa.exc.SQLAlchemyError) -> str:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from node.db.session import Actor, Tx, begin_group, begin_member, run_group
+from node.db.session import Actor, Entangled, Tx, begin_group, begin_member, run_group
 from node.dicom.kept import StoreOutcome
 from node.errors import Retryable
 
 Work = Callable[[Tx], StoreOutcome]
+#: How often a write is tried again that another process got in the way of.
+_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -72,6 +74,9 @@ class Committer:
                 results = run_group(
                     self._db, self._actor, self._action, [waiting.work for waiting in group]
                 )
+            except Entangled:  # with another process that had the same studies in another order
+                self._commit_alone(group)
+                return
             except (Retryable, sa.exc.OperationalError):  # nobody's own fault
                 raise
             except Exception:
@@ -84,6 +89,23 @@ class Committer:
         except BaseException as error:  # noqa: BLE001 - given to those who wait for it
             for waiting in group:
                 waiting.result, waiting.error = None, waiting.error or error
+
+    def _commit_alone(self, group: list[_Waiting]) -> None:
+        """Commit one after the other, in transactions that hold nobody else's rows."""
+        for waiting in group:
+            for _ in range(_TRIES):
+                try:
+                    (waiting.result,) = run_group(
+                        self._db, self._actor, self._action, [waiting.work]
+                    )
+                except Entangled as error:
+                    waiting.error = error
+                    continue
+                except Exception as error:  # noqa: BLE001 - given to the one who waits for it
+                    waiting.error = error
+                else:
+                    waiting.error = None
+                break
 
     def _commit_each(self, group: list[_Waiting]) -> None:
         """Commit together what does not fail by itself: it takes a savepoint each to find out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -104,6 +105,38 @@ def test_when_the_database_is_away_all_are_told(sqlite_database):
     holder.close()
     assert committer.run(leave_event).kept is Kept.STORED
     assert len(subjects(sqlite_database, tables.event)) == 1
+
+
+def test_two_processes_with_the_same_studies_in_another_order_keep_all(database):
+    """As two receiving nodes before one PostgreSQL; SQLite has one writer at a time anyway."""
+    ones, others = (Committer(database, ACTOR, "image.received") for _ in range(2))
+    with begin(database, ACTOR, "test") as tx:
+        keys = [f"{number}" for number in range(2)]
+        for key in keys:
+            tx.append_event(EventKind.IMAGE_STORED, key, key)
+    both_hold_one = threading.Barrier(2)
+
+    def touch(number: int) -> Callable[[Tx], StoreOutcome]:
+        def work(tx: Tx) -> StoreOutcome:
+            rows = tables.event.update().where(tables.event.c.key == f"{number}")
+            tx.conn.execute(rows.values(subject="touched"))
+            with contextlib.suppress(threading.BrokenBarrierError):  # SQLite, or the second time
+                both_hold_one.wait(0.5)
+            return leave_event(tx)
+
+        return work
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [
+            pool.submit(run_together, database, committer, [touch(first), touch(1 - first)])
+            for committer, first in ((ones, 0), (others, 1))
+        ]
+        futures = [future for each in waiting for future in each.result()]
+    kept = {future.result().instance_id for future in futures}
+    assert len(kept) == 6
+    assert kept <= subjects(database, tables.event)
+    with read(database) as conn:
+        assert audit.verify(conn) == (7, None)
 
 
 def test_a_write_of_its_own_stands_beside(database):
