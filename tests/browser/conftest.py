@@ -50,7 +50,7 @@ from node.web.app import create_web, end_streams
 from tests.roll_out import acknowledge
 
 #: Machines that do other things at the same time are slow; what never happens is waited for longer.
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=40_000)
 PASSWORD = "correct horse battery"
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
 #: The screenshots that docs/review-page.md shows; `make screenshots` renews them.
@@ -326,7 +326,7 @@ def _serve(app: object, port: int = 0) -> _Server:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started:
         assert time.monotonic() < deadline, "the server did not start"
         thread.join(0.01)
@@ -334,7 +334,7 @@ def _serve(app: object, port: int = 0) -> _Server:
     def stop() -> None:
         end_streams(app)
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
     return _Server(app, sock.getsockname()[1], stop)
 

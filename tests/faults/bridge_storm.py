@@ -55,14 +55,14 @@ class BridgeProcess:
         """End it as a power cut would."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
         self.process = None
 
     def end(self) -> int:
         """End it politely; gives its exit status."""
         assert self.process is not None
         self.process.terminate()
-        status = self.process.wait(30)
+        status = self.process.wait(90)
         self.process = None
         return status
 

@@ -142,7 +142,7 @@ poll_s = 2
         assert self.process is not None
         children = self.children()
         self.process.send_signal(signal.SIGKILL)
-        self.process.wait(20)
+        self.process.wait(60)
         for child in children:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
@@ -151,7 +151,7 @@ poll_s = 2
         """End the process as Ctrl-C does; return its exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(40)
+        return self.process.wait(90)
 
     def children(self) -> list[int]:
         """The process ids of the inference process."""

@@ -164,7 +164,7 @@ def test_what_waited_is_sent_at_once_when_the_bridge_is_back(world, engine, tmp_
             errors = conn.execute(sa.select(pms_command.c.error)).scalars().all()
         return sum("not connected" in error for error in errors) == 2
 
-    until(wait_for_the_bridge, 30, "the first tries")
+    until(wait_for_the_bridge, 60, "the first tries")
     assert world.listener is not None
     world.listener.on_connect = lambda: wake(world.db, engine, ACTOR)
     with bridge_process(world):

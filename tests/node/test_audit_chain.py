@@ -387,7 +387,7 @@ def test_a_collector_gets_each_head_and_one_that_is_away_gets_it_later(
         thread = threading.Thread(target=take, daemon=True)
         thread.start()
         head = keeping.anchor()
-        thread.join(20)
+        thread.join(60)
     assert f"audit head 2 {head.hash}".encode() in b"".join(got)
 
 

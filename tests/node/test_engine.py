@@ -20,7 +20,7 @@ from node.errors import ConfigError, Retryable
 ACTOR = Actor("test", "main")
 
 
-def _until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+def _until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
@@ -138,7 +138,7 @@ def test_a_killed_workflow_goes_on_from_its_last_step(
     log = tmp_path / "log"
     _until(lambda: _steps_kept(sqlite_database) >= 1)  # a step cut before this runs again
     first.send_signal(signal.SIGKILL)
-    first.wait(10)
+    first.wait(60)
     assert "second" not in log.read_text()
     assert subprocess.run(command, env=environment, timeout=60).returncode == 0
     assert log.read_text().split() == ["first", "second"]

@@ -25,16 +25,24 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 _KILL_AT = "BITEWING_TEST_KILL_AT"
 
 
+#: So many children die early whatever the seed draws, so that every run is one with kills.
+LEAST = 2
+_EARLY = 4
+
+
 def run_killed(
     module: str, folder: Path, *, seed: int = 1, reach: int = 6, limit: int = 300
 ) -> int:
     """Run `module` in children until one ends by itself; returns how many were killed.
 
-    `reach` is how many commits a child lives at most; one that ends earlier has got through.
+    `reach` is how many commits a child lives at most; one that ends earlier has got through. The
+    first `LEAST` live four at most, which no run gets through with: how many kills there are at
+    least depends neither on the seed nor on how fast the machine is.
     """
     chance = random.Random(seed)
     for kills in range(limit):
-        moment, commit = chance.choice(["before", "after"]), chance.randint(1, reach)
+        most = reach if kills >= LEAST else min(reach, _EARLY)
+        moment, commit = chance.choice(["before", "after"]), chance.randint(1, most)
         child = subprocess.run(
             [sys.executable, "-m", "tests.orchestration.killing", module, str(folder)],
             env={**os.environ, _KILL_AT: f"{moment}:{commit}"},

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.orchestration import killed_letters
-from tests.orchestration.killing import run_killed
+from tests.orchestration.killing import LEAST, run_killed
 
 
 @pytest.mark.faults
@@ -18,6 +18,6 @@ def test_every_letter_goes_out_once_whenever_the_process_is_killed(
 ) -> None:
     shutil.copyfile(sqlite_template, tmp_path / "bitewing.sqlite")
     kills = run_killed("tests.orchestration.killed_letters", tmp_path, seed=seed)
-    assert kills > 1
+    assert kills >= LEAST
     assert killed_letters.Ledger(tmp_path).letters == ["first", "second", "third"]
     assert killed_letters.states(tmp_path) == ["done"]

@@ -55,7 +55,7 @@ def archive(folder: Path, port: int) -> Iterator[Archive]:
     folder.mkdir(exist_ok=True)
     process = subprocess.Popen([STORESCP, "-od", str(folder), str(port)])
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with socket.socket() as sock:
                 if sock.connect_ex(("127.0.0.1", port)) == 0:
@@ -64,7 +64,7 @@ def archive(folder: Path, port: int) -> Iterator[Archive]:
         yield Archive(port, folder)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def _free_port() -> int:

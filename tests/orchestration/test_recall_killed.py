@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from node.engine import DurableEngine
 from tests.orchestration import killed_reminders
-from tests.orchestration.killing import run_killed
+from tests.orchestration.killing import LEAST, run_killed
 from tests.orchestration.recall_world import ADA, recall_world
 
 
@@ -35,7 +35,7 @@ def test_no_reminder_goes_twice_or_unlogged_whenever_the_process_is_killed(
         (tmp_path / killed_reminders.CASE).write_text(json.dumps(case))
         (tmp_path / killed_reminders.SECTIONS).write_text(json.dumps(world.sections, default=str))
         kills = run_killed("tests.orchestration.killed_reminders", tmp_path, seed=seed, reach=30)
-        assert kills > 1
+        assert kills >= LEAST
         ended = killed_reminders.case_of(sqlite_database)
         assert (ended.state, ended.stage) == ("done", "no answer")
         texts = [each.key for each in world.inbox.messages("sms")]

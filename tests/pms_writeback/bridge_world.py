@@ -31,7 +31,7 @@ VENDORS = {"dentrix": dentrix, "eaglesoft": eaglesoft}
 FAST = Timing(tick_s=0.05, first_redial_s=0.05, longest_redial_s=0.3)
 
 
-def until(condition: Callable[[], object], timeout_s: float = 20.0, what: str = "it") -> None:
+def until(condition: Callable[[], object], timeout_s: float = 60.0, what: str = "it") -> None:
     """Wait for a condition, or fail with its name."""
     deadline = time.monotonic() + timeout_s
     while not condition():

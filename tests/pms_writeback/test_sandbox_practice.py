@@ -125,7 +125,7 @@ def test_what_was_answered_survives_kill_9(tmp_path):
         assert answer.status_code == 201
     finally:
         os.kill(first.pid, signal.SIGKILL)
-        first.wait(timeout=10)
+        first.wait(timeout=60)
     second = subprocess.Popen([*command, "--seed-cast"])
     try:
         _wait_up(base, second)
@@ -133,7 +133,7 @@ def test_what_was_answered_survives_kill_9(tmp_path):
         assert [row["Note"] for row in rows] == ["kept"]
     finally:
         second.send_signal(signal.SIGINT)
-        assert second.wait(timeout=20) == 0
+        assert second.wait(timeout=60) == 0
 
 
 def _free_port():
@@ -142,10 +142,10 @@ def _free_port():
 
 
 def _wait_up(base, process):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         try:
-            return httpx2.get(base, timeout=5)
+            return httpx2.get(base, timeout=30)
         except httpx2.TransportError:
             assert process.poll() is None
             assert time.monotonic() < deadline

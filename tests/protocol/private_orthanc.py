@@ -83,7 +83,7 @@ def main(orthanc: str, config: str, folder: str, *ports: str) -> int:
         sys.stdin.read()  # the test closes our standard input when it is done
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
     return 0
 
 

@@ -105,7 +105,7 @@ def test_orthanc_as_the_archive_vouches_for_what_it_was_sent(connect, orthanc, t
         with read(node.db) as conn:
             return conn.execute(sa.select(image_delivery.c.state)).scalar_one() == "committed"
 
-    wait_until(is_committed, 30)
+    wait_until(is_committed, 90)
 
 
 def test_orthanc_queries_us_and_has_a_study_moved_to_itself(connect, orthanc, tmp_path):
@@ -192,7 +192,7 @@ AETable END
         assert fetch(node) == 1
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
     (row,) = node.rows(study)
     assert (row.study_instance_uid, row.is_prior) == (film.StudyInstanceUID, True)
 

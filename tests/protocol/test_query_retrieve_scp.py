@@ -34,7 +34,7 @@ def storescp(folder: Path, *options: str) -> Iterator[int]:
         port = sock.getsockname()[1]
     process = subprocess.Popen([tool("storescp"), "+B", *options, "-od", str(folder), str(port)])
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             with socket.socket() as sock:
                 if sock.connect_ex(("127.0.0.1", port)) == 0:
@@ -43,7 +43,7 @@ def storescp(folder: Path, *options: str) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ def test_a_sender_without_an_address_is_told_on_its_own_association(start, stati
     assoc.send_c_store(film)
     assert ask(assoc, request_of((IO, film.SOPInstanceUID))) == 0x0000
     assert desk_of(node).run_due(soon()) == 1
-    assert station.came.wait(10)
+    assert station.came.wait(60)
     assert station.reports[0][0] == 1
     assert assoc.is_established
     assert assoc.send_c_store(make_film()).Status == 0x0000, "the association still works"
@@ -293,7 +293,7 @@ def test_a_promise_follows_that_of_the_archive_behind_us(archived, station):
     assert archive.vouch(node) == 0x0000
     assert deliveries(node) == ["committed"]
     desk.run_due(soon())
-    assert station.came.wait(10)
+    assert station.came.wait(60)
     assert (station.reports[0][0], station.failures()) == (1, [])
     assoc.release()
     assert sorted(states(node.db)) == [("answer", "done"), ("ask", "done")]

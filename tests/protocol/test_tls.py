@@ -180,7 +180,7 @@ def archive(authority, tmp_path) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def peer_of(port: int, **more: object) -> PeerSection:

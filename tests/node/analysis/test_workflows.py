@@ -39,7 +39,7 @@ pytest.importorskip("torch")
 ACTOR = Actor("analysis", "main")
 
 
-def _until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
+def _until(condition: Callable[[], object], timeout_s: float = 90.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

@@ -422,7 +422,7 @@ def _serve(
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started:
         assert time.monotonic() < deadline, "the server did not start"
         thread.join(0.01)
@@ -432,7 +432,7 @@ def _serve(
     def close() -> None:
         end_streams(app)
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         assert not thread.is_alive(), "the server did not stop"
         for client in practice.browsers:
             client.close()

@@ -18,7 +18,7 @@ def test_a_result_is_made_once_for_many_who_ask_at_one_time():
     made, go = [], threading.Event()
 
     def make() -> int:
-        go.wait(20)
+        go.wait(60)
         made.append(1)
         return 7
 
@@ -30,7 +30,7 @@ def test_a_result_is_made_once_for_many_who_ask_at_one_time():
         asker.start()
     go.set()
     for asker in askers:
-        asker.join(20)
+        asker.join(60)
     assert (answers, made) == ([7] * 6, [1])
 
 

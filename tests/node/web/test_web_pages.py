@@ -205,7 +205,7 @@ class Stream:
         self.is_open = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self.is_open.wait(10)
+        assert self.is_open.wait(60)
 
     def _run(self):
         path = f"/api/events{self._query}"
@@ -217,7 +217,7 @@ class Stream:
                     self.events.append(json.loads(line[6:]))
 
     def wait_for(self, count):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(self.events) < count:
             assert time.monotonic() < deadline, self.events
             self._thread.join(0.02)
