@@ -452,10 +452,13 @@ class Node:
         config = self.config
         actor = Actor("workflows", config.node.location_id)
 
+        charting = chart_findings.Charting(db, engine, store, config)
+
         def flag() -> None:
             flag_study.sweep(db, engine, store, actor, config)
 
         def resume() -> None:
+            charting.resume()
             outbox.resume(db, engine, actor)
             send_results.resume(db, engine, actor)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -156,13 +156,26 @@ class Chart:
             query = query.where(columns.patient_id == whose)
         with read(self.db) as conn:
             rows = conn.execute(query.order_by(columns.start_at)).all()
-        return [
-            Visit(
-                row.id, row.pms_key, row.patient_id, row.start_at, row.duration_min,
-                row.status, row.provider_key, row.operatory_key,
-            )
-            for row in rows
-        ]  # fmt: skip
+        return [_visit(row) for row in rows]
+
+    def visit(self, pms_key: str) -> Visit | None:
+        """Read one appointment of the case's patient, whatever became of it.
+
+        The status of one that was removed in the PMS is ``deleted``; None when we never saw it.
+        """
+        self._demand(Module.APPOINTMENTS)
+        with read(self.db) as conn:
+            row = conn.execute(
+                sa.select(appointment).where(
+                    appointment.c.location_id == self.location_id,
+                    appointment.c.pms_key == pms_key,
+                    appointment.c.patient_id == self._whose(None),
+                )
+            ).first()
+        if row is None:
+            return None
+        found = _visit(row)
+        return found if row.tombstoned_at is None else replace(found, status="deleted")
 
     def reviews(self, patient_id: str | None = None) -> list[SignedReview]:
         """Read the latest signed review of every study that is certainly the patient's."""
@@ -251,6 +264,13 @@ class Chart:
         if self.patient_id is None or patient_id in (None, self.patient_id):
             return patient_id or self.patient_id
         raise Forbidden(f"a case of {self.workflow.name} asked for another patient")
+
+
+def _visit(row: sa.Row) -> Visit:  # type: ignore[type-arg]  # generic over its columns
+    return Visit(
+        row.id, row.pms_key, row.patient_id, row.start_at, row.duration_min,
+        row.status, row.provider_key, row.operatory_key,
+    )  # fmt: skip
 
 
 def _pms_key(conn: sa.Connection, location_id: str, patient_id: str) -> str:

@@ -189,7 +189,8 @@ def cancel(tx: Tx, engine: DurableEngine, case_id: str, reason: str) -> None:
     withdraw_approvals(tx, case_id)
     add_entry(tx, case_id, "cancelled", row.stage, by=tx.actor.name, reason=reason)
     tx.record(f"case:{case_id}")
-    wake(tx, engine, row, stage=UNDO, state=CaseState.CANCELLING)
+    was: Draft = {"was": row.state}
+    wake(tx, engine, row, stage=UNDO, state=CaseState.CANCELLING, woken_by=was)
 
 
 def withdraw_approvals(tx: Tx, case_id: str) -> None:

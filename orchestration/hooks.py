@@ -46,7 +46,7 @@ class Hooks:
         What happened before the first call is left alone. An event that a hook refuses is logged
         and left behind: one bad event must not stop all others; one that must wait is seen again.
         """
-        cursor = self._cursor()
+        cursor, most = self._cursor(), _BATCH + len(self._seen)  # what is young is read again
         kinds = [kind.value for kind in self._kinds()]
         with read(self.runner.db) as conn:
             rows = conn.execute(
@@ -57,12 +57,12 @@ class Hooks:
                     event.c.kind.in_(kinds),
                 )
                 .order_by(event.c.seq)
-                .limit(_BATCH)
+                .limit(most)
             ).all()
             settled = self._settled(conn, cursor)
         handled = {row.seq: self._seen_or_told(row) for row in rows}
         undone = [seq for seq, effects in handled.items() if effects is None]
-        far = rows[-1].seq if len(rows) == _BATCH else settled
+        far = rows[-1].seq if len(rows) == most else settled
         self._advance(cursor, min([far, settled, *(seq - 1 for seq in undone)]))
         return sum(effects or 0 for effects in handled.values())
 

@@ -36,6 +36,7 @@ _LONGEST_RETRY_S = 900.0
 _MOST_STAGES = 100
 _BEAT_S = 3.0
 _DEAD_S = 10.0
+_LONGEST_CALL = timedelta(minutes=2)
 
 
 def _utc_now() -> datetime:
@@ -147,14 +148,26 @@ class Runner:
 
     def _outcome(self, row: Row, workflow: Workflow, case: Case) -> Outcome:
         if row.stage == cases.UNDO:
-            return self._undo(workflow, case)
+            return self._undo(row, workflow, case)
         stage = workflow.resolve(row.stage)
         if stage is None:
             return Park(f"this release has no stage {row.stage}")
         return stage(case)
 
-    def _undo(self, workflow: Workflow, case: Case) -> Outcome:
-        """Take back what is done, the latest first; each is taken back once."""
+    def _undo(self, row: Row, workflow: Workflow, case: Case) -> Outcome:
+        """Take back what is done or may have landed, the latest first; each is taken back once.
+
+        A call that was under way as the case was cancelled is given a while to come back.
+        """
+        was_at_work = (row.woken_by or {}).get("was") == CaseState.RUNNING.value
+        for name, began in self.steps.begun_of(case.id):
+            undoing = workflow.undoings.get(name.partition(":")[0])
+            if undoing is None:
+                continue
+            if was_at_work and _utc_now() - began < _LONGEST_CALL:
+                raise Retryable("a call to a partner may still be under way", _FIRST_RETRY_S)
+            undoing(case, None)
+            self.steps.undone(case.id, name)
         for name, result in self.steps.done_of(case.id):
             undoing = workflow.undoings.get(name.partition(":")[0])
             if undoing is not None:
@@ -358,7 +371,7 @@ class Runner:
                 return self._time_out(tx, row)
             cases.add_entry(tx, case_id, "woken", row.stage)
             state = CaseState.CANCELLING if row.stage == cases.UNDO else CaseState.RUNNING
-            is_again = row.state == CaseState.RETRYING.value
+            is_again = row.state in (CaseState.RETRYING.value, CaseState.CANCELLING.value)
             cases.wake(
                 tx, self.engine, row, stage=row.stage, state=state,
                 woken_by=row.woken_by if is_again else None,

@@ -72,6 +72,19 @@ class Steps:
         with begin(self.db, self.actor, "case.step_done") as tx:
             return self._keep(tx, case_id, name, result)
 
+    def begun_of(self, case_id: str) -> list[tuple[str, datetime]]:
+        """Read the steps of a case that began and may have landed, and when they did, latest first.
+
+        The moments are the database's, not the workflows'.
+        """
+        with read(self.db) as conn:
+            rows = conn.execute(
+                sa.select(case_step.c.name, case_step.c.started_at)
+                .where(case_step.c.case_id == case_id, case_step.c.state == "started")
+                .order_by(case_step.c.started_at.desc())
+            )
+            return [(row.name, row.started_at) for row in rows]
+
     def undone(self, case_id: str, name: str) -> None:
         """Mark a step as taken back."""
         with begin(self.db, self.actor, "case.step_undone") as tx:

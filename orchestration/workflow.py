@@ -174,7 +174,8 @@ class Workflow:
     def undo(self, step: str) -> Callable[[Callable[[Case, Json], None]], object]:
         """Register how a done step is taken back when its case is cancelled.
 
-        `step` names it up to a colon: ``"submit"`` stands for ``"submit:2"`` too.
+        `step` names it up to a colon: ``"submit"`` stands for ``"submit:2"`` too. The result it is
+        called with is None when the step began and nobody knows whether it landed.
         """
 
         def register(function: Callable[[Case, Json], None]) -> object:

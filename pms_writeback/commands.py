@@ -454,6 +454,21 @@ class CancelAppointment:
             _check_aware(self.expected_start)
 
 
+@dataclass(frozen=True, slots=True)
+class AnnotateAppointment:
+    """Append a line to a visit's note, whatever stands there kept; the token stands in the line."""
+
+    patient_key: str
+    appointment_key: str
+    text: str = field(repr=False)
+    ref: str
+
+    def __post_init__(self) -> None:
+        _check(self.patient_key, self.ref)
+        _check_key(self.appointment_key)
+        _check_text(self.text)
+
+
 #: Most characters of a claim's note, its token included.
 MAX_CLAIM_NOTE = 400
 
@@ -479,6 +494,7 @@ Command = (
     | MoveAppointment
     | ConfirmAppointment
     | CancelAppointment
+    | AnnotateAppointment
 )
 
 

@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from node.errors import ConfigError, Retryable, Unsupported
 from pms_writeback.commands import (
     AdvanceLabCase,
+    AnnotateAppointment,
     AppendCommlog,
     AppendProcedureNote,
     BookAppointment,
@@ -53,6 +54,7 @@ from pms_writeback.commands import (
 
 __all__ = [
     "AdvanceLabCase",
+    "AnnotateAppointment",
     "AppendCommlog",
     "AppendProcedureNote",
     "AppointmentStatus",

@@ -127,7 +127,9 @@ def _is_ours(found: Match) -> bool:
 def _sent_on(case: Case) -> date:
     moments = cast("Mapping[str, str]", case.data.get("moments", {}))
     text = moments.get(f"{round_of(case)}:{LabState.SENT.value}")
-    return datetime.fromisoformat(text).date() if text else case.chart.today
+    if not text:
+        return case.chart.today
+    return datetime.fromisoformat(text).astimezone(case.chart.zone).date()
 
 
 def _told(case: Case) -> str:

@@ -38,6 +38,7 @@ _AGAIN_YEARS = 5
 #: A visit that seats the work comes at least this long after its preparation.
 _LEAST_TO_SEAT = timedelta(days=2)
 _FARTHEST = timedelta(days=180)
+_SOON = timedelta(days=45)
 #: Words by which offices name turnarounds.
 _TURNAROUND_WORDS = {
     Restoration.CROWN: ("crown",),
@@ -155,6 +156,22 @@ def visit_now(chart: Chart, appointment_key: str) -> SeatVisit | None:
         and visit.status in (AppointmentStatus.SCHEDULED.value, AppointmentStatus.COMPLETE.value)
     )
     return next(found, None)
+
+
+def is_called_off(chart: Chart, appointment_key: str) -> bool:
+    """Tell whether the schedule says that a visit will not be; what we never saw is not said."""
+    visit = chart.visit(appointment_key)
+    kept = (AppointmentStatus.SCHEDULED.value, AppointmentStatus.COMPLETE.value)
+    return visit is not None and visit.status not in kept
+
+
+def next_visit(chart: Chart, since: datetime) -> SeatVisit | None:
+    """Find the patient's first booked visit from a moment on, within six weeks of it."""
+    first = max(since, chart.now)
+    for visit in chart.visits(first, first + _SOON):
+        if visit.status == AppointmentStatus.SCHEDULED.value:
+            return SeatVisit(visit.pms_key, visit.starts_at)
+    return None
 
 
 def laboratory_key(chart: Chart, entry: LabEntry) -> str:

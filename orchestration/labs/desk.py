@@ -97,6 +97,11 @@ class LabDesk:
         case.data["check"] = cast("Json", result.to_json())
         return result
 
+    def is_wanted(self, case: Case) -> bool:
+        """Tell whether the chart still has a procedure of this case."""
+        keys = set(cast("list[str]", case.data["procedures"]))
+        return any(procedure.key in keys for procedure in patient_procedures(case.chart))
+
     def offer(self, case: Case) -> Draft:
         """Give what a person is asked to complete or sign."""
         draft: dict[str, object] = {

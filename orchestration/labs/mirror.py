@@ -19,6 +19,7 @@ from orchestration.labs.validation import ValidationResult
 from orchestration.workflow import Draft, Json, Signal
 from pms_writeback.commands import (
     AdvanceLabCase,
+    AnnotateAppointment,
     AppendCommlog,
     CreateLabCase,
     CreateTask,
@@ -43,6 +44,13 @@ def log(case: Case, name: str, words: str) -> None:
     if _may_write(case):
         key, ref = case.chart.pms_key(), case.ref(name)
         case.queue(name, AppendCommlog(key, words, case.clock(), ref))
+
+
+def annotate(case: Case, name: str, appointment_key: str, words: str) -> None:
+    """Add a line to a visit's note, once per name."""
+    if appointment_key and _may_write(case):
+        pms_key, ref = case.chart.pms_key(), case.ref(name)
+        case.queue(name, AnnotateAppointment(pms_key, appointment_key, words, ref))
 
 
 def ask_for_missing(case: Case, result: ValidationResult) -> None:

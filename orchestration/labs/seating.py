@@ -11,7 +11,7 @@ from node.db.session import read
 from node.errors import InvalidInput, Rejected
 from orchestration.case import Case, Decision
 from orchestration.labs import mirror
-from orchestration.labs.chart import visit_now
+from orchestration.labs.chart import is_called_off, next_visit, visit_now
 from orchestration.labs.desk import round_of, rx_of, standing_of
 from orchestration.labs.rulebook import load_rulebook
 from orchestration.labs.states import LabState, Standing
@@ -32,13 +32,29 @@ _CHECKS = (
 
 
 def seat_at(case: Case) -> datetime | None:
-    """Read when the patient comes, as the schedule says now; the kept time if it says nothing."""
+    """Read when the patient comes, as the schedule says now; the kept time if it says nothing.
+
+    A visit that was called off is one no more: the first one booked after the work is due takes
+    its place, and until there is one somebody is asked, once, to book it.
+    """
     kept = cast("Mapping[str, str]", case.data.get("seat", {}))
-    visit = visit_now(case.chart, kept["key"]) if kept.get("key") else None
-    if visit is not None:
-        case.data["seat"] = {"key": visit.appointment_key, "at": visit.starts_at.isoformat()}
-        return visit.starts_at
-    return datetime.fromisoformat(kept["at"]) if kept.get("at") else None
+    key = kept.get("key", "")
+    visit = visit_now(case.chart, key) if key else None
+    if visit is None and (not kept.get("at") or (key and is_called_off(case.chart, key))):
+        visit = next_visit(case.chart, rx_of(case).due_at or case.clock())
+        if visit is None:
+            case.data["seat"] = {"key": "", "at": ""}
+            if key:
+                mirror.task(case, f"unseated:{round_of(case)}:{key}",
+                            "The visit at which lab work is to be seated was called off. "
+                            "Please book another one.")  # fmt: skip
+            return None
+    if visit is None:
+        return datetime.fromisoformat(kept["at"])
+    if visit.appointment_key != key:
+        case.data["alerted"] = False
+    case.data["seat"] = {"key": visit.appointment_key, "at": visit.starts_at.isoformat()}
+    return visit.starts_at
 
 
 def next_look(case: Case, config: Config) -> datetime:
@@ -81,7 +97,9 @@ def alert_if_late(case: Case, config: Config) -> None:
 
 
 def note_eta(case: Case, standing: Standing) -> bool:
-    """Write a new expected day into the log; tell whether a person must think of the visit.
+    """Write a new expected day into the log and the visit's note.
+
+    Returns whether a person must think of the visit.
 
     That is so while the work comes too late for it and nobody has decided on this very day.
     """
@@ -97,8 +115,33 @@ def note_eta(case: Case, standing: Standing) -> bool:
         number = rx_of(case).case_number
         name = f"eta:{round_of(case)}:{day.isoformat()}:{standing.eta:%H%M}"
         mirror.log(case, name, f"Lab case {number} expected on {day} ({words}).{visit}")
+    _note_on_visit(case, day, is_late=is_late)
     is_here = standing.state in (LabState.RECEIVED, LabState.CHECKED) or standing.state.is_final
     return is_late and not is_here and case.data.get("decided_eta") != eta
+
+
+def note_arrival(case: Case) -> None:
+    """Say in the note of the visit that the work is here and was checked."""
+    if seat_at(case) is None:
+        return
+    key, number = _seat_key(case), rx_of(case).case_number
+    mirror.annotate(case, f"here-note:{round_of(case)}:{key}", key,
+                    f"Lab case {number} is here and was checked.")  # fmt: skip
+
+
+def _note_on_visit(case: Case, day: date, *, is_late: bool) -> None:
+    """Write the expected day to the note of the visit, again when day or visit are others."""
+    key, seat = _seat_key(case), seat_at(case)
+    if not key or seat is None:
+        return
+    late = " That is too late for this visit." if is_late else ""
+    name = f"eta-note:{round_of(case)}:{key}:{day.isoformat()}:{_day(case, seat)}"
+    words = f"Lab case {rx_of(case).case_number} is expected on {day}.{late}"
+    mirror.annotate(case, name, key, words)
+
+
+def _seat_key(case: Case) -> str:
+    return cast("Mapping[str, str]", case.data.get("seat", {})).get("key", "")
 
 
 def decided(case: Case) -> None:

@@ -200,7 +200,7 @@ class Claim:
     kind: Kind
     practice: Practice
     treating: Dentist
-    insurance: Insurance
+    insurance: Insurance  # whom the claim goes to
     patient: Person = field(repr=False)
     lines: tuple[Line, ...] = field(repr=False)
     narrative: str = field(default="", repr=False)
@@ -211,6 +211,7 @@ class Claim:
     payer_claim_number: str = ""
     predetermination_id: str = ""
     place_of_service: str = "11"
+    other: Insurance | None = None  # who pays after it
 
     @property
     def total(self) -> Decimal:

@@ -17,6 +17,7 @@ from orchestration.payers.claim import (
     QUADRANTS,
     Address,
     Claim,
+    Insurance,
     Line,
     Person,
     Practice,
@@ -219,6 +220,23 @@ def _claim(claim: Claim) -> Iterator[Elements]:
     names = (plain(dentist.family_name, 60), plain(dentist.given_name, 35))
     yield segment("NM1", "82", "1", *names, "", "", "", "XX", dentist.npi)
     yield segment("PRV", "PE", "PXC", dentist.taxonomy)
+    if claim.other is not None:
+        yield from _other(claim.other)
+
+
+def _other(insurance: Insurance) -> Iterator[Elements]:
+    """Name the insurance that pays next (2320, 2330A, 2330B), so that benefits are coordinated."""
+    group = plain(insurance.group_number, 50)
+    relationship = _RELATIONSHIPS[insurance.relationship]
+    yield segment("SBR", insurance.sequence, relationship, group, "", "", "", "", "", "CI")
+    yield segment("OI", "", "", "Y", "", "", "Y")
+    person = insurance.subscriber
+    family, given = plain(person.family_name, 60), plain(person.given_name, 35)
+    yield segment("NM1", "IL", "1", family, given, "", "", "", "MI", insurance.member_id)
+    if person.address is not None:
+        yield from _address(person.address)
+    payer = plain(insurance.payer_name, 60)
+    yield segment("NM1", "PR", "2", payer, "", "", "", "", "PI", insurance.payer_id)
 
 
 def narrative_parts(text: str) -> tuple[str, ...]:

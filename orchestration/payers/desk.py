@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import cast
 
-from node.errors import BitewingError, InvalidInput, Rejected
+from node.errors import BitewingError, InvalidInput, Rejected, Retryable
 from orchestration.case import Case
 from orchestration.payers import claim837, dispatch, verdicts
 from orchestration.payers.claim import MAX_NARRATIVE, Attachment, Report
@@ -30,9 +31,11 @@ from orchestration.payers.request import (
     eligibility_draft,
     known_values,
     line_words,
+    perio_lines,
     read_request,
     submission_id_of,
 )
+from orchestration.steps import Paced, Paused
 from orchestration.workflow import Draft, Json
 from pms_writeback.commands import (
     MAX_CLAIM_NOTE,
@@ -107,7 +110,33 @@ class PreauthDesk:
         day = self._today(case)
         pms_key = case.chart.pms_key()
         case.queue(name, VerifyInsurance(pms_key, policy.coverage_key, day, words, ref))
+        self._ask_secondary(case, request, asked)
         return answer
+
+    def _ask_secondary(self, case: Case, request: Request, asked: int) -> None:
+        """Ask the insurance that pays second too; what it cannot say now holds nothing up."""
+        policy = request.secondary
+        case.data.pop("eligibility_secondary", None)
+        if not isinstance(policy, Policy):
+            return
+        name = f"eligibility:{asked}:2"
+        try:
+            kept = case.outside(
+                PARTNER,
+                name,
+                lambda: ask_payer(
+                    self.office, policy, f"{case.id}:{asked}:2", case.clock(), request.service_types
+                ),
+            )
+        except (Paused, Paced):
+            raise
+        except (Retryable, Rejected, InvalidInput) as error:
+            case.note(secondary="not asked", reason=str(error))
+            return
+        case.data["eligibility_secondary"] = kept
+        words, ref = verification_words(cast("Draft", kept)), case.ref(name)
+        pms_key, day = case.chart.pms_key(), self._today(case)
+        case.queue(name, VerifyInsurance(pms_key, policy.coverage_key, day, words, ref))
 
     # --- words ---
 
@@ -157,7 +186,8 @@ class PreauthDesk:
         enclosed = dispatch.enclosures(
             self.office, case.chart, request, policy, narrative.long_text()
         )
-        warnings = [*request.warnings, *refused]
+        case.data["proposed"] = self._print(case, request)
+        warnings = [*self._news(case), *request.warnings, *refused]
         by_hand = dispatch.pms_images(request)
         if by_hand:
             warnings.append(f"{by_hand} pictures are in the PMS only: send them on request")
@@ -174,7 +204,45 @@ class PreauthDesk:
             "enclosures": [each.file_name for each in enclosed],
             "warnings": list(dict.fromkeys(warnings)),
             "eligibility": eligibility_draft(case.data.get("eligibility")),
+            **self._coordination(case, request),
         }
+
+    def _coordination(self, case: Case, request: Request) -> Draft:
+        """Say who pays after the primary insurance, to which alone the request goes."""
+        if not isinstance(request.secondary, Policy):
+            return {}
+        second = request.secondary.insurance
+        return {
+            "coordination": (
+                f"Goes to the primary insurance only. {second.payer_name} ({second.payer_id}) pays "
+                "second: it is named in the request, and asked with the primary's answer."
+            ),
+            "eligibility_secondary": eligibility_draft(case.data.get("eligibility_secondary")),
+        }
+
+    def has_changed(self, case: Case, request: Request) -> bool:
+        """Tell whether plan, payer, evidence or answers are no longer those that were approved."""
+        proposed = case.data.get("proposed")  # a case of an earlier release kept none
+        return proposed is not None and proposed != self._print(case, request)
+
+    def _print(self, case: Case, request: Request) -> str:
+        """Give a digest of everything that an approver decides on, its words apart."""
+        policy = self.policy(request)
+        insurance = policy.insurance
+        second = request.secondary.insurance if isinstance(request.secondary, Policy) else None
+        parts = [
+            *(insurance.payer_id, insurance.member_id, policy.subscription_key),
+            *((second.payer_id, second.member_id) if second else ()),
+            *(f"{wish.planned.key} {line_words(wish)}" for wish in request.wishes),
+            *request.image_ids,
+            *perio_lines(request.facts),
+            request.narrative(self.office, self.answers(case)).long_text(),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def _news(self, case: Case) -> list[str]:
+        words = "plan, payer or evidence changed after it was approved; please decide again"
+        return [words] if case.data.pop("changed", False) else []
 
     def check_proposal(self, draft: Draft) -> None:
         """Refuse an edited narrative that says what no fact says, or does not fit the claim."""
@@ -268,11 +336,31 @@ class PreauthDesk:
             lambda: house.find_attachment(reference),
         )
 
-    def submit(self, case: Case, request: Request) -> str:
+    def compose(self, case: Case, request: Request) -> None:
+        """Write the 837D and the portal's PDF as approved; what changes later changes neither."""
+        number = self.attempt(case)
+        claim_id = claim_id_of(case.id, number)
+        case.once(f"x12:{number}", self._compose, case, request, claim_id)
+        self._file_portal_pdf(case, request, claim_id)
+        case.data["composed"] = {
+            "attempt": number,
+            "lines": {wish.planned.key: wish.planned.cdt_code for wish in request.wishes},
+            "payer": self.policy(request).insurance.payer_name,
+            "total": f"{request.total:.2f}",
+            "secondary": request.secondary.insurance.payer_name
+            if isinstance(request.secondary, Policy)
+            else "",
+        }
+
+    def submit(self, case: Case) -> str:
         """Send the 837D once and note it in the patient's account; returns the submission id."""
-        number, policy = self.attempt(case), self.policy(request)
+        number = self.attempt(case)
+        composed = _dict(case.data.get("composed"))
+        if composed.get("attempt") != number:  # it stood here when an earlier release was left
+            self.compose(case, self.look(case))
+            composed = _dict(case.data["composed"])
         claim_id, submission = claim_id_of(case.id, number), submission_id_of(case.id, number)
-        x12 = str(case.once(f"x12:{number}", self._compose, case, request, claim_id))
+        x12 = str(case.once(f"x12:{number}", str))
         house = self.office.house
 
         def act() -> Json:
@@ -283,15 +371,16 @@ class PreauthDesk:
             return {"submission": submission} if house.find_submission(submission) else None
 
         case.outside(PARTNER, f"submit:{number}", act, find)
+        lines = _dict(composed["lines"])
         case.data["claim_ids"] = [*_list(case.data.get("claim_ids")), claim_id]
-        case.data["sent"] = {wish.planned.key: wish.planned.cdt_code for wish in request.wishes}
-        payer = policy.insurance.payer_name
+        case.data["sent"] = {**lines}
         words = (
-            f"Pre-authorisation sent to {payer}: submission {submission}, claim {claim_id}, "
-            f"{len(request.wishes)} procedures, {request.total:.2f}."
+            f"Pre-authorisation sent to {composed['payer']}: submission {submission}, claim "
+            f"{claim_id}, {len(lines)} procedures, {composed['total']}."
         )
+        if composed.get("secondary"):
+            words += f" Primary insurance only; {composed['secondary']} pays second."
         self.log(case, f"sent:{number}", words)
-        self._file_portal_pdf(case, request, claim_id)
         case.note(submission=submission, claim=claim_id)
         return submission
 
@@ -360,10 +449,10 @@ class PreauthDesk:
 
     def apply(self, case: Case, answer: Draft) -> None:
         """Write an answer into the PMS: estimates, claim tracking, the patient's account."""
-        number, pms_key = self.attempt(case), case.chart.pms_key()
+        number, pms_key = self._answer_number(case), case.chart.pms_key()
         claim = self._claim(case)
         if claim is not None:
-            self._estimate(case, claim, answer)
+            self._estimate(case, claim, answer, number)
         is_more = answer.get("result") == "more_information"
         self.track(case, f"answer:{number}", verdicts.TRACK_MORE if is_more else
                    verdicts.TRACK_ANSWERED, verdicts.result_words(answer))  # fmt: skip
@@ -373,6 +462,7 @@ class PreauthDesk:
             + "; ".join(verdicts.line_texts(answer))
         )
         self.log(case, f"answered:{number}", words)
+        self._hand_to_secondary(case, number, is_more=is_more)
         suggestions = [str(each) for each in _list(answer.get("suggestions"))]
         if suggestions and answer.get("result") != "approved":
             name = f"denial:{number}"
@@ -380,6 +470,21 @@ class PreauthDesk:
             who = ", ".join(str(r).replace("_", " ") for r in _list(answer.get("roles")))
             text = f"Pre-authorisation {verdicts.result_words(answer)} ({who}): "
             case.queue(name, CreateTask(pms_key, f"{text}{'; '.join(suggestions)}. {ref}", ref))
+
+    def _hand_to_secondary(self, case: Case, number: str, *, is_more: bool) -> None:
+        second = _dict(case.data.get("composed")).get("secondary")
+        if second and not is_more:
+            words = f"the primary insurance has answered; send its answer to {second}, which pays"
+            self.task(case, f"secondary-{number}", f"{words} second")
+
+    def _answer_number(self, case: Case) -> str:
+        """Number an answer: by its submission, and apart where the payer answers that again."""
+        number = str(self.attempt(case))
+        before = _list(case.data.get("applied"))
+        again = sum(str(each).partition(".")[0] == number for each in before)
+        name = f"{number}.{again + 1}" if again else number
+        case.data["applied"] = [*before, name]
+        return name
 
     def track(self, case: Case, name: str, status: str, words: str) -> None:
         """Add to the claim's history in the PMS, if it made the claim and we have read it."""
@@ -392,7 +497,7 @@ class PreauthDesk:
         pms_key = case.chart.pms_key()
         case.queue(f"track:{name}", TrackClaim(pms_key, claim.key, status, text, ref))
 
-    def _estimate(self, case: Case, claim: PmsRecord, answer: Draft) -> None:
+    def _estimate(self, case: Case, claim: PmsRecord, answer: Draft, number: str) -> None:
         lines = {
             str(each.values.get("procedure_key") or ""): each.key
             for each in case.records(RecordKind.CLAIM_LINE)
@@ -401,7 +506,7 @@ class PreauthDesk:
         for row in _list(answer.get("lines")):
             if not isinstance(row, dict) or str(row["procedure"]) not in lines:
                 continue
-            name = f"estimate:{self.attempt(case)}:{row['procedure']}"
+            name = f"estimate:{number}:{row['procedure']}"
             ref = case.ref(name)
             codes = ", ".join(str(code) for code in _list(row.get("codes")))
             words = f"Payer's answer to the pre-authorisation, codes {codes or 'none'}"

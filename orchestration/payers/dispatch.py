@@ -18,7 +18,7 @@ from orchestration.payers.attachments import (
 )
 from orchestration.payers.clearinghouse import Photo
 from orchestration.payers.office import PayerOffice
-from orchestration.payers.pictures import SignedPicture
+from orchestration.payers.pictures import SignedPicture, signed_day
 from orchestration.payers.policy import Policy
 from orchestration.payers.request import Request, is_of_place, line_words, perio_lines
 from orchestration.payers.rules import EvidenceKind
@@ -129,7 +129,7 @@ def _picture(
     if _marks(request, picture):
         signed = (
             f"Right copy: AI-assisted ({notes.model_names(picture.review)}), findings confirmed by"
-            f" {picture.review.signer_name} on {picture.review.signed_at:%m/%d/%Y}"
+            f" {picture.review.signer_name} on {signed_day(picture, chart.zone):%m/%d/%Y}"
         )
     label = Label(
         person.family_name, person.given_name, person.birth_date, picture.fact.taken_on,

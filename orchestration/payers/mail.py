@@ -10,21 +10,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import sqlalchemy as sa
 
 from node.db.session import Actor, Tx, begin, insert_once, new_id, read, upsert
-from node.db.tables import payer_inbox, payer_mail, workflow_case
+from node.db.tables import case_signal, payer_inbox, payer_mail, workflow_case
 from node.engine import DurableEngine
 from node.errors import InvalidInput, NotFound
 from orchestration import cases
+from orchestration.access import Chart
 from orchestration.payers.acknowledgements import read_277ca
 from orchestration.payers.clearinghouse import Clearinghouse, PayerMail
 from orchestration.payers.remittance import read_835
+from orchestration.workflow import Draft, Start
 
 #: The topic by which an answer reaches its case; its payload names the row.
 TOPIC = "payer"
 _MOST_PAGES = 200
+#: How long the sweep may have been off without an answer being overlooked.
+_LATE = timedelta(days=14)
 _SUBMISSION = re.compile(r"([0-9a-f]{32})-\d{1,4}")
 
 
@@ -116,6 +121,39 @@ class Mailbox:
                 sa.select(payer_inbox.c.cursor).where(payer_inbox.c.location_id == self.location_id)
             ).scalar()
         return found or ""
+
+
+def late_answers(chart: Chart) -> Iterator[Start]:
+    """Give the answers that came when their case had ended, or as it ended, for a person to read.
+
+    What only acknowledges is left out.
+    """
+    unread = (
+        sa.select(case_signal.c.id)
+        .where(
+            case_signal.c.case_id == payer_mail.c.case_id,
+            case_signal.c.delivery_id == sa.literal("payer:") + payer_mail.c.delivery_id,
+            case_signal.c.taken_at.is_(None),
+        )
+        .exists()
+    )
+    open_states = [state.value for state in cases.OPEN]
+    query = (
+        sa.select(payer_mail.c.id, workflow_case.c.patient_id, workflow_case.c.stage)
+        .join(workflow_case, workflow_case.c.id == payer_mail.c.case_id)
+        .where(
+            payer_mail.c.location_id == chart.location_id,
+            payer_mail.c.at >= chart.now - _LATE,
+            payer_mail.c.kind.not_in(["999", "277CA"]),
+            workflow_case.c.state.not_in(open_states),
+            sa.or_(payer_mail.c.state == "late", unread),
+        )
+    )
+    with read(chart.db) as conn:
+        rows = conn.execute(query).all()
+    for row in rows:
+        data: Draft = {"mail": row.id, "ended_as": row.stage, "procedures": []}
+        yield Start(f"mail:{row.id}", row.patient_id, data)
 
 
 def read_mail(db: sa.Engine, location_id: str, mail_id: str) -> KeptMail:

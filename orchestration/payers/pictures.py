@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 
 import sqlalchemy as sa
 
@@ -61,13 +61,18 @@ def read_pictures(chart: Chart, patient_id: str | None = None) -> tuple[SignedPi
     return tuple(found)
 
 
-def marks_of(pictures: Sequence[SignedPicture]) -> tuple[Mark, ...]:
-    """Give every signed finding with its picture and signature."""
+def marks_of(pictures: Sequence[SignedPicture], zone: tzinfo) -> tuple[Mark, ...]:
+    """Give every signed finding with its picture and signature, dated as the practice's `zone`."""
     return tuple(
-        Mark(each, _signer(p.review), p.review.signed_at.date(), p.fact.taken_on, p.fact.view)
+        Mark(each, _signer(p.review), signed_day(p, zone), p.fact.taken_on, p.fact.view)
         for p in pictures
         for each in p.findings
     )
+
+
+def signed_day(picture: SignedPicture, zone: tzinfo) -> date:
+    """Give the day on which a picture's findings were signed, of the practice's own clock."""
+    return picture.review.signed_at.astimezone(zone).date()
 
 
 def _signer(review: SignedReview) -> str:

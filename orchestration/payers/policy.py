@@ -39,7 +39,7 @@ _GENDERS: dict[str, _Gender] = {"F": "F", "M": "M"}
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The primary insurance of one patient, and the keys under which the PMS knows it."""
+    """One insurance of one patient, and the keys under which the PMS knows it."""
 
     coverage_key: str
     subscription_key: str
@@ -61,7 +61,16 @@ def read_policy(chart: Chart, patient_id: str | None = None) -> Policy | NoPolic
     chart.demand(*READS)
     whose = chart.whose(patient_id)
     with read(chart.db) as conn:
-        return _Reader(conn, chart.location_id).policy(whose)
+        first = _Reader(conn, chart.location_id).policy(whose, 0)
+    return first or NoPolicy("the patient has no insurance on file", is_uninsured=True)
+
+
+def read_secondary(chart: Chart, patient_id: str | None = None) -> Policy | NoPolicy | None:
+    """Read the insurance that pays after the primary one; None when there is only one."""
+    chart.demand(*READS)
+    whose = chart.whose(patient_id)
+    with read(chart.db) as conn:
+        return _Reader(conn, chart.location_id).policy(whose, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,8 @@ class _Reader:
     conn: sa.Connection
     location_id: str
 
-    def policy(self, patient_id: str) -> Policy | NoPolicy:
+    def policy(self, patient_id: str, place: int) -> Policy | NoPolicy | None:
+        """Read the insurance at a place in the order in which they pay; None past the last."""
         own = self.conn.execute(
             sa.select(patient.c.pms_key).where(
                 patient.c.id == patient_id, patient.c.location_id == self.location_id
@@ -80,15 +90,16 @@ class _Reader:
             for record in read_records(self.conn, self.location_id, RecordKind.COVERAGE, own)
             if not record.values.get("is_pending")
         ]
-        if not coverages:
-            return NoPolicy("the patient has no insurance on file", is_uninsured=True)
-        coverage = min(coverages, key=lambda record: int(str(record.values.get("ordinal") or 99)))
+        if place >= len(coverages):
+            return None
+        coverages.sort(key=lambda record: int(str(record.values.get("ordinal") or 99)))
+        coverage = coverages[place]
         subscription = self._one(RecordKind.SUBSCRIPTION, coverage, "subscription_key")
         plan = subscription and self._one(RecordKind.INSURANCE_PLAN, subscription, "plan_key")
         carrier = plan and self._one(RecordKind.CARRIER, plan, "carrier_key")
         if subscription is None or plan is None or carrier is None:
             return NoPolicy("the insurance's plan or carrier is not on file")
-        return self._policy(own, coverage, subscription, plan, carrier)
+        return self._policy(own, coverage, subscription, plan, carrier, "S" if place else "P")
 
     def _policy(
         self,
@@ -97,6 +108,7 @@ class _Reader:
         subscription: PmsRecord,
         plan: PmsRecord,
         carrier: PmsRecord,
+        sequence: Literal["P", "S"],
     ) -> Policy | NoPolicy:
         word = _text(coverage, "relationship").lower()
         relationship = _RELATIONSHIPS.get(word, "other")
@@ -111,6 +123,7 @@ class _Reader:
                 group_number=_text(plan, "group_number"),
                 subscriber=subscriber,
                 relationship=relationship,
+                sequence=sequence,
             )
         except InvalidInput as error:
             return NoPolicy(str(error))

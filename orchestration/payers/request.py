@@ -34,7 +34,7 @@ from orchestration.payers.evidence import Assessment, assess
 from orchestration.payers.narrative import Narrative, compose, place_words
 from orchestration.payers.office import PayerOffice
 from orchestration.payers.pictures import SignedPicture, marks_of, read_pictures
-from orchestration.payers.policy import NoPolicy, Policy, read_policy
+from orchestration.payers.policy import NoPolicy, Policy, read_policy, read_secondary
 from orchestration.payers.rules import ASKED, FoundRule, Rule
 from orchestration.workflow import Draft, Json, Module, Start
 from pms_writeback.commands import carries
@@ -76,6 +76,7 @@ class Request:
     pictures: tuple[SignedPicture, ...] = field(repr=False)
     wishes: tuple[Wish, ...]
     day: date
+    secondary: Policy | NoPolicy | None = None
 
     @property
     def total(self) -> Decimal:
@@ -88,6 +89,8 @@ class Request:
         found = [w for wish in self.wishes for w in wish.found.warnings]
         found += [text for wish in self.wishes for text in wish.assessment.limits]
         found += [text for wish in self.wishes for text in wish.assessment.flags]
+        if isinstance(self.secondary, NoPolicy):
+            found.append(f"a second insurance is on file, but {self.secondary.reason}")
         return tuple(dict.fromkeys([*found, *self.facts.problems]))
 
     @property
@@ -120,7 +123,7 @@ def read_request(
     known = read_policy(chart, patient_id)
     seen = read_pictures(chart, patient_id)
     records = {kind: chart.records(kind, patient_id) for kind in _CHART_KINDS}
-    facts = read_chart(records, [p.fact for p in seen], marks_of(seen))
+    facts = read_chart(records, [p.fact for p in seen], marks_of(seen, chart.zone))
     payer_id = known.insurance.payer_id if isinstance(known, Policy) else ""
     done = set() if keys is not None else _asked_before(chart, patient_id)
     wishes = []
@@ -130,7 +133,8 @@ def read_request(
         if found is not None and found.rule.preauth in ASKED and is_meant:
             judged = assess(found.rule, planned, facts, chart.today)
             wishes.append(Wish(planned, found, judged))
-    return Request(known, facts, seen, tuple(wishes), chart.today)
+    second = read_secondary(chart, patient_id)
+    return Request(known, facts, seen, tuple(wishes), chart.today, second)
 
 
 def start_of(office: PayerOffice, chart: Chart, patient_id: str) -> Start | None:
@@ -273,6 +277,7 @@ def build_claim(
         narrative=narrative,
         attachments=tuple(attachments),
         missing_teeth=tuple(sorted(request.facts.missing)[:35]),
+        other=request.secondary.insurance if isinstance(request.secondary, Policy) else None,
     )
 
 
@@ -320,7 +325,11 @@ def known_values(request: Request, pms_key: str) -> tuple[str, ...]:
     if isinstance(request.policy, NoPolicy):
         return (pms_key,)
     found: list[str] = [pms_key, request.policy.insurance.member_id]
-    for person in (request.policy.patient, request.policy.insurance.subscriber):
+    people = [request.policy.patient, request.policy.insurance.subscriber]
+    if isinstance(request.secondary, Policy):
+        found.append(request.secondary.insurance.member_id)
+        people.append(request.secondary.insurance.subscriber)
+    for person in people:
         names = (person.family_name, person.given_name)
         found += [*names, " ".join(reversed(names)), ", ".join(names)]
         found += [part for name in names for part in name.replace("-", " ").split()]
@@ -381,7 +390,8 @@ def _in_cases(chart: Chart, patient_id: str) -> set[str]:
         workflow_case.c.patient_id == patient_id,
     )
     with read(chart.db) as conn:
-        return {str(k) for data in conn.execute(query).scalars() for k in data["procedures"]}
+        taken = [data.get("procedures", []) for data in conn.execute(query).scalars()]
+    return {str(key) for keys in taken for key in keys}
 
 
 def _asked_before(chart: Chart, patient_id: str | None) -> set[str]:

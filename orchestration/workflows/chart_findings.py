@@ -5,7 +5,8 @@ chart note (on the visit's imaging procedure, else as a commlog), the report as 
 image (once, whatever the version) and each annotated image as documents with their teeth, one task
 for what is planned; closes the tasks that flagged the study while it was unsigned. An amended
 version goes on in the same note and the same task. Approved by: the signature itself; nothing here
-adds to it.
+adds to it. What could not be charted, as no PMS was configured or the patient was in doubt again,
+is charted once that has ended.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from orchestration.annotated import annotated_png, encode_png
 from orchestration.flags import closing_commands
 from pms_writeback import notes, outbox, report
 from pms_writeback.command_rows import OPEN, CommandState
+from pms_writeback.merging import current_patient
 from pms_writeback.pms import (
     AppendCommlog,
     AppendProcedureNote,
@@ -53,6 +55,8 @@ from pms_writeback.pms import (
 from pms_writeback.task_users import authored
 
 _WORKFLOW = "chart_findings"
+#: States of a case that goes on once its patient is certain and there is a PMS.
+_WAITING = ("no_pms", "waits_for_patient")
 _PLANNED = (Disposition.RESTORE, Disposition.REFER)
 
 
@@ -115,6 +119,37 @@ class Charting:
             self._set_case(tx, study_id, version, "queued")
             tx.record(f"study:{study_id}", version=version, commands=len(commands))
         return "queued"
+
+    def resume(self) -> int:
+        """Chart what waited for a PMS or for its patient; returns how many versions were.
+
+        Versions of a study go in their order; none that was taken back, nor one whose patient still
+        is in doubt.
+        """
+        if self.config.pms.kind == "none":
+            return 0
+        with read(self.db) as conn:
+            rows = conn.execute(
+                sa.select(workflow_case.c.data).where(
+                    workflow_case.c.location_id == self.config.node.location_id,
+                    workflow_case.c.workflow == _WORKFLOW,
+                    workflow_case.c.state.in_(_WAITING),
+                )
+            ).scalars()
+            waiting = sorted((str(data["study_id"]), int(data["version"])) for data in rows)
+            taken_back = self._taken_back(conn, {study_id for study_id, _ in waiting})
+        standing = [each for each in waiting if each[1] > taken_back.get(each[0], 0)]
+        ready = [each for each in standing if self._read(*each)[1] is not None]
+        return sum(self.compose(*each) == "queued" for each in ready)
+
+    def _taken_back(self, conn: sa.Connection, study_ids: set[str]) -> dict[str, int]:
+        """Read the last version of each study that somebody took back."""
+        rows = conn.execute(
+            sa.select(retraction.c.study_id, sa.func.max(retraction.c.version).label("version"))
+            .where(retraction.c.study_id.in_(study_ids))
+            .group_by(retraction.c.study_id)
+        )
+        return {row.study_id: row.version for row in rows}
 
     def _commands(self, signed: SignedReview, visit: _Visit) -> list[tuple[str, Command]]:
         commands = [self._note(signed, visit), *self._documents(signed, visit)]
@@ -277,10 +312,12 @@ class Charting:
                 .where(study.c.id == study_id)
             ).one()
             is_certain = MatchState(row.match_state).is_certain and row.pms_key is not None
-            if not is_certain or content["patient_id"] != row.patient_id:
+            location_id = self.config.node.location_id
+            signed_for = current_patient(conn, location_id, content["patient_id"])
+            if not is_certain or signed_for != row.patient_id:
                 return SignedReview.from_json(content), None
             procedure_key = _imaging_procedure(
-                conn, self.config.node.location_id, row.patient_id, row.appointment_key
+                conn, location_id, row.patient_id, row.appointment_key
             )
         return SignedReview.from_json(content), _Visit(
             row.patient_id, row.pms_key, procedure_key, row.study_date, row.accession_number

@@ -1,7 +1,8 @@
 """Every evening the payers are asked about the next working day's patients; exceptions are shown.
 
-Started by: the daily sweep, one case per visit day and patient with an insurance. Writes: what the
-payer said to the patient's insurance record (`VerifyInsurance`), one task where something is wrong.
+Started by: the daily sweep, one case per visit day and patient with an insurance, and by a look in
+the morning for who was booked since. A second insurance is asked too. Writes: what each payer said
+to the patient's insurance record (`VerifyInsurance`), a task where something is wrong.
 Calls: the clearinghouse. Approved by: nobody; nothing is sent but the question, nothing changes but
 the note that it was answered.
 """
@@ -16,8 +17,8 @@ from orchestration.case import Case
 from orchestration.payers import policy
 from orchestration.payers.coverage import ask_payer, exceptions, verification_words
 from orchestration.payers.office import PayerOffice
-from orchestration.payers.policy import NoPolicy, read_policy
-from orchestration.workflow import Draft, Module, Outcome, Start, Workflow, done
+from orchestration.payers.policy import NoPolicy, read_policy, read_secondary
+from orchestration.workflow import Draft, Module, Outcome, Start, Workflow, done, go
 from pms_writeback.commands import CreateTask, VerifyInsurance
 
 NAME = "eligibility"
@@ -42,6 +43,8 @@ def make(office: PayerOffice) -> Workflow:
     def ask(case: Case) -> Outcome:
         if case.is_silent:  # also a question says who comes tomorrow
             return done("silent")
+        if _is_over(case):
+            return done("not answered in time")
         known = read_policy(case.chart)
         if isinstance(known, NoPolicy):
             if not known.is_uninsured:
@@ -52,45 +55,79 @@ def make(office: PayerOffice) -> Workflow:
         )
         assert isinstance(kept, dict)
         case.data["answer"] = kept
-        _write(case, known.coverage_key, kept)
+        _write(case, "verified", known.coverage_key, kept)
         wrong = exceptions(kept)
         if wrong:
             _tell(case, wrong)
-        return done("exception" if wrong else "active")
+        case.data["is_exception"] = bool(wrong)
+        return go(ask_second)
+
+    @flow.stage
+    def ask_second(case: Case) -> Outcome:
+        second = read_secondary(case.chart)
+        wrong: tuple[str, ...] = ()
+        if isinstance(second, NoPolicy):
+            wrong = (second.reason,)
+        elif second is not None and not _is_over(case):
+            kept = case.outside(
+                PARTNER, "ask:2",
+                lambda: ask_payer(office, second, f"{case.id}:2", case.clock(), _TYPES),
+            )  # fmt: skip
+            assert isinstance(kept, dict)
+            case.data["answer_secondary"] = kept
+            _write(case, "verified:2", second.coverage_key, kept)
+            wrong = exceptions(kept)
+        if wrong:
+            _tell(case, [f"second insurance: {words}" for words in wrong], "exception:2")
+        return done("exception" if wrong or case.data["is_exception"] else "active")
 
     @flow.daily("18:00")
     def sweep(chart: Chart, day: date) -> Iterable[Start]:
         if not office.is_on:
             return
         for ahead in range(1, _DAYS_AHEAD + 1):
-            visit_day = day + timedelta(days=ahead)
-            patients = _patients(chart, visit_day)
-            if patients:
-                for patient_id in patients:
-                    key = f"{visit_day}:{patient_id}"
-                    yield Start(key, patient_id, {"day": visit_day.isoformat()})
+            found = list(_starts(chart, day + timedelta(days=ahead)))
+            yield from found
+            if found:
                 return
+
+    @flow.daily("06:00")
+    def morning(chart: Chart, day: date) -> Iterable[Start]:
+        """Ask about today's patients whom the evening did not know, or that it slept through."""
+        if office.is_on:
+            yield from _starts(chart, day)
 
     return flow
 
 
+def _starts(chart: Chart, day: date) -> Iterable[Start]:
+    for patient_id in _patients(chart, day):
+        yield Start(f"{day}:{patient_id}", patient_id, {"day": day.isoformat()})
+
+
+def _is_over(case: Case) -> bool:
+    """Tell whether the day of the visit has passed while the payer was away."""
+    return case.chart.today > date.fromisoformat(str(case.data["day"]))
+
+
 def _patients(chart: Chart, day: date) -> list[str]:
     begin = datetime.combine(day, time(), chart.zone)
-    visits = chart.visits(begin, begin + timedelta(days=1))
+    end = datetime.combine(day + timedelta(days=1), time(), chart.zone)
+    visits = chart.visits(max(begin, chart.now), end)  # who has been here is not asked about
     return list(dict.fromkeys(v.patient_id for v in visits if v.status.lower() == "scheduled"))
 
 
-def _write(case: Case, coverage_key: str, kept: Draft) -> None:
+def _write(case: Case, name: str, coverage_key: str, kept: Draft) -> None:
     day = case.clock().astimezone(case.chart.zone).date()
-    ref = case.ref("verified")
+    ref = case.ref(name)
     words = verification_words(kept)
     pms_key = case.chart.pms_key()
-    case.queue("verified", VerifyInsurance(pms_key, coverage_key, day, words, ref))
+    case.queue(name, VerifyInsurance(pms_key, coverage_key, day, words, ref))
 
 
-def _tell(case: Case, wrong: Iterable[str]) -> None:
+def _tell(case: Case, wrong: Iterable[str], name: str = "exception") -> None:
     words = "; ".join(wrong)
     case.note(exception=words)
-    ref = case.ref("exception")
+    ref = case.ref(name)
     text = f"Eligibility for the visit on {case.data['day']}: {words}. {ref}"
-    case.queue("exception", CreateTask(case.chart.pms_key(), text, ref))
+    case.queue(name, CreateTask(case.chart.pms_key(), text, ref))

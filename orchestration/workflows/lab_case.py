@@ -3,9 +3,9 @@
 Started by: a planned procedure whose priority says that it is ready for the laboratory, or a
 procedure for the laboratory completed in the chart (a crown preparation). Approved by: whoever
 manages lab cases completes the prescription; a licensed dentist signs it, name and licence on it.
-Writes: the PMS's lab case and its stages, entries in the communication log, tasks; moves the seat
-visit only as a person decided. Calls: the laboratory, the patient by the ways agreed to. In silent
-mode a draft is mirrored to a sandbox laboratory only.
+Writes: the PMS's lab case and its stages, entries in the communication log, tasks, a line in
+the seat visit's note; moves the visit only as a person decided. Calls: the laboratory, the patient
+by the ways agreed to. In silent mode a draft is mirrored to a sandbox laboratory only.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from orchestration.workflow import (
 )
 from pms_writeback.commands import (
     AdvanceLabCase,
+    AnnotateAppointment,
     AppendCommlog,
     CreateLabCase,
     CreateTask,
@@ -65,6 +66,7 @@ def make(config: Config) -> Workflow:
         reads=READS,
         writes=frozenset(
             {CreateLabCase, AdvanceLabCase, AppendCommlog, CreateTask, MoveAppointment}
+            | {AnnotateAppointment}
         ),
         partners=frozenset({*names, Channel.EMAIL.value, Channel.SMS.value}),
         silent_partners=frozenset(name for name, is_sandbox in names.items() if is_sandbox),
@@ -79,6 +81,8 @@ def make(config: Config) -> Workflow:
 
     @flow.stage
     def check(case: Case) -> Outcome:
+        if not desk.is_wanted(case):
+            return done("no longer planned")
         result = desk.check(case)
         if result.failed:
             mirror.ask_for_missing(case, result)
@@ -117,7 +121,7 @@ def make(config: Config) -> Workflow:
         if not case.decision.is_approved:
             return done("refused")
         desk.take_edit(case, case.decision)
-        if desk.judge(case).failed:  # edited, or days have passed
+        if not desk.is_wanted(case) or desk.judge(case).failed:  # edited, or days have passed
             return go(check)
         desk.sign(case, case.decision)
         return go(send)
@@ -201,6 +205,9 @@ def make(config: Config) -> Workflow:
         except Retryable as error:
             case.note(poll="away", reason=str(error))
         seating.alert_if_late(case, config)
+        if not desk.is_wanted(case):
+            words = "The procedure of a lab case was removed from the chart. Is the work wanted?"
+            mirror.task(case, f"unwanted:{round_of(case)}", f"{words} Else call the laboratory.")
         return _after(case, steps)
 
     @flow.stage
@@ -332,6 +339,7 @@ def make(config: Config) -> Workflow:
             return _make_again(case, reason, case.decision.reason)
         desk.move(case, LabState.CHECKED)
         mirror.stage(case, "checked")
+        seating.note_arrival(case)
         _tell_next(case, LabState.CHECKED.value)
         return go(inform)
 
@@ -402,7 +410,8 @@ def make(config: Config) -> Workflow:
 
     @flow.undo("submit")
     def call_the_laboratory(case: Case, receipt: object) -> None:
-        mirror.task(case, "cancelled", "This lab case was cancelled here after it was sent. "
+        sent = "after" if receipt is not None else "while"
+        mirror.task(case, "cancelled", f"This lab case was cancelled here {sent} it was sent. "
                     "Please call the laboratory.")  # fmt: skip
 
     return flow

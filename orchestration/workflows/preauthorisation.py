@@ -23,7 +23,7 @@ from orchestration.payers.acknowledgements import Verdict, read_277ca, read_999
 from orchestration.payers.coverage import exceptions
 from orchestration.payers.desk import PARTNER, PreauthDesk
 from orchestration.payers.eob import read_eob
-from orchestration.payers.mail import TOPIC, KeptMail
+from orchestration.payers.mail import TOPIC, KeptMail, late_answers
 from orchestration.payers.office import PayerOffice
 from orchestration.payers.page import page_path
 from orchestration.payers.policy import NoPolicy
@@ -92,6 +92,8 @@ def make(office: PayerOffice) -> Workflow:
 
     @flow.stage
     def gather(case: Case) -> Outcome:
+        if "mail" in case.data:
+            return go(answered_late)
         request = desk.look(case)
         case.data.setdefault("attempt", 1)
         if isinstance(request.policy, NoPolicy):
@@ -177,24 +179,33 @@ def make(office: PayerOffice) -> Workflow:
         request = desk.look(case)
         if not request.wishes:
             return done("no longer planned")
+        if desk.has_changed(case, request):
+            return _decide_again(case)
         desk.file_in_pms(case, request)
         return go(attach)
 
     @flow.stage
     def attach(case: Case) -> Outcome:
-        desk.attach(case, desk.look(case))
+        request = desk.look(case)
+        if not request.wishes:
+            return done("no longer planned")
+        if desk.has_changed(case, request):  # the payer was away meanwhile, or all was paused
+            return _decide_again(case)
+        desk.attach(case, request)
+        desk.compose(case, request)
         return go(submit)
 
     @flow.stage
     def submit(case: Case) -> Outcome:
-        desk.submit(case, desk.look(case))
+        desk.submit(case)
         span = timedelta(hours=section.acknowledge_hours)
         until = desk.set_deadline(case, "acknowledgement", span)
         return wait(late, until=until, on=listening)
 
     @flow.undo("submit")
     def withdraw(case: Case, result: Json) -> None:
-        desk.task(case, "withdraw", "the case was cancelled after it was sent; tell the payer")
+        sent = "after" if result is not None else "while"
+        desk.task(case, "withdraw", f"the case was cancelled {sent} it was sent; tell the payer")
 
     # --- back ---
 
@@ -301,8 +312,14 @@ def make(office: PayerOffice) -> Workflow:
         assert isinstance(answer, dict)
         desk.apply(case, answer)
         result = str(answer["result"])
-        if result == "approved":
-            return done("approved")
+        return done("approved") if result == "approved" else go(denied)
+
+    @flow.stage
+    def denied(case: Case) -> Outcome:
+        """Ask what follows; what the payer says meanwhile comes first, and may end the question."""
+        answer = case.data["answer"]
+        assert isinstance(answer, dict)
+        case.data["waits_for"] = "decision"
         return ask(
             "preauth_denial",
             title=f"Pre-authorisation {verdicts.result_words(answer)}: send again?",
@@ -311,6 +328,7 @@ def make(office: PayerOffice) -> Workflow:
             then=after_denial,
             timeout=timedelta(days=5),
             escalate_to=Role.OFFICE_MANAGER,
+            on=listening,
         )
 
     @flow.stage
@@ -354,12 +372,37 @@ def make(office: PayerOffice) -> Workflow:
         until = desk.set_deadline(case, what, _A_WEEK)
         return wait(late, until=until, on=listening)
 
+    def _decide_again(case: Case) -> Outcome:
+        """What was approved is no longer what would go out: ask anew, under a new claim id."""
+        case.data["changed"] = True
+        case.note(changed="after it was approved")
+        return _again(case)
+
     def _again(case: Case) -> Outcome:
         case.data["attempt"] = desk.attempt(case) + 1
         case.data["reminders"] = 0
         return go(gather)
 
+    @flow.stage
+    def answered_late(case: Case) -> Outcome:
+        """The payer spoke, or spoke again, after a case had ended."""
+        return ask(
+            "preauth_late_answer",
+            title="A payer answered after the case had ended: please read",
+            draft={"ended_as": case.data["ended_as"], "page": page_path(str(case.data["mail"]))},
+            right=Right.PREAUTHS_APPROVE,
+            then=read_late,
+            timeout=timedelta(days=3),
+            escalate_to=Role.OFFICE_MANAGER,
+        )
+
+    @flow.stage
+    def read_late(case: Case) -> Outcome:
+        return done("answered late")
+
     def _listen(case: Case) -> Outcome:
+        if case.data["waits_for"] == "decision":
+            return go(denied)
         return wait(late, until=desk.deadline(case), on=listening)
 
     def _hold(desk: PreauthDesk, case: Case, lacking: list[str]) -> Outcome:
@@ -391,7 +434,8 @@ def make(office: PayerOffice) -> Workflow:
 
     @flow.daily("06:30")
     def sweep(chart: Chart, day: date) -> Iterable[Start]:
-        return _starts(chart, planning_patients(chart))
+        yield from late_answers(chart)
+        yield from _starts(chart, planning_patients(chart))
 
     @flow.on(EventKind.RECORDS_CHANGED)
     def records(chart: Chart, event: Happened) -> Iterable[Start | Signal]:

@@ -1,4 +1,4 @@
-"""Commands about visits: booking, moving, confirming, cancelling.
+"""Commands about visits: booking, moving, confirming, cancelling, a line in their note.
 
 The API books twice into one room without a word, so the day is read before and after: a room that
 is taken is refused, and a visit that came to overlap is taken back onto the unscheduled list.
@@ -12,6 +12,7 @@ from typing import assert_never
 
 from node.errors import Conflict, NotFound, Rejected
 from pms_writeback.commands import (
+    AnnotateAppointment,
     BookAppointment,
     CancelAppointment,
     ConfirmAppointment,
@@ -25,7 +26,9 @@ from pms_writeback.opendental.rows import Fields
 from pms_writeback.opendental.wire import number, once_sent, receipt
 from pms_writeback.pms import OfficeTime, Receipt
 
-Booking = BookAppointment | MoveAppointment | ConfirmAppointment | CancelAppointment
+Booking = (
+    BookAppointment | MoveAppointment | ConfirmAppointment | CancelAppointment | AnnotateAppointment
+)
 _CONFIRMATIONS = 2  # the category of confirmation definitions
 _TAKES_ROOM = ("Scheduled", "Complete", "ASAP")
 
@@ -48,6 +51,8 @@ class BookingWriter:
                 return self._confirm(command)
             case CancelAppointment():
                 return self._cancel(command)
+            case AnnotateAppointment():
+                return self._annotate(command)
             case _:
                 assert_never(command)
 
@@ -67,6 +72,9 @@ class BookingWriter:
             case CancelAppointment():
                 row = self._visit(command.patient_key, command.appointment_key)
                 return _receipt_if(row.text("AptStatus") in ("UnschedList", "Broken"), row)
+            case AnnotateAppointment():
+                row = self._visit(command.patient_key, command.appointment_key)
+                return _receipt_if(carries(row.text("Note"), command.ref), row)
             case _:
                 assert_never(command)
 
@@ -170,6 +178,12 @@ class BookingWriter:
     def _cancel(self, command: CancelAppointment) -> Receipt:
         self._check_unchanged(command)
         self._to_unscheduled_list(command.appointment_key)
+        return Receipt("appointments", command.appointment_key)
+
+    def _annotate(self, command: AnnotateAppointment) -> Receipt:
+        self._visit(command.patient_key, command.appointment_key)
+        path = f"/appointments/{number(command.appointment_key)}/Note"  # appends
+        self._connection.write("PUT", path, {"Note": with_ref(command.text, command.ref)})
         return Receipt("appointments", command.appointment_key)
 
     def _check_unchanged(self, command: ConfirmAppointment | CancelAppointment) -> None:

@@ -11,6 +11,7 @@ import re
 from node.errors import Unsupported
 from pms_writeback.pms import (
     AdvanceLabCase,
+    AnnotateAppointment,
     AppendCommlog,
     AppendProcedureNote,
     BookAppointment,
@@ -62,6 +63,7 @@ _NEEDS: dict[type[Command], Version] = {
     MoveAppointment: (21, 4),
     ConfirmAppointment: (21, 4),
     CancelAppointment: (21, 4),
+    AnnotateAppointment: (21, 1),  # Appointments PUT Note and GET (single)
 }
 TOOTH_NUMBERS_SINCE: Version = (23, 1, 35)
 """First version whose uploads keep ToothNumbers."""

@@ -20,6 +20,7 @@ from pms_writeback.opendental.treatment import TreatmentWriter
 from pms_writeback.opendental.versions import COMMLOG_CHANGES_SINCE, TASK_CHANGES_SINCE, Version
 from pms_writeback.opendental.wire import number, receipt
 from pms_writeback.pms import (
+    AnnotateAppointment,
     AppendCommlog,
     AppendProcedureNote,
     BookAppointment,
@@ -78,7 +79,13 @@ class Writer:
                 return self._create_task(command, version)
             case CloseTask():
                 return self._close_task(command)
-            case BookAppointment() | MoveAppointment() | ConfirmAppointment() | CancelAppointment():
+            case (
+                BookAppointment()
+                | MoveAppointment()
+                | ConfirmAppointment()
+                | CancelAppointment()
+                | AnnotateAppointment()
+            ):
                 return self._booking.execute(command)
             case CreatePreauthorization() | TrackClaim() | EstimateBenefit() | VerifyInsurance():
                 return self._insurance.execute(command)
@@ -99,7 +106,13 @@ class Writer:
             case CloseTask():
                 done = [row for row in self._tasks(command) if row.text("TaskStatus") == "Done"]
                 return _first("tasks", "TaskNum", done)
-            case BookAppointment() | MoveAppointment() | ConfirmAppointment() | CancelAppointment():
+            case (
+                BookAppointment()
+                | MoveAppointment()
+                | ConfirmAppointment()
+                | CancelAppointment()
+                | AnnotateAppointment()
+            ):
                 return self._booking.find(command)
             case CreatePreauthorization() | TrackClaim() | EstimateBenefit() | VerifyInsurance():
                 return self._insurance.find(command)

@@ -99,7 +99,7 @@ COLUMNS = [column.name for column in audit_table.c]
 @settings(
     max_examples=300,
     deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(seq=st.integers(1, 6), column=st.sampled_from(COLUMNS), place=st.integers(0, 10_000))
 def test_one_flipped_bit_anywhere_is_found(

@@ -167,7 +167,10 @@ def test_the_next_run_copies_only_what_is_new_and_pruning_only_what_nobody_names
     assert f"images/{kept}" in {file.path for file in left.manifest.files}
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_a_flipped_bit_is_found_and_not_restored(
     tmp_path_factory: pytest.TempPathFactory, whole_run: tuple[Path, Run], data: st.DataObject

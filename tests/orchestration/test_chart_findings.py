@@ -132,6 +132,18 @@ def test_a_patient_in_doubt_gets_nothing(practice: Practice) -> None:
     assert not practice.sandbox.rows("procnotes")
 
 
+def test_what_waited_for_its_patient_is_charted_once_that_is_certain(practice: Practice) -> None:
+    practice.set_study(match_state=MatchState.AMBIGUOUS.value)
+    practice.sign(practice.mark(FindingKind.CARIES, "36", Disposition.RESTORE))
+    until(lambda: practice.engine.status(jobs.chart_key(practice.study_id, 1)) == "SUCCESS")
+    assert practice.charting.resume() == 0
+    practice.set_study(match_state=MatchState.LINKED.value)
+    assert practice.charting.resume() == 1
+    until(practice.is_delivered)
+    assert practice.sandbox.rows("procnotes")
+    assert practice.charting.resume() == 0
+
+
 def test_what_was_signed_for_one_patient_never_reaches_another(practice: Practice) -> None:
     practice.sign(practice.mark(FindingKind.CARIES, "36", Disposition.RESTORE))
     until(practice.is_delivered)

@@ -38,7 +38,7 @@ from orchestration.workflow import (
 )
 from pms_writeback.pms import CreateTask
 from pms_writeback.records import RecordKind
-from tests.orchestration.clockwork import ACTOR, Clockwork
+from tests.orchestration.clockwork import ACTOR, Clockwork, until
 
 
 @dataclass
@@ -253,6 +253,25 @@ def test_cancelling_takes_back_what_is_done(office: Office) -> None:
     assert office.post.sent == ["Dear partner", "recall {'receipt': 1}"]
 
 
+def test_a_call_under_way_as_the_case_is_cancelled_is_taken_back_too(office: Office) -> None:
+    send = office.post.send
+
+    def cancelled_meanwhile(text: str) -> Json:
+        if text == "Dear partner":
+            with begin(office.work.db, ACTOR, "test.cancelled") as tx:
+                cases.cancel(tx, office.work.engine, case_id, "moved away")
+            until(lambda: "put_off" in office.work.timeline(case_id))  # it waits for our answer
+        return send(text)
+
+    office.post.send = cancelled_meanwhile  # type: ignore[method-assign]
+    case_id = office.work.start(office.flow, "a")
+    office.work.settle()
+    office.work.decide(case_id)
+    office.work.pass_time(minutes=5)
+    assert office.work.state(case_id) is CaseState.CANCELLED
+    assert office.post.sent == ["Dear partner", "recall {'receipt': 1}"]
+
+
 @pytest.mark.parametrize("scope", ["outbound", "workflow:letters", "case"])
 def test_what_is_paused_waits_and_goes_on(office: Office, scope: str) -> None:
     case_id = office.work.start(office.flow, "a")
@@ -376,6 +395,27 @@ def test_an_event_starts_a_case_once_and_what_was_before_starts_none(
     assert work.hooks.run_once() == 0
     work.settle()
     assert work.state(work.find(flow, "study:after")) is CaseState.DONE
+
+
+def test_a_burst_of_events_waits_for_nothing(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    told: list[str] = []
+    flow = Workflow(name="bursts", title="Bursts")
+
+    @flow.on(EventKind.STUDY_READY)
+    def ready(chart: Chart, event: Happened) -> list[Start]:
+        told.append(event.subject)
+        return []
+
+    work = Clockwork(sqlite_database, engine, tmp_path, flow)
+    work.hooks.run_once()
+    with begin(work.db, ACTOR, "test.burst") as tx:
+        for number in range(1_100):
+            tx.append_event(EventKind.STUDY_READY, f"s{number}", f"ready:{number}", {})
+    for _ in range(3):
+        work.hooks.run_once()
+    assert told == [f"s{number}" for number in range(1_100)]
 
 
 def test_a_daily_sweep_runs_once_a_day_in_practice_time_and_late_if_the_node_was_off(

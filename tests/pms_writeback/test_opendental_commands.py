@@ -15,6 +15,7 @@ from node.errors import Conflict, InvalidInput, NotFound, Rejected, Unsupported
 from pms_writeback.bridge.wire import fingerprint
 from pms_writeback.commands import (
     AdvanceLabCase,
+    AnnotateAppointment,
     AppendCommlog,
     AppendProcedureNote,
     BookAppointment,
@@ -185,6 +186,13 @@ def cancel(office):
     return CancelAppointment(str(visit["PatNum"]), str(visit["AptNum"]), REF)
 
 
+def annotate(office):
+    visit = scheduled(office)
+    return AnnotateAppointment(
+        str(visit["PatNum"]), str(visit["AptNum"]), "lab work expected on 2026-06-12", REF
+    )
+
+
 NEW = (
     plan,
     missing,
@@ -198,7 +206,7 @@ NEW = (
     fill_field,
     book,
 )
-NEW += (move, confirm, cancel, estimate, verify)
+NEW += (move, confirm, cancel, annotate, estimate, verify)
 
 
 def ids(make):
@@ -284,6 +292,17 @@ def test_what_somebody_planned_already_is_not_planned_twice(office, pms):
     assert found.already_there
     elsewhere = PlanProcedure("1", "D2392", "31", "MO", date(2026, 7, 1), "1", "ref:BW-another")
     assert pms.find(elsewhere) is None
+
+
+def test_a_line_is_added_to_a_visits_note_and_to_this_patients_only(office, pms):
+    command = annotate(office)
+    office.change("appointments", int(command.appointment_key), Note="numb slowly")
+    pms.execute(command)
+    (row,) = [r for r in office.rows("appointments") if str(r["AptNum"]) == command.appointment_key]
+    assert row["Note"].startswith("numb slowly")
+    assert "lab work expected" in row["Note"]
+    with pytest.raises(NotFound):
+        pms.execute(dataclasses.replace(command, patient_key="40"))
 
 
 def test_a_hidden_provider_charts_nothing(office, pms):

@@ -59,13 +59,16 @@ class SentClaim:
     reports: tuple[str, ...]
     narrative: str
     lines: tuple[SentLine, ...]
+    other_payer_ids: tuple[str, ...] = ()
 
 
 def read_claim(sent: Transaction) -> SentClaim:
     """Read an 837D, only as far as the answers need it."""
     rows = sent.segments
     (clm,) = [row for row in rows if row.id == "CLM"]
-    names = {row.value(1): row for row in rows if row.id == "NM1"}
+    said = [row for row in rows if row.id == "NM1"]
+    names = {row.value(1): row for row in reversed(said)}  # the first of a kind; others pay next
+    others = [row for row in said if row.value(1) == "PR"][1:]
     patient = names.get("QC") or names["IL"]
     lines: list[SentLine] = []
     for row in rows:
@@ -87,6 +90,7 @@ def read_claim(sent: Transaction) -> SentClaim:
         reports=tuple(row.value(1) for row in attachments),
         narrative=" ".join(row.raw(2) for row in rows if row.id == "NTE"),
         lines=tuple(lines),
+        other_payer_ids=tuple(row.value(9) for row in others),
     )
 
 

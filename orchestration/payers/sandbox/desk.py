@@ -306,6 +306,18 @@ class Desk:
                 (place,),
             )
 
+    def answer_again(self, decision: Decision) -> None:
+        """Decide anew about the newest claim and answer it once more, as payers correct theirs."""
+        with self._lock, self._db:
+            row = self._db.execute(
+                "SELECT id, x12 FROM submission ORDER BY received_at DESC, id DESC LIMIT 1"
+            ).fetchone()
+            if row is None:
+                raise NotFound("nothing was submitted")
+            self._db.execute("UPDATE submission SET decision = ? WHERE id = ?", (decision, row[0]))
+            found = self._found(row[0], is_new=False)
+            self._answer(row[0], self._claim(row[1]), found, self.clock())
+
     def _deliver(self, now: str) -> None:
         """Give what has become due its place; a place once given never changes."""
         rows = self._db.execute(

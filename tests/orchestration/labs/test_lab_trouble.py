@@ -102,6 +102,44 @@ def test_late_work_proposes_another_visit_and_moves_it_only_when_told(world: Lab
     assert world.asked == ""
     world.pull()
     assert any("too late" in entry for entry in world.log())
+    assert "That is too late for this visit." in note_of_visit(world)
+
+
+def test_a_visit_that_is_called_off_gives_its_place_to_the_next_one(world: LabWorld) -> None:
+    world.prescribe()
+    world.office.change("appointments", world.visit, AptStatus="Broken")
+    world.days(2)
+    assert any("called off" in task for task in world.tasks())
+    assert world.case.data["seat"] == {"key": "", "at": ""}
+    world.visit = int(str(world.book(world.today.replace(month=3, day=27))["AptNum"]))
+    world.pull()
+    world.days(2)
+    assert world.case.data["seat"]["key"] == str(world.visit)
+    assert "is expected on" in note_of_visit(world), world.explain()
+    world.days(11)  # past the day of the alert for the visit that will not be
+    assert not any("not here" in task for task in world.tasks())
+    assert len([task for task in world.tasks() if "called off" in task]) == 1
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_a_procedure_that_was_removed_from_the_chart_is_not_made(
+    world: LabWorld, is_signed: bool
+) -> None:
+    world.scan()
+    key = world.prepare_crown()
+    world.pull()
+    world.decide("edited", rx=MISSING)
+    if is_signed:
+        world.decide()
+    world.office.change("procedurelogs", key, ProcStatus="D")
+    world.pull()
+    if is_signed:
+        world.days(2)
+        assert [task for task in world.tasks() if "removed from the chart" in task]
+    else:
+        world.decide()
+        assert world.result == "no longer planned"
+        assert world.lab.bench.jobs == {}
 
 
 def test_a_visit_is_kept_when_a_person_says_so(world: LabWorld) -> None:
@@ -248,6 +286,11 @@ def test_an_sftp_laboratory_is_asked_for_its_words(
         world.days(16)
         assert world.state == "shipped", world.explain()
         assert world.lab.caller.calls == []
+
+
+def note_of_visit(world: LabWorld) -> str:
+    rows = world.office.rows("appointments")
+    return next(str(row["Note"]) for row in rows if row["AptNum"] == world.visit)
 
 
 def visit(world: LabWorld) -> str:

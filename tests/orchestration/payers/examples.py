@@ -26,6 +26,7 @@ HOME = Address("2 Oak St", "Salem", "OR", "973010000")
 PATIENT = Person("Doe", "Jané", date(1980, 1, 2), "F", HOME)
 PRACTICE = Practice("Any Dental PC", NPI, "123456789", "1223G0001X", HOME, "5035550100")
 INSURANCE = Insurance("Example Dental Plan", "EX001", "W1234", "G100", PATIENT)
+SECOND = Insurance("Other Dental", "OT002", "S777", "G7", PATIENT, sequence="S")
 CROWN = Line("4711", "D2740", Decimal("1450"), (ToothAt(Tooth("46")),), placement="I")
 FILLING = Line(
     "4712", "D2392", Decimal("250.50"), (ToothAt(Tooth("36"), (Surface.MESIAL, Surface.OCCLUSAL)),)

@@ -28,6 +28,7 @@ from tests.orchestration.payers.examples import (
     HOME,
     INSURANCE,
     PATIENT,
+    SECOND,
     predetermination,
 )
 
@@ -62,6 +63,10 @@ ACCEPTED = {
     ),
     "supernumerary": predetermination(
         replace(FILLING, teeth=(ToothAt(Tooth("11", supernumerary=True), (Surface.INCISAL,)),))
+    ),
+    "second insurance": predetermination(other=SECOND),
+    "second insurance of a spouse": predetermination(
+        other=replace(SECOND, relationship="spouse", group_number="")
     ),
     "correction": predetermination(frequency="7", payer_claim_number="ICN1"),
 }

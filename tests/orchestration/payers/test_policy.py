@@ -16,7 +16,7 @@ from node.domain.study import name_key
 from node.errors import Forbidden
 from orchestration.access import Chart
 from orchestration.payers import policy
-from orchestration.payers.policy import NoPolicy, Policy, read_policy
+from orchestration.payers.policy import NoPolicy, Policy, read_policy, read_secondary
 from orchestration.workflow import Workflow
 from pms_writeback.record_rows import compare_records, write_records
 from pms_writeback.records import PmsRecord, RecordKind, Scalar
@@ -86,6 +86,25 @@ def test_a_childs_insurance_is_the_parents(
     assert found.insurance.subscriber.address.postal_code == "973011234"
     assert found.patient.given_name == "Max"
     assert found.patient.address is None  # no street: the claim will say so
+
+
+def test_the_second_insurance_is_read_in_its_place(
+    sqlite_database: sa.Engine, tmp_path: Path, child: str
+) -> None:
+    view = chart(sqlite_database, tmp_path, child)
+    assert isinstance(read_secondary(view), NoPolicy)  # its plan is not on file
+    add(sqlite_database, K.SUBSCRIPTION, "99", "2", plan_key="13", subscriber_key="2",
+        member_id="S1")  # fmt: skip
+    add(sqlite_database, K.INSURANCE_PLAN, "13", carrier_key="14", group_number="G2")
+    add(sqlite_database, K.CARRIER, "14", name="Other Dental", payer_id="OT002")
+    second, first = read_secondary(view), read_policy(view)
+    assert isinstance(second, Policy)
+    assert isinstance(first, Policy)
+    assert (second.coverage_key, second.insurance.sequence) == ("8", "S")
+    assert (first.coverage_key, first.insurance.sequence) == ("7", "P")
+    only = add_person(sqlite_database, "4", "Ann", date(1990, 1, 1))
+    add(sqlite_database, K.COVERAGE, "9", "4", subscription_key="99", ordinal=1)
+    assert read_secondary(chart(sqlite_database, tmp_path, only)) is None
 
 
 def test_another_patients_insurance_is_not_given(

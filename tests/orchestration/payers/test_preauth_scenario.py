@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -73,8 +73,8 @@ def test_a_crown_is_asked_for_approved_sent_and_answered(world: World) -> None:
     assert any("approved" in text and "580.00" in text for text in logs)
     (line,) = [r for r in world.office.rows("claimprocs") if r["Status"] == "Preauth"]
     assert float(line["InsEstTotalOverride"]) == 580
-    (verified,) = world.office.rows("insverifies")
-    assert "maximum left 1150.00" in verified["Note"]
+    (verified,) = verifications(world)
+    assert "maximum left 1150.00" in verified
     tracked = [row["Note"] for row in world.office.rows("claimtrackings")]
     assert len(tracked) == 2
     documents = [r for r in world.office.rows("documents") if "pre-authorisation" in
@@ -385,3 +385,158 @@ def test_silently_nothing_leaves_and_nobody_is_asked(
         world.work.pass_time(hours=10)  # the evening's questions too
         assert len(world.office.rows("tasks")) == before
         assert not world.office.rows("insverifies")
+
+
+@pytest.mark.parametrize("what", ["fee", "film", "dropped"])
+def test_what_changed_after_the_approval_is_decided_again_before_it_goes(
+    world: World, what: str
+) -> None:
+    world.sign_film()
+    crown = world.plan_crown()
+    other = world.plan_crown("31")
+    world.pull()
+    world.answer_questions()
+    world.payer.desk.is_offline = True
+    world.approve()
+    if what == "fee":
+        world.office.change("procedurelogs", int(crown), ProcFee="1999.00")
+    elif what == "dropped":
+        world.office.change("procedurelogs", int(other), ProcStatus="D")
+    else:
+        world.sign_film()
+    world.pull()
+    world.payer.desk.is_offline = False
+    world.work.pass_time(hours=1)
+    assert not world.payer.desk.submissions()  # nobody has approved this one
+    assert world.asked() == "preauth"
+    draft = world.work.question(world.case_id).draft
+    assert any("changed after it was approved" in text for text in draft["warnings"])
+    world.approve()
+    world.work.pass_time(hours=1)
+    ((_, claim),) = world.payer.desk.submissions()
+    fees = {line.id: line.fee for line in claim.lines}
+    assert fees.get(crown) == (1999 if what == "fee" else 1450)
+    assert (other in fees) is (what != "dropped")
+    world.pull()
+    world.days(4)
+    assert world.result == "approved"
+
+
+def test_what_changes_while_the_answer_of_the_sending_is_lost_is_not_sent_twice(
+    world: World,
+) -> None:
+    world.sign_film()
+    crown = world.plan_crown()
+    world.pull()
+    world.answer_questions()
+    world.payer.fault("commit_then_drop", count=50, methods=("PUT",))
+    world.approve()
+    while not world.payer.desk.submissions():
+        world.work.pass_time(seconds=10)
+    world.office.change("procedurelogs", int(crown), ProcFee="1999.00")
+    world.pull()
+    world.work.pass_time(hours=2)
+    ((_, claim),) = world.payer.desk.submissions()
+    assert [line.fee for line in claim.lines] == [1450]
+
+
+def test_a_payer_that_changes_its_mind_is_heard_while_a_person_thinks(world: World) -> None:
+    world.payer.desk.decide("deny")
+    world.send()
+    world.pull()
+    world.days(4)
+    assert world.asked() == "preauth_denial"
+    world.payer.desk.answer_again("approve")
+    world.poll()
+    assert world.result == "approved"
+    assert world.asked() == ""
+    world.written()
+    (line,) = [r for r in world.office.rows("claimprocs") if r["Status"] == "Preauth"]
+    assert float(line["InsEstTotalOverride"]) == 580
+    assert any("Pre-authorisation approved" in text for text in world.notes("commlogs", "Note"))
+
+
+def test_an_answer_after_the_end_is_put_before_a_person(world: World) -> None:
+    world.send()
+    world.pull()
+    world.days(4)
+    assert world.result == "approved"
+    world.payer.desk.answer_again("deny")
+    world.poll()
+    assert world.mails()[-1] == "late"
+    first = world.case_id
+    world.work.pass_time(days=2)  # both mornings look
+    (late,) = [row for row in world.cases() if row.id != first]
+    question = world.work.question(late.id)
+    assert question.kind == "preauth_late_answer"
+    assert question.draft["ended_as"] == "approved"
+    assert "/api/payers/mail/" in question.draft["page"]
+    world.work.decide(late.id)
+    assert world.work.case(late.id).stage == "answered late"
+
+
+def test_a_finding_signed_in_the_evening_is_dated_that_evening(
+    sqlite_database: sa.Engine, engine: DurableEngine, tmp_path: Path
+) -> None:
+    evening = datetime(2026, 3, 3, 1, 30, tzinfo=UTC)  # half past eight on the second, New York
+    with preauth_world(sqlite_database, engine, tmp_path, now=evening) as world:
+        world.sign_film(day=date(2026, 3, 2))
+        world.plan_crown()
+        world.pull()
+        world.answer_questions()
+        draft = world.work.question(world.case_id).draft
+        said = " ".join(str(each["text"]) for each in draft["sentences"])
+        assert "confirmed by Dr Test on 2026-03-02" in said
+
+
+def test_a_second_insurance_is_asked_named_and_left_to_the_office(world: World) -> None:
+    second_insurance(world)
+    world.send()
+    ((_, claim),) = world.payer.desk.submissions()
+    assert claim.payer_id == "EX001"
+    seen = world.work.case(world.case_id).data
+    assert seen["eligibility_secondary"]["coverage"] == "active"
+    assert claim.other_payer_ids == ("OT002",)
+    world.pull()
+    world.days(4)
+    assert world.result == "approved"
+    assert len(verifications(world)) == 2
+    (task,) = [t for t in world.notes("tasks", "Descript") if "pays second" in t]
+    assert "Second Dental" in task
+    assert any("Second Dental pays second" in text for text in world.notes("commlogs", "Note"))
+
+
+def test_a_second_insurer_that_cannot_be_asked_holds_nothing_up(world: World) -> None:
+    world.payer.desk.set_plan(second_insurance(world), Plan(coverage="missing"))
+    world.sign_film()
+    world.plan_crown()
+    world.pull()
+    world.answer_questions()
+    draft = world.work.question(world.case_id).draft
+    assert draft["payer"] == "Example Dental Plan (EX001)"
+    assert "Second Dental (OT002) pays second" in draft["coordination"]
+    assert draft["eligibility_secondary"]["coverage"] != "active"
+
+
+def verifications(world: World) -> list[str]:
+    """Read what is noted on the patient's insurances; the evening asks about others too."""
+    plans = world.office.rows("patplans")
+    mine = {row["PatPlanNum"] for row in plans if row["PatNum"] == world.key}
+    rows = world.office.rows("insverifies")
+    return [str(row["Note"]) for row in rows if row["FKey"] in mine]
+
+
+def second_insurance(world: World) -> str:
+    """Give the patient another plan, of another carrier, which pays second."""
+    carrier = world.office.add("carriers", CarrierName="Second Dental", ElectID="OT002")
+    plan = world.office.add("insplans", CarrierNum=carrier["CarrierNum"], GroupNum="G9")
+    member = "S900000001"
+    subscription = world.office.add(
+        "inssubs", PlanNum=plan["PlanNum"], Subscriber=world.key, SubscriberID=member
+    )
+    world.office.add(
+        "patplans", PatNum=world.key, InsSubNum=subscription["InsSubNum"], Ordinal=2,
+        Relationship="Self",
+    )  # fmt: skip
+    world.payer.desk.set_plan(member, Plan())
+    return member
