@@ -84,6 +84,11 @@ class Case:
         """Whether this workflow only runs for comparison."""
         return self.mode is Mode.SILENT
 
+    @property
+    def is_reopened(self) -> bool:
+        """Whether a person has just taken this case up again after it had ended."""
+        return self.topic == "reopened"
+
     def clock(self) -> datetime:
         """Tell the time, the same throughout a stage."""
         return self.now

@@ -158,8 +158,16 @@ def wake(
     _enqueue(tx, engine, row.id, leg)
 
 
-def retry(tx: Tx, engine: DurableEngine, case_id: str) -> None:
+#: The topic that a case which was taken up again is woken by.
+REOPENED = "reopened"
+
+
+def retry(
+    tx: Tx, engine: DurableEngine, case_id: str, again: Mapping[str, str] | None = None
+) -> None:
     """Run the stage where a case is parked once more, because a person asks for it.
+
+    With `again` (`Workflow.again`) one that ended so is taken up at the stage named there.
 
     Raises
     ------
@@ -167,6 +175,13 @@ def retry(tx: Tx, engine: DurableEngine, case_id: str) -> None:
         There is no such case at this location, or it is not parked.
     """
     row = lock(tx, case_id)
+    if row.state == CaseState.DONE.value and row.stage in (again or {}):
+        stage = (again or {})[row.stage]
+        add_entry(tx, case_id, "taken_up_again", stage, by=tx.actor.name)
+        tx.record(f"case:{case_id}", stage=stage)
+        update(tx, case_id, attempts=0, error="")
+        wake(tx, engine, row, stage=stage, woken_by={"topic": REOPENED})
+        return
     if row.state not in (CaseState.PARKED.value, CaseState.RETRYING.value):
         raise Conflict("this case is not parked; there is nothing to retry")
     add_entry(tx, case_id, "retried", row.stage, by=tx.actor.name)

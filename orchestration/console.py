@@ -251,9 +251,11 @@ class _Console:
         }
 
     def retry(self, person: Person, case_id: str) -> dict[str, JsonValue]:
-        """Run a parked case's stage again."""
+        """Run a parked case's stage again, or take one up again that was refused, say."""
         with begin(self._db, person.actor, "case.retried") as tx:
-            cases.retry(tx, self._runner.engine, case_id)
+            row = cases.lock(tx, case_id)
+            workflow = self._runner.workflows.get(row.workflow)
+            cases.retry(tx, self._runner.engine, case_id, workflow.again if workflow else None)
         return self.case(person, case_id)
 
     def cancel(self, person: Person, case_id: str, reason: str) -> dict[str, JsonValue]:
@@ -372,6 +374,9 @@ class _Console:
             "created_at": row.created_at.isoformat(),
             "updated_at": row.updated_at.isoformat(),
             "patient": self._name(person, row),
+            "can_reopen": row.state == cases.CaseState.DONE.value
+            and workflow is not None
+            and row.stage in workflow.again,
         }
 
     def _name(self, person: Person, row: Row, decides: Right | None = None) -> str:

@@ -146,6 +146,9 @@ class Workflow:
         Those of `partners` that it may call in silent mode: sandboxes only.
     renamed
         Names of stages of earlier releases and what they are called now.
+    again
+        Results after which a person may take an ended case up again, such as a refusal by mistake,
+        and the stage it goes on with; `Case.is_reopened` is true there.
     """
 
     name: str
@@ -155,6 +158,7 @@ class Workflow:
     partners: frozenset[str] = frozenset()
     silent_partners: frozenset[str] = frozenset()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    again: Mapping[str, str] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
     undoings: dict[str, Callable[[Case, Json], None]] = field(default_factory=dict)
     checks: dict[str, Callable[[Draft], None]] = field(default_factory=dict)

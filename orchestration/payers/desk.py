@@ -89,6 +89,14 @@ class PreauthDesk:
         """Give the procedures that were sent, with their codes."""
         return {key: str(code) for key, code in _dict(case.data.get("sent")).items()}
 
+    def begin_again(self, case: Case) -> None:
+        """Forget how a case that is taken up again ended; what was sent goes under a new id."""
+        if case.data.get("claim_ids"):
+            case.data["attempt"] = self.attempt(case) + 1
+        case.data["asked_before"] = case.data.get("asked", 0)
+        for name in ("missing_since", "told", "reminders"):
+            case.data.pop(name, None)
+
     # --- eligibility ---
 
     def ask_eligibility(self, case: Case, request: Request) -> Draft:

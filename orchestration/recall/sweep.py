@@ -43,15 +43,17 @@ def starts(chart: Chart, config: Config) -> Iterator[Start]:
     outstanding = sum(is_open for is_open in keys.values())
     section = config.recall
     left = allowance(room, outstanding, section.booking_rate, section.most_a_day)
-    busy = {key.rpartition(":")[0] for key, is_open in keys.items() if is_open}
+    # by the recall, not by the patient: who was merged since has the same recall
+    known = {key.partition(":")[2] for key in keys}
+    busy = {key.split(":")[1] for key, is_open in keys.items() if is_open}
     for segment, patient_id, each in _due(chart, config):
         if left == 0:
             return
-        key = f"{patient_id}:{each.recall_key}:{each.due_on.isoformat()}"
-        if segment is Segment.LAPSED or key in keys or key.rpartition(":")[0] in busy:
+        name = f"{each.recall_key}:{each.due_on.isoformat()}"
+        if segment is Segment.LAPSED or name in known or each.recall_key in busy:
             continue
         left -= 1
-        yield Start(key, patient_id, {"recall_key": each.recall_key})
+        yield Start(f"{patient_id}:{name}", patient_id, {"recall_key": each.recall_key})
 
 
 def bookings(chart: Chart) -> Iterator[Signal]:

@@ -69,6 +69,7 @@ def make(config: Config) -> Workflow:
             | {AnnotateAppointment}
         ),
         partners=frozenset({*names, Channel.EMAIL.value, Channel.SMS.value}),
+        again={"refused": "check", "no longer planned": "check"},
         silent_partners=frozenset(name for name, is_sandbox in names.items() if is_sandbox),
     )
 

@@ -61,6 +61,10 @@ from pms_writeback.commands import (
 from pms_writeback.records import RecordKind
 
 NAME = "preauthorisation"
+#: Results that a person may see otherwise: refused by mistake, evidence found, planned after all.
+_MAY_BE_TAKEN_UP = (
+    "refused", "turned away", "evidence missing", "not eligible", "no longer planned",
+)  # fmt: skip
 _A_DAY, _A_WEEK = timedelta(days=1), timedelta(days=7)
 #: So long missing evidence is looked for again, and so many weeks an inactive plan.
 _MOST_DAYS, _MOST_WEEKS = timedelta(days=60), 4
@@ -86,6 +90,7 @@ def make(office: PayerOffice) -> Workflow:
             | {UploadDocument, VerifyInsurance}
         ),
         partners=frozenset({PARTNER}),
+        again=dict.fromkeys(_MAY_BE_TAKEN_UP, "gather"),
     )
 
     # --- what is planned, and whether the plan pays ---
@@ -94,6 +99,8 @@ def make(office: PayerOffice) -> Workflow:
     def gather(case: Case) -> Outcome:
         if "mail" in case.data:
             return go(answered_late)
+        if case.is_reopened:
+            desk.begin_again(case)
         request = desk.look(case)
         case.data.setdefault("attempt", 1)
         if isinstance(request.policy, NoPolicy):
@@ -111,7 +118,7 @@ def make(office: PayerOffice) -> Workflow:
         wrong = [w for w in exceptions(answer) if "maximum" not in w]
         if not wrong:
             return go(evidence)
-        if asked > _MOST_WEEKS:
+        if asked - int(str(case.data.get("asked_before", 0))) > _MOST_WEEKS:
             return done("not eligible")
         desk.task(case, f"eligibility-{asked}", "; ".join(wrong))
         return wait(gather, until=case.clock() + _A_WEEK, on={"again": gather})

@@ -66,6 +66,7 @@ def make(config: Config, key: LinkKey) -> Workflow:
         reads=READS,
         writes=frozenset({AppendCommlog, CreateTask, SetRecallStatus}),
         partners=frozenset({Channel.EMAIL.value, Channel.SMS.value}),
+        again={"refused": "open_case"},
     )
 
     @flow.stage

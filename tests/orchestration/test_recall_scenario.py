@@ -151,6 +151,15 @@ def test_a_link_of_a_patient_who_was_merged_since_counts_for_the_one_that_remain
     assert choice.patient_id == world.patient_id(ADA)
 
 
+def test_a_patient_who_was_merged_since_gets_no_second_sequence(world: World) -> None:
+    world.nobody_else_due()
+    start(world)
+    assert len(world.cases()) == 1
+    move_patient(world.work.db, ACTOR, PatientMove(str(ADA), str(BEN)), "test")
+    world.pass_days(2)
+    assert [row.patient_id for row in world.cases()] == [world.patient_id(BEN)]
+
+
 def test_a_link_that_is_not_ours_stops_nobody(world: World) -> None:
     link = _stop_link(world, BEN) if world.pull() is None else ""
     assert httpx2.post(link[:-3] + "abc", trust_env=False).status_code == 403

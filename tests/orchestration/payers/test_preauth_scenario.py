@@ -13,7 +13,7 @@ from node.db.session import Actor, begin, read
 from node.db.tables import workflow_case
 from node.domain.findings import Disposition
 from node.engine import DurableEngine
-from node.errors import InvalidInput
+from node.errors import Conflict, InvalidInput
 from orchestration import cases
 from orchestration.payers import claim837
 from orchestration.payers.sandbox.answers import Plan
@@ -487,6 +487,39 @@ def test_a_finding_signed_in_the_evening_is_dated_that_evening(
         draft = world.work.question(world.case_id).draft
         said = " ".join(str(each["text"]) for each in draft["sentences"])
         assert "confirmed by Dr Test on 2026-03-02" in said
+
+
+def test_what_was_refused_by_mistake_is_taken_up_again(world: World) -> None:
+    world.sign_film()
+    world.plan_crown()
+    world.pull()
+    world.answer_questions()
+    world.work.decide(world.case_id, "refused", reason="the wrong button")
+    assert world.result == "refused"
+    take_up(world)
+    assert world.asked() == "preauth"  # what the dentist said holds
+    world.approve()
+    assert len(world.payer.desk.submissions()) == 1
+    with pytest.raises(Conflict):
+        take_up(world)
+
+
+def test_what_was_turned_away_goes_under_a_new_id_when_it_is_taken_up_again(world: World) -> None:
+    world.payer.fault("reject_front_end")
+    world.send()
+    world.hours(2)
+    world.work.decide(world.case_id, "refused", reason="not now")
+    assert world.result == "turned away"
+    take_up(world)
+    world.approve()
+    first, second = world.payer.desk.submissions()
+    assert first[1].id != second[1].id
+
+
+def take_up(world: World) -> None:
+    with begin(world.work.db, Actor("user-1", "main"), "test") as tx:
+        cases.retry(tx, world.work.engine, world.case_id, world.flow.again)
+    world.work.settle()
 
 
 def test_a_second_insurance_is_asked_named_and_left_to_the_office(world: World) -> None:

@@ -49,6 +49,8 @@ export function Case({ id, zone, onChanged }) {
 		<p class="muted">${found.patient} ${found.wake_at && `· goes on ${timeWords(found.wake_at, zone)}`}</p>
 		${found.error && html`<p class="notice warn">${found.error}</p>`}
 		${failure && html`<p class="notice bad" role="alert">${failure}</p>`}
+		${may("workflows.retry") && found.can_reopen && html`<div class="row">
+			<button onClick=${() => act("retry")}>Take it up again</button></div>`}
 		${may("workflows.retry") && !hasEnded && html`<div class="row">
 			${["parked", "retrying"].includes(found.state) && html`<button class="primary" onClick=${() => act("retry")}>Try again now</button>`}
 			<span class="grow"></span>
