@@ -10,6 +10,7 @@ NAMES = (
     "worklist",
     "journey",
     "review_page",
+    "protected_page",
     "inference",
     "pms_sync",
     "pms_events",

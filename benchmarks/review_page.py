@@ -102,14 +102,14 @@ def main() -> None:
             try:
                 bitewings, series = sample_study("bitewings-4"), sample_study("full-mouth-14")
                 both = (*series.images, *bitewings.images)
-                reading = _study(node, bitewings)
-                whole = _study(node, dataclasses.replace(series, images=both))
+                reading = ready_study(node, bitewings)
+                whole = ready_study(node, dataclasses.replace(series, images=both))
                 _measure(node, reading, whole, rounds)
             finally:
                 node.stop()
 
 
-def _study(node: NodeProcess, sample: SampleStudy) -> str:
+def ready_study(node: NodeProcess, sample: SampleStudy) -> str:
     """Send a sample study and wait for its findings; returns its id."""
     uid = node.send_study(sample).study_instance_uid
     until(lambda: node.study_state(uid) == "ready", 300, "analysis")
@@ -128,10 +128,10 @@ def _measure(node: NodeProcess, reading: str, series: str, rounds: int) -> None:
     with sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("chromium-browser")
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        cold = [_open(_signed_in(browser, url), page_url) for _ in range(rounds)]
-        page = _signed_in(browser, url)
-        _open(page, page_url)
-        warm = [_open(page, page_url) for _ in range(rounds)]
+        cold = [open_page(signed_in(browser, url), page_url) for _ in range(rounds)]
+        page = signed_in(browser, url)
+        open_page(page, page_url)
+        warm = [open_page(page, page_url) for _ in range(rounds)]
         asked = page.evaluate(_ASKED)
         add("navigation to the first picture (preview), cold, ms", [first for first, _ in cold])
         add("navigation to the full 16-bit image, cold, ms", [full for _, full in cold])
@@ -142,11 +142,11 @@ def _measure(node: NodeProcess, reading: str, series: str, rounds: int) -> None:
             whole, work = page.evaluate(_STEPS, kind)
             add(f"{kind} step to the end of its frame, median of 30, ms", [whole])
             add(f"{kind} step, work inside that frame, median of 30, ms", [work])
-        add("accept key to the next suggestion, ms", _accepts(page))
-        mounts = [_mount(_signed_in(browser, url), f"{url}/review/{series}") for _ in range(rounds)]
+        add("accept key to the next suggestion, ms", accepts(page))
+        mounts = [_mount(signed_in(browser, url), f"{url}/review/{series}") for _ in range(rounds)]
         add("18-image mount, from its key to the last thumbnail, ms", [key for key, _ in mounts])
         add("18-image mount, from a cold navigation, ms", [whole for _, whole in mounts])
-        code = _signed_in(browser, url)
+        code = signed_in(browser, url)
         if cornerstone_page.BUNDLE.is_file():
             pixels, about = _same_image(code, reading)
             for name, values in cornerstone_page.measure(browser, pixels, about, rounds):
@@ -172,7 +172,8 @@ def _measure(node: NodeProcess, reading: str, series: str, rounds: int) -> None:
     print(f"| interaction time of that reading without the reading itself, s | {seconds:.1f} | | |")
 
 
-def _signed_in(browser: Browser, url: str) -> Page:
+def signed_in(browser: Browser, url: str) -> Page:
+    """Open a context of its own and sign in as the dentist."""
     page = browser.new_context(viewport={"width": 1600, "height": 1000}).new_page()
     page.add_init_script(_WATCH)
     page.goto(f"{url}/login")
@@ -183,7 +184,7 @@ def _signed_in(browser: Browser, url: str) -> Page:
     return page
 
 
-def _open(page: Page, page_url: str) -> tuple[float, float]:
+def open_page(page: Page, page_url: str) -> tuple[float, float]:
     """Milliseconds to the first picture and to the full image, from the start of navigation."""
     page.goto(page_url)
     page.wait_for_function("() => window.fullPaint")
@@ -227,7 +228,7 @@ def _origin(page: Page) -> str:
     return str(page.evaluate("() => location.origin"))
 
 
-def _accepts(page: Page) -> list[float]:
+def accepts(page: Page) -> list[float]:
     """Accept the suggestions of the image, as many as there are; milliseconds of each."""
     took = []
     while "suggested" in (page.locator(".card.selected .state").first.get_attribute("class") or ""):

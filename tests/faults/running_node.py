@@ -67,6 +67,7 @@ class NodeProcess:
     only: str = ""
     location_id: str = "main"
     shared_database: str = ""
+    program: str = "node"
 
     @property
     def peer(self) -> Peer:
@@ -117,7 +118,8 @@ poll_s = 2
 
     def start(self) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "node", "serve", "--config", str(self.write_config())]
+        command = [sys.executable, "-m", self.program, "serve", "--config"]
+        command.append(str(self.write_config()))
         if self.only:
             command += ["--only", self.only]
         self.process = subprocess.Popen(
