@@ -1,7 +1,8 @@
 """A bare DICOM listener for measuring: database, image store and port, no web, no analysis.
 
 Prints its port and serves until its standard input is closed. ``--items N`` schedules N worklist
-items of 100 a day, the first day being 2026-01-01. ``--sealed`` switches encryption at rest on.
+items of 100 a day, the first day being 2026-01-01. ``--sealed`` switches encryption at rest on;
+``--database URL`` uses an empty database elsewhere than in the folder.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--sealed", action="store_true", help="with encryption at rest")
     parser.add_argument("--unaudited", action="store_true", help="what the audit costs")
+    parser.add_argument("--database", default="", help="URL of an empty database")
     arguments = parser.parse_args()
     if arguments.unaudited:
         audit.append = lambda conn, *entries: None
@@ -44,6 +46,7 @@ def main() -> None:
         {},
         {
             "node": {"data_dir": str(arguments.folder)},
+            "database": {"url": arguments.database},
             "dicom": {
                 "host": "127.0.0.1",
                 "port": 0,

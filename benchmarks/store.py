@@ -7,7 +7,9 @@ explicit little endian, over 1, 4 and 8 associations on loopback, every peer wit
 ``TCP_NODELAY=1``; one film is sent before the clock starts. Durable means: on the disk
 (fdatasync) and indexed before Success. "In memory" puts everything on a file system in memory,
 where flushing costs nothing: what a server costs without its disk. The servers take turns, each
-time with an empty store; the best of the rounds counts. Last, one volume of 500 MB.
+time with an empty store; the best of the rounds counts. Last, one volume of 500 MB. With
+``--postgresql URL`` the node is also measured with its rows on that server, whose own processor
+time is not counted; the URL names a database to create and drop others from.
 
 Run: ``python -m benchmarks.store`` (about five minutes). On a machine with other work, measure
 what an idle one would do with ``chrt -r 5 python -m benchmarks.store`` and say so.
@@ -15,10 +17,13 @@ what an idle one would do with ``chrt -r 5 python -m benchmarks.store`` and say 
 
 from __future__ import annotations
 
+import argparse
 import concurrent.futures
 import contextlib
+import functools
 import json
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -28,6 +33,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import sqlalchemy as sa
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
@@ -73,6 +79,23 @@ def bitewing_sealed(folder: Path) -> Iterator[Server]:
     """Run the node's listener with objects sealed."""
     with bitewing(folder, "--sealed") as server:
         yield server
+
+
+@contextlib.contextmanager
+def bitewing_on_postgresql(folder: Path, server: str) -> Iterator[Server]:
+    """Run the node's listener, objects sealed, with a new database of a PostgreSQL server."""
+    name = f"bench_{secrets.token_hex(4)}"
+    maintenance = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with maintenance.connect() as conn:
+        conn.execute(sa.text(f"CREATE DATABASE {name}"))
+    url = sa.make_url(server).set(database=name).render_as_string(hide_password=False)
+    try:
+        with bitewing(folder, "--sealed", "--database", url) as running:
+            yield running
+    finally:
+        with maintenance.connect() as conn:
+            conn.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
+        maintenance.dispose()
 
 
 @contextlib.contextmanager
@@ -307,7 +330,16 @@ CONTESTANTS = (
 
 def main() -> None:
     """Print a table in Markdown."""
-    there = [it for it in CONTESTANTS if Path(it.program).exists()]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--postgresql", default="", help="URL of a server's maintenance database")
+    parser.add_argument("--only", default="", help="contestants whose names contain this text")
+    given = parser.parse_args()
+    contestants = list(CONTESTANTS)
+    if given.postgresql:
+        serve = functools.partial(bitewing_on_postgresql, server=given.postgresql)
+        name = "bitewing, encrypted, rows in PostgreSQL"
+        contestants.insert(2, Contestant(name, serve, sys.executable))
+    there = [it for it in contestants if Path(it.program).exists() and given.only in it.name]
     runs: dict[tuple[str, int], list[Measured]] = {}
     with tempfile.TemporaryDirectory() as folder:
         films = make_films(Path(folder))
