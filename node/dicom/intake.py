@@ -64,18 +64,19 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the node says when
         signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=int(sys.argv[1]))
+    crowd = set[Digester]()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MOST_BYTES, 2)
         if not message:
             os._exit(0)  # what is under way was never answered
         sock, line = (socket.socket(fileno=descriptor) for descriptor in descriptors)
-        threading.Thread(target=_serve, args=(sock, line, message), daemon=True).start()
+        digester = Digester(crowd, len(os.sched_getaffinity(0)))
+        threading.Thread(target=_serve, args=(sock, line, message, digester), daemon=True).start()
 
 
-def _serve(sock: socket.socket, to_node: socket.socket, message: bytes) -> None:
+def _serve(sock: socket.socket, to_node: socket.socket, message: bytes, digester: Digester) -> None:
     with sock, to_node, contextlib.suppress(HungUp, OSError):
         terms = json.loads(message)
-        digester = Digester()
         line = Line(part_folder_of(terms["store"]), terms["location_id"], to_node, digester)
         association = StorageAssociation(
             sock,

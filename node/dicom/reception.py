@@ -22,6 +22,9 @@ _ROOM_EVERY_BYTES = 64 << 20
 #: So many fragments are written in one system call.
 _MOST_WAITING = 512
 
+#: The tag of Pixel Data in little endian, and as much as shows that an element begins with it.
+_PIXEL_DATA, _HEAD_BYTES = b"\xe0\x7f\x10\x00", 16
+
 #: Tells the node of an object; returns the status for its sender.
 Tell = Callable[[Report], int]
 
@@ -113,8 +116,13 @@ class Reception:
             self._part.storage_key,
             self._digester.hexdigest(),
             self._size,
-            start=bytes(self._start),
+            start=self._header(),
         )
+
+    def _header(self) -> bytes:
+        """Give the start up to the pixels; what only looks like them is read from the store."""
+        at = self._start.find(_PIXEL_DATA)
+        return bytes(self._start if at < 0 else self._start[: at + _HEAD_BYTES])
 
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:

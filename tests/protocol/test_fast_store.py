@@ -149,6 +149,20 @@ def test_fragments_of_any_size_make_the_same_object(node, sender, size):
     assert row.sender_ae_title == "SENSOR"
 
 
+@pytest.mark.parametrize(
+    "value", [b"\xe0\x7f\x10\x00OW" + bytes(94), bytes(100_000)], ids=["as pixels begin", "long"]
+)
+def test_a_header_behind_a_value_of_any_kind_is_read(node, sender, value):
+    film = make_film(PixelData=bytes(range(256)) * 10, Rows=40, Columns=32)
+    block = film.private_block(0x0009, "SENSOR", create=True)
+    block.add_new(0x01, "OB", value)
+    data = encoded(film)
+    assert sender.store(film.SOPInstanceUID, data, 16_000) == 0
+    assert is_kept(node, data)
+    (row,) = node.rows(instance)
+    assert (row.rows, row.columns, row.failure) == (40, 32, "")
+
+
 def test_many_values_in_one_pdu_and_a_cut_command(node, sender):
     film = make_film()
     data, request = encoded(film), store_request(film.SOPInstanceUID)

@@ -27,7 +27,7 @@ NOISE = hashlib.shake_256(b"noise").digest(3 << 20)
 
 @pytest.fixture
 def digester() -> Iterator[Digester]:
-    digester = Digester()
+    digester = Digester(set(), 2)
     yield digester
     digester.close()
 
@@ -51,6 +51,19 @@ def test_an_object_that_was_given_up_leaves_nothing_in_the_next(digester: Digest
     digester.begin()
     digester.update([memoryview(b"film")])
     assert digester.hexdigest() == hashlib.sha256(b"film").hexdigest()
+
+
+def test_a_crowd_digests_each_by_itself() -> None:
+    crowd = set[Digester]()
+    digesters = [Digester(crowd, 2) for _ in range(3)]
+    for digester in digesters:
+        digester.begin()
+        digester.update([memoryview(NOISE)])
+    expected = hashlib.sha256(NOISE).hexdigest()
+    assert [digester.hexdigest() for digester in digesters] == [expected] * 3
+    assert not crowd
+    for digester in digesters:
+        digester.close()
 
 
 @pytest.mark.parametrize("is_sealed", [False, True])
