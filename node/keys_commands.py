@@ -194,12 +194,16 @@ def rewrap(
 @keys_cli.command("check")
 def check(
     files: Annotated[bool, typer.Option("--files", help="Read every stored file too.")] = False,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Look for values that are not their row's own.")
+    ] = False,
     config: ConfigFile = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Say whether the master key opens every data key; and with --files every stored file."""
+    """Say whether the master key opens every data key; more with --files and --rows."""
     from node.db import keys
     from node.resealing import unreadable_files
+    from node.row_check import misplaced_rows
 
     settings = read_settings(config, data_dir)
     db = open_db(settings)
@@ -209,12 +213,14 @@ def check(
         raise Rejected("there are no keys: nothing is sealed here")
     ring = keys.open_ring(db, settings, location)
     typer.echo(f"{len(entries)} keys open; data is sealed {keys.sealing_of(db, location).value}")
-    if files:
-        bad = list(unreadable_files(db, settings, ring))
-        for storage_key, words in bad:
-            typer.echo(f"{storage_key}: {words}", err=True)
-        if bad:
-            raise typer.Exit(1)
+    bad = list(unreadable_files(db, settings, ring)) if files else []
+    if rows:
+        found = misplaced_rows(db, location)
+        bad += [(f"{each.table} {each.row_id}", each.reason) for each in found]
+    for place, words in bad:
+        typer.echo(f"{place}: {words}", err=True)
+    if bad:
+        raise typer.Exit(1)
 
 
 def encrypt_data_command(config: ConfigFile = None, data_dir: DataDir = None) -> None:

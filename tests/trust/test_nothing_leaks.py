@@ -252,7 +252,13 @@ def seen_by_the_office(node: NodeProcess, study_id: str) -> dict[str, str]:
 #: Commands of an operator, and what they print on the way.
 COMMANDS = (
     *("check", "config", "verify-audit", "audit search --most 5000", "keys list --uses"),
-    *("keys check --files", "retention plan", "retention report", "retention run", "hold list"),
+    *(
+        "keys check --files --rows",
+        "retention plan",
+        "retention report",
+        "retention run",
+        "hold list",
+    ),
     *("agreement list", "rollout status", "rollout explain {study}", "user list"),
     *("token list", "models list", "export-findings {uid}", "keys rotate", "keys rotate --lookup"),
     *("backup create {backups}", "audit export --out {backups}/audit.json"),
