@@ -689,7 +689,7 @@ def _lock_executor(config: Config, executor_id: str) -> Callable[[], None]:
     """Hold a lock so that two processes never run under one executor id; return its release."""
     folder = config.node.data_dir
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = (folder / f"{executor_id}.lock").open("a+")
     except OSError as error:
         raise ConfigError(f"cannot use the data folder {folder} ({error.strerror})") from None

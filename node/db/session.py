@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from node.db import audit
 from node.db.audit_rows import AuditEntry
+from node.db.sqlite_release import check_sqlite
 from node.db.tables import event
 from node.db.write_turn import WriteTurn
 from node.domain.events import EventKind
@@ -94,8 +95,9 @@ def open_database(url: str) -> sa.Engine:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return sa.create_engine(parsed, pool_pre_ping=True, pool_size=10)
+    check_sqlite()
     if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     engine = sa.create_engine(
         parsed, connect_args={"timeout": 30, "check_same_thread": False}, pool_size=16
     )

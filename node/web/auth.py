@@ -132,7 +132,7 @@ def open_web(config: Config, db: sa.Engine, store: InstanceStore, engine: Durabl
     """Gather what the routes need. Raises ConfigError when the code table is wrong."""
     section, location_id = config.web, config.node.location_id
     oidc, reach = config.oidc, config.outgoing.reach("oidc", takes_near=True)
-    config.node.data_dir.mkdir(parents=True, exist_ok=True)
+    config.node.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     codes = Codes(db, location_id, engine_key_of(config))
     accounts = Accounts(
         db,
