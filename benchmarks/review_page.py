@@ -148,8 +148,8 @@ def _measure(node: NodeProcess, reading: str, series: str, rounds: int) -> None:
         add("18-image mount, from a cold navigation, ms", [whole for _, whole in mounts])
         code = signed_in(browser, url)
         if cornerstone_page.BUNDLE.is_file():
-            pixels, about = _same_image(code, reading)
-            for name, values in cornerstone_page.measure(browser, pixels, about, rounds):
+            pixels, about, preview = _same_image(code, reading)
+            for name, values in cornerstone_page.measure(browser, pixels, about, preview, rounds):
                 add(name, values)
         sizes, keys, seconds = _read(code, page_url)
         browser.close()
@@ -210,18 +210,20 @@ def _server_ms(node: NodeProcess, page: Page, page_url: str, times: int = 30) ->
     return (spent() - before) / times
 
 
-def _same_image(page: Page, study_id: str) -> tuple[bytes, dict[str, float]]:
-    """The samples of the first image and how they are shown."""
+def _same_image(page: Page, study_id: str) -> tuple[bytes, dict[str, float], bytes]:
+    """The samples of the first image, how they are shown, and its preview."""
     image = page.request.get(f"{_origin(page)}/api/studies/{study_id}").json()["images"][0]
     pixels = page.request.get(f"{_origin(page)}/api/images/{image['id']}/pixels").body()
+    preview = page.request.get(f"{_origin(page)}/api/images/{image['id']}/preview?w=900").body()
     window = image["grey"]["windows"][0]
-    return pixels, {
+    about = {
         "rows": image["rows"],
         "columns": image["columns"],
         "bits": image["grey"]["bits_stored"],
         "center": window["center"],
         "width": window["width"],
     }
+    return pixels, about, preview
 
 
 def _origin(page: Page) -> str:
