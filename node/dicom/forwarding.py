@@ -24,8 +24,9 @@ from node.db.session import Actor, Tx, begin, insert_once, new_id, read
 from node.db.tables import analysis_run, finding, image_delivery, instance, study
 from node.dicom import burned_in, commitment
 from node.dicom.damage import DAMAGE_ERRORS
+from node.dicom.distant_file import DistantFile
 from node.dicom.instances import InstanceStore
-from node.dicom.object_file import read_dataset
+from node.dicom.object_file import ObjectFile, read_dataset
 from node.dicom.retrying import is_due
 from node.dicom.routing import Rule, read_rule
 from node.dicom.send import FileOutcome, Sent, send_paths
@@ -164,8 +165,8 @@ class Forwarder:
         waiting = [row for row in self._rows(peer.name, "queued") if _is_due(row, now)][:_BATCH]
         if not waiting:
             return 0
-        paths = {self.store.file(row.storage_key): row for row in waiting}
         try:
+            paths = self._bring(waiting)
             demand_peer(self.db, self.config, peer.name, now)
             report = send_paths(paths, peer, calling_ae=self.config.dicom.ae_title)
         except (Retryable, Rejected) as error:  # nothing was sent; a refusal may be mended there
@@ -174,6 +175,22 @@ class Forwarder:
         for outcome in report.outcomes:
             self._note([paths[outcome.path]], *_state_of(outcome))
         return len(report.sent)
+
+    def _bring(self, waiting: Sequence[Row]) -> dict[ObjectFile, Row]:
+        """Give the files of what waits; one that cannot be brought here holds up no other."""
+        found: dict[ObjectFile, Row] = {}
+        for row in waiting:
+            file = self.store.file(row.storage_key)
+            try:
+                if isinstance(file, DistantFile):
+                    file.bring()
+            except Retryable as error:
+                self._note([row], "queued", str(error))
+                continue
+            except FileNotFoundError:
+                pass  # its sending says so
+            found[file] = row
+        return found
 
     def _hold_doubted(self, peer: PeerSection) -> None:
         """Hold what may name its patient in its pixels; let go what a person let leave."""

@@ -41,10 +41,10 @@ class Standing:
         """Say it in plain words."""
         words = []
         if self.damaged:
-            words.append(f"{self.damaged} objects are lost or damaged: a person must look")
+            words.append(f"lost or damaged: {self.damaged}, a person must look")
         if self.waiting:
             minutes = int(self.age(now).total_seconds() // 60)
-            words.append(f"{self.waiting} objects wait for the bucket, the oldest {minutes} min")
+            words.append(f"waiting for the bucket: {self.waiting}, the oldest for {minutes} min")
         return "; ".join([*words, *self.errors]) or "all are in the bucket"
 
 

@@ -19,15 +19,17 @@ from node.dicom.distant_file import DistantFile
 from node.dicom.instances import FolderStore
 from node.dicom.object_file import ObjectFile
 from node.dicom.sealed_file import SealedFile
-from node.errors import Retryable
-from node.objects.copies import KEPT, READABLE, Copy, find_copies
-from node.objects.shelf import Shelf
+from node.errors import ConfigError, Retryable
+from node.objects.copies import KEPT, READABLE, Copy, CopyState, find_copies
+from node.objects.shelf import Damaged, Shelf
 
 if TYPE_CHECKING:
     from node.objects.bucket import Bucket
 
 #: A file's time of use is written down no more often.
 _USE_EVERY_S = 60.0
+#: So long nothing is fetched after the bucket did not answer.
+_REST_S = 10.0
 
 
 class BucketStore(FolderStore):
@@ -47,12 +49,20 @@ class BucketStore(FolderStore):
         self.shelf = shelf
         self._db = db
         self._sealed_with = ring
+        self._away_until = 0.0
 
     def holds(self, storage_key: str) -> bool:
-        """Whether the object is really here, or surely in the bucket."""
+        """Whether the object is really here, in the bucket, or on its way from another node."""
         if super().holds(storage_key):
             return True
-        return not self.shelf.is_removed(storage_key) and self._current(storage_key) is not None
+        if self.shelf.is_removed(storage_key):
+            return False
+        mine = self.shelf.folder_id
+        return any(
+            copy.state is CopyState.CONFIRMED
+            or (copy.state is CopyState.WAITING and copy.folder_id != mine)
+            for copy in self._copies(storage_key)
+        )
 
     def file(self, storage_key: str) -> ObjectFile:
         """Return the object as a file that is fetched when it is opened and is not here."""
@@ -85,7 +95,7 @@ class BucketStore(FolderStore):
                 self._explain(storage_key)
             here = self.shelf.cached(copy)
             if not here.is_file():
-                here = self.shelf.fetch(copy, self.bucket)
+                here = self._fetch(copy)
         _note_use(here)
         return SealedFile(here, storage_key, self._sealed_with)
 
@@ -98,7 +108,7 @@ class BucketStore(FolderStore):
         if not home.is_file():
             fetched = self.shelf.cached(copy)
             if not fetched.is_file():
-                fetched = self.shelf.fetch(copy, self.bucket)
+                fetched = self._fetch(copy)
             with fetched.open("rb") as file:
                 os.fsync(file.fileno())
             home.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -107,14 +117,29 @@ class BucketStore(FolderStore):
             fetched.unlink(missing_ok=True)
         return home
 
-    def _current(self, storage_key: str) -> Copy | None:
+    def _fetch(self, copy: Copy) -> Path:
+        """Fetch a copy, unless the bucket was away a moment ago: a page has many pictures."""
+        rest_s = self._away_until - time.monotonic()
+        if rest_s > 0:
+            raise Retryable("the object store is away", rest_s)
+        try:
+            return self.shelf.fetch(copy, self.bucket)
+        except Damaged:
+            raise
+        except (Retryable, ConfigError):
+            self._away_until = time.monotonic() + _REST_S
+            raise
+
+    def _copies(self, storage_key: str) -> list[Copy]:
         with read(self._db) as conn:
-            copies = find_copies(conn, [storage_key])
+            return find_copies(conn, [storage_key])
+
+    def _current(self, storage_key: str) -> Copy | None:
+        copies = self._copies(storage_key)
         return next((each for each in reversed(copies) if each.state in READABLE), None)
 
     def _explain(self, storage_key: str) -> NoReturn:
-        with read(self._db) as conn:
-            copies = find_copies(conn, [storage_key])
+        copies = self._copies(storage_key)
         if copies and not any(each.state in KEPT for each in copies):
             raise FileNotFoundError(storage_key)
         raise Retryable("the image has not yet come from the node that received it", 5.0)

@@ -206,9 +206,10 @@ def get_dicom(
     """Give the file as it was received."""
     image = _image(web, session, image_id)
     file = web.store.file(image.storage_key)
-    if not file.is_file():
-        raise NotFound("The image file is missing.")
-    chunks, size = chunks_of(file), size_of(file)
+    try:
+        chunks, size = chunks_of(file), size_of(file)
+    except FileNotFoundError:
+        raise NotFound("The image file is missing.") from None
     audit_read(web, session, "image.downloaded", f"instance:{image.id}")
     headers = {
         "Content-Disposition": f'attachment; filename="{image.id}.dcm"',

@@ -65,12 +65,19 @@ def node_requests(place) -> list[Path]:
     return list(place.store.shelf.cached_names("main"))
 
 
-def test_what_has_not_come_yet_is_asked_for_again_and_never_called_missing(node, place):
+def test_what_has_not_come_yet_is_asked_for_again_and_never_called_missing(node, place, line):
     key = node.put(FILM)
     other = place("b")
     assert not other.store.holds(key)
     with pytest.raises(Retryable, match="not yet come"):
         other.read(key)
+    line.fault = "away"
+    with pytest.raises(Retryable):
+        node.move()
+    assert other.store.holds(key)  # on the disk of the one that received it
+    with pytest.raises(Retryable, match="not yet come"):
+        other.read(key)
+    line.fault = ""
     node.move()
     assert other.read(key) == FILM
 
@@ -142,7 +149,7 @@ def test_a_bucket_that_fails_makes_things_wait_and_is_told(node, line, fault):
     probe = Status(node.db, node.config).probes()["objects"]
     assert not probe.is_ok
     assert not probe.is_ours  # a node whose bucket is away still takes images
-    assert "3 objects wait for the bucket" in probe.words
+    assert "waiting for the bucket: 3" in probe.words
     line.fault = ""
     node.move()
     assert {node.states(key)[0] for key in (first, second, third)} == {"confirmed"}
@@ -160,6 +167,19 @@ def test_it_rests_after_a_failure_but_goes_on_looking(node, line):
     node.mover.run_once()
     assert len(line.requests) == asked
     assert node.states(key) == ["waiting"]
+
+
+def test_a_bucket_that_is_away_holds_up_a_page_once(node, place, line):
+    keys = [node.put(FILM) for _ in range(3)]
+    node.move()
+    other = place("b")
+    line.fault = "away"
+    asked = len(line.requests)
+    for key in keys:
+        with pytest.raises(Retryable, match="away"):
+            other.read(key)
+    assert len(line.requests) == asked + 1
+    assert other.store.holds(keys[0])
 
 
 @BOTH

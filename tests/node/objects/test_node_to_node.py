@@ -92,7 +92,7 @@ def test_a_film_is_shown_by_a_node_that_never_received_it(
         key = image.storage_key
         until(lambda: receiver.states(key) == ["waiting"], 60, "the mover's look")
         words = httpx2.get(f"{url}/healthz", timeout=30).text
-        assert "1 objects wait for the bucket" in words
+        assert "waiting for the bucket: 1" in words
         line.fault = ""
         until(lambda: receiver.states(key) == ["confirmed"], 120, "the upload")
         assert "bitewing_objects_waiting 0.0" in httpx2.get(f"{url}/metrics", timeout=30).text
