@@ -35,6 +35,7 @@ def reach(conn: sa.Connection, location_id: str, patient_id: str, today: date) -
     """Read how a patient is reached; None when there is no such patient at this location.
 
     The messages of somebody under 18 go to the guarantor where there is one, who must be of age.
+    One who was merged is followed; one who was deleted counts no more.
     """
     own = _row(conn, location_id, patient.c.id == patient_id)
     if own is None:
@@ -43,7 +44,10 @@ def reach(conn: sa.Connection, location_id: str, patient_id: str, today: date) -
     owner = own
     if age is not None and age < _ADULT and own.guarantor_key not in (None, "", own.pms_key):
         found = _row(conn, location_id, patient.c.pms_key == own.guarantor_key)
-        if found is not None and not _is_minor(found.birth_date, today):
+        if found is not None and found.merged_into is not None:
+            found = _row(conn, location_id, patient.c.id == found.merged_into)
+        is_there = found is not None and found.tombstoned_at is None
+        if found is not None and is_there and not _is_minor(found.birth_date, today):
             owner = found
     contact = Contact(
         email=owner.email or "",
@@ -136,6 +140,7 @@ def _row(  # SQLAlchemy's Row is generic over its columns.
             patient.c.pms_key,
             patient.c.status,
             patient.c.tombstoned_at,
+            patient.c.merged_into,
             patient_identity.c.given_name,
             patient_identity.c.birth_date,
             patient_contact.c.language,

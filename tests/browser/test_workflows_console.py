@@ -31,7 +31,8 @@ TEXT = (
 
 
 def narratives() -> Workflow:
-    flow = Workflow(name="narratives", title="Pre-authorisation")
+    again = {"refused": "draft"}
+    flow = Workflow(name="narratives", title="Pre-authorisation", again=again)
     stopped_once: list[str] = []
 
     @flow.stage
@@ -155,6 +156,19 @@ def test_a_stopped_case_says_why_and_is_tried_again(office, work, open_reader) -
     reader.shot("workflows-case")
     page.get_by_role("button", name="Try again now").click()
     expect(page.locator(".detail .pill")).not_to_have_text("parked")
+    work.settle()
+    assert work.state(case_id) is CaseState.ASKING
+
+
+def test_a_case_refused_by_mistake_is_taken_up_again(office, work, open_reader) -> None:
+    case_id = _start(work, office, "a", "Ada")
+    work.decide(case_id, "refused", reason="the wrong button")
+    page = _enter(open_reader(office), "pat")
+    page.get_by_role("tab", name="Cases").click()
+    page.get_by_label("Which cases").select_option("done")
+    page.get_by_role("button", name="Pre-authorisation").click()
+    page.get_by_role("button", name="Take it up again").click()
+    expect(page.locator(".detail .pill")).not_to_have_text("done")
     work.settle()
     assert work.state(case_id) is CaseState.ASKING
 

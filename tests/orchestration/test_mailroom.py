@@ -203,3 +203,25 @@ def test_a_minors_messages_go_to_the_guarantor_who_must_be_of_age(
     ]
     assert reached[child] is not None
     assert reached[child].age == 8
+
+
+def test_a_guarantor_who_was_merged_is_followed_and_one_who_was_deleted_is_not(
+    database: sa.Engine, actor: Actor
+) -> None:
+    born = date(2017, 5, 5)
+    add_patient(database, actor, "1", mobile="+12125550101")
+    remains = add_patient(database, actor, "5", mobile="+12125550105")
+    child = add_patient(database, actor, "2", born, guarantor_key="1", mobile="+12125550102")
+
+    def number() -> str:
+        with read(database) as conn:
+            reached = reach(conn, "main", child, NOW.date())
+        return reached.contact.mobile if reached else ""
+
+    move_patient(database, actor, PatientMove("1", "5"), "merged in the practice's system")
+    assert number() == "+12125550105"
+    with begin(database, actor, "test") as tx:
+        tx.conn.execute(
+            patient.update().where(patient.c.id == remains).values(tombstoned_at=tx.now)
+        )
+    assert number() == "+12125550102"

@@ -11,7 +11,7 @@ import { Kinds } from "./kinds.mjs";
 
 const REFRESH_MS = 10_000;
 const TABS = [["approvals", "Waiting for a decision"], ["cases", "Cases"], ["kinds", "Workflows"]];
-const STATES = [["open", "Open"], ["parked", "Stopped"], ["retrying", "Trying again"], ["waiting", "Waiting"], ["all", "All"]];
+const STATES = [["open", "Open"], ["parked", "Stopped"], ["retrying", "Trying again"], ["waiting", "Waiting"], ["done", "Ended"], ["all", "All"]];
 
 const start = boot();
 const tab = signal("approvals");
