@@ -1,14 +1,15 @@
 """From C-STORE to webhook, failures included: no name, birth date, chart number or secret is said.
 
-A real node at log level DEBUG beside its sandboxes, which reports to a fleet (itself); afterwards
-every log line, metric, health word, audit subject, event, address and error answer, what the
-office's manager and IT see, what a fleet keeps, what commands print and a backup's table of
-contents are searched for the invented patients and for everything that is secret.
+A real node at log level DEBUG beside its sandboxes, which reports to a fleet (itself) and puts its
+images into a bucket; afterwards every log line, metric, health word, audit subject, event, address
+and error answer, what the office's manager and IT see, what a fleet keeps, what a bucket is asked
+and what commands print is searched for the invented patients and for everything that is secret.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import threading
@@ -19,6 +20,7 @@ from pathlib import Path
 import httpx2
 import pytest
 import sqlalchemy as sa
+from minio import Minio
 from typer.testing import CliRunner
 
 from node.__main__ import cli
@@ -33,12 +35,15 @@ from node.web.tokens import Tokens
 from orchestration.sandbox_partners import running_partners
 from pms_writeback.sandbox.server import running
 from tests.faults.running_node import PASSWORD, NodeProcess, Reviewer, sample_study, until
+from tests.node.objects.swift import ACCESS_KEY, REGION, SECRET_KEY, NotHere, Swift
+from tests.node.objects.swift import running as running_swift
 from tests.protocol.conftest import make_film, tool, write
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(290)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
 
 LINK_KEY = "a-link-key-of-thirty-two-characters-or-more"
 WEBHOOK_SECRET = "a-webhook-secret-that-nobody-sees"
+BUCKET = "films-of-somebody"
 STRANGER = {"PatientName": "Zzyzxwood^Quirinella", "PatientID": "CHART-998877"}
 STRANGE = ("zzyzxwood", "quirinella", "chart-998877", "19371130", "1937-11-30")
 ANSWERS = {
@@ -88,8 +93,33 @@ def toml(value: object) -> str:
 
 
 @pytest.fixture
+def swift() -> Iterator[Swift]:
+    """Run a service that speaks S3."""
+    try:
+        with running_swift() as server:
+            yield server
+    except NotHere as reason:
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason} is not available")
+        pytest.skip(f"{reason} is not available")
+
+
+@pytest.fixture
+def bucket(swift: Swift) -> Minio:
+    """The service as its owner sees it, with a bucket for the images."""
+    host = f"127.0.0.1:{swift.port}"
+    there = Minio(host, ACCESS_KEY, SECRET_KEY, secure=False, region=REGION)
+    there.make_bucket(BUCKET)
+    return there
+
+
+@pytest.fixture
 def node(
-    tmp_path: Path, subscriber: HTTPServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    subscriber: HTTPServer,
+    swift: Swift,
+    bucket: Minio,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[NodeProcess]:
     monkeypatch.setenv("BITEWING_NODE_LOG_LEVEL", "DEBUG")
     monkeypatch.setenv("BITEWING_WEB_LINK_KEY", LINK_KEY)
@@ -125,13 +155,18 @@ def node(
                     role=name,
                     password=PASSWORD,
                 )
-            process.extra += "[fleet]\n" + "".join(
-                f"{key} = {toml(value)}\n"
-                for key, value in (
-                    ("report_to", process.url),
-                    ("token", fleet_token(db)),
-                    ("every_s", 5),
-                )
+            more: dict[str, dict[str, object]] = {
+                "fleet": {"report_to": process.url, "token": fleet_token(db), "every_s": 5},
+                "objects": {
+                    "endpoint": swift.url,
+                    "bucket": BUCKET,
+                    "access_key": ACCESS_KEY,
+                    "secret_key": SECRET_KEY,
+                },
+            }
+            process.extra += "".join(
+                f"[{name}]\n" + "".join(f"{key} = {toml(v)}\n" for key, v in section.items())
+                for name, section in more.items()
             )
             db.dispose()
             process.start()
@@ -310,7 +345,17 @@ def secrets_of(config: Config, node: NodeProcess) -> set[str]:
     return {each for each in found if len(each) >= 8}
 
 
-def test_no_name_and_no_secret_is_said_anywhere(node: NodeProcess, subscriber: HTTPServer) -> None:
+def in_bucket(bucket: Minio) -> list[str]:
+    """Give the name and what is said besides of everything in the bucket."""
+    return [
+        f"{each.object_name} {bucket.stat_object(BUCKET, str(each.object_name)).metadata}"
+        for each in bucket.list_objects(BUCKET, recursive=True)
+    ]
+
+
+def test_no_name_and_no_secret_is_said_anywhere(
+    node: NodeProcess, subscriber: HTTPServer, swift: Swift, bucket: Minio
+) -> None:
     crown = {row["ProcCode"]: row["CodeNum"] for row in node.sandbox.rows("procedurecodes")}[
         "D2740"
     ]
@@ -375,6 +420,10 @@ def test_no_name_and_no_secret_is_said_anywhere(node: NodeProcess, subscriber: H
         "fleet reports": str(node.rows(sa.select(tables.fleet_report.c.report))),
         "command errors": str(node.rows(sa.select(tables.pms_command.c.error))),
     }
+    images = node.count(tables.instance)
+    until(lambda: len(in_bucket(bucket)) >= images, 60, "the images in the bucket")
+    said["bucket"] = "\n".join(in_bucket(bucket))
+    said["what the bucket was asked"] = (swift.folder / "proxy.log").read_text()
     assert node.stop() == 0
     said["log"] = node.log.read_text()
     said |= printed(node, step.study_instance_uid, row.id)
