@@ -5,6 +5,9 @@ The host's name is resolved here, every number it stands for is judged by the pa
 that changes its meaning between the look and the connection gains nothing. TLS still proves the
 name. Redirects are not followed. Whoever configures a proxy of the environment trusts it to judge.
 
+An answer is as untrusted as its sender: it comes as it is (no encoding, so no bomb), has an end in
+bytes and an end in time.
+
 HTTP goes through :func:`open_client`, other protocols over TCP through :func:`connect`; what makes
 its own socket (DICOM, a datagram) asks :func:`numbers_of` for the number to use.
 """
@@ -13,7 +16,8 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import httpcore2
 import httpx2
@@ -23,6 +27,11 @@ from node.errors import ConfigError
 
 #: Gives the numbers of a host and port.
 Resolve = Callable[[str, int], Sequence[str]]
+
+#: No answer is longer; whoever expects less checks for less.
+MOST_BYTES = 64 << 20
+#: No answer takes longer from its first byte to its last, however steadily it drips.
+MOST_S = 600.0
 
 _Option = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
 
@@ -79,20 +88,23 @@ def open_client(
     uses_proxy: bool = False,
     ca_file: str = "",
     resolve: Resolve = resolve_host,
+    most_bytes: int = MOST_BYTES,
+    most_s: float = MOST_S,
 ) -> httpx2.Client:
     """Make a client for one party; close it when done.
 
     ``uses_proxy`` lets the environment name a proxy and further authorities; ``ca_file`` names the
     one authority that the party's certificate must come from. A request to an
-    address that the party may not have raises ConfigError; nothing was sent then.
+    address that the party may not have raises ConfigError; nothing was sent then. An answer that
+    is encoded, longer than `most_bytes` or slower than `most_s` raises RemoteProtocolError.
     """
     return httpx2.Client(
         base_url=base_url,
-        headers=dict(headers or {}),
+        headers={"Accept-Encoding": "identity", **(headers or {})},
         timeout=timeout,
         follow_redirects=False,
         trust_env=uses_proxy,
-        transport=_Transport(_Guard(reach, resolve), uses_proxy, ca_file),
+        transport=_Transport(_Guard(reach, resolve), uses_proxy, ca_file, most_bytes, most_s),
     )
 
 
@@ -128,8 +140,12 @@ class _Guard(httpcore2.NetworkBackend):
 class _Transport(httpx2.HTTPTransport):
     """httpx's own transport over a pool that connects through the guard."""
 
-    def __init__(self, guard: _Guard, trust_env: bool, ca_file: str) -> None:
+    def __init__(
+        self, guard: _Guard, trust_env: bool, ca_file: str, most_bytes: int, most_s: float
+    ) -> None:
         super().__init__(trust_env=trust_env)
+        self._most_bytes = most_bytes
+        self._most_s = most_s
         if not isinstance(self._pool, httpcore2.ConnectionPool):  # else we would guard nothing
             raise TypeError("this release of httpx2 keeps its connections elsewhere")
         self._pool = httpcore2.ConnectionPool(
@@ -139,3 +155,36 @@ class _Transport(httpx2.HTTPTransport):
             keepalive_expiry=5.0,
             network_backend=guard,
         )
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send as httpx does; bound what comes back."""
+        answer = super().handle_request(request)
+        stream = answer.stream
+        assert isinstance(stream, httpx2.SyncByteStream)
+        if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
+            stream.close()
+            raise httpx2.RemoteProtocolError("the answer is encoded, which nobody asked for")
+        answer.stream = _Bounded(stream, self._most_bytes, self._most_s)
+        return answer
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A body that ends, or is ended."""
+
+    def __init__(self, body: httpx2.SyncByteStream, most_bytes: int, most_s: float) -> None:
+        self._body = body
+        self._left = most_bytes
+        self._ends_at = time.monotonic() + most_s
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._body:
+            self._left -= len(part)
+            if self._left < 0:
+                raise httpx2.RemoteProtocolError("the answer is too long")
+            if time.monotonic() > self._ends_at:
+                raise httpx2.RemoteProtocolError("the answer does not end")
+            yield part
+
+    def close(self) -> None:
+        """Close the connection's stream."""
+        self._body.close()

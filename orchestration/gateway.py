@@ -245,7 +245,7 @@ def _content(answer: httpx2.Response, sent: int) -> tuple[str, int]:
         content = choice["message"]["content"]
         if choice.get("finish_reason") == "content_filter" or choice["message"].get("refusal"):
             raise ModelRefused("the language model declines to answer")
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise Rejected("the language model's answer cannot be read") from None
     if not isinstance(content, str) or not content.strip():
         raise Rejected("the language model's answer is empty")

@@ -255,7 +255,7 @@ def _plaintext(answer: Mapping[str, object], source: str) -> bytes:
 def _object(data: bytes, source: str) -> Mapping[str, object]:
     try:
         answer = json.loads(data[:_MAX_ANSWER_BYTES])
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise ConfigError(f"{source} did not answer in JSON")

@@ -8,6 +8,7 @@ import mmap
 import re
 import tempfile
 from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Depends, Request
@@ -26,6 +27,7 @@ from node.web.auth import Web, WebDep, allow
 router = APIRouter(prefix="/dicomweb")
 
 _HEAD_BYTES = 65_536
+_MOST_PARTS = 10_000
 _PREAMBLE = bytes(128) + b"DICM"
 #: PS3.18 Table 10.5.3-2: as in C-STORE.
 _CANNOT_UNDERSTAND = 0xC000
@@ -62,7 +64,10 @@ def _keep_all(web: Web, session: Session, file: BinaryIO, boundary: str, study: 
     kept: list[Dataset] = []
     failed: list[Dataset] = []
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as whole:
-        for start, end in _parts(data, boundary.encode()):
+        parts = list(islice(_parts(data, boundary.encode()), _MOST_PARTS + 1))
+        if len(parts) > _MOST_PARTS:  # an item is kept of each, however small
+            raise InvalidInput(f"The request holds more than {_MOST_PARTS} objects.")
+        for start, end in parts:
             with whole[start:end] as part:
                 item, is_kept = _keep(web, session, part, study)
             (kept if is_kept else failed).append(item)

@@ -236,7 +236,7 @@ class SignInService:
             raise SignInRefused("The sign-in service refused.")
         try:
             said = json.loads(answer.content)
-        except ValueError:
+        except (ValueError, RecursionError):
             said = None
         if not isinstance(said, dict):
             raise SignInRefused("The sign-in service's answer cannot be read.")

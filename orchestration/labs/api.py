@@ -145,7 +145,7 @@ def _read(answer: httpx2.Response) -> Mapping[str, object]:
         raise Rejected("the laboratory's answer is too long")
     try:
         value: object = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Rejected("the laboratory's answer is not JSON") from None
     if not isinstance(value, dict):
         raise Rejected("the laboratory's answer is not an object")

@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -123,6 +124,19 @@ def write_package(
         archive.writestr(_info(SUMS, len(text)), text)
 
 
+#: What a damaged or hostile archive raises while it is read.
+_BROKEN = (
+    zipfile.BadZipFile,
+    KeyError,
+    ValueError,
+    EOFError,
+    NotImplementedError,
+    RecursionError,
+    zlib.error,
+    RuntimeError,
+)
+
+
 def read_package(file: BinaryIO, largest_bytes: int = 2_000_000_000) -> Package:
     """Read a package and verify every entry.
 
@@ -140,7 +154,7 @@ def read_package(file: BinaryIO, largest_bytes: int = 2_000_000_000) -> Package:
                     if _digest(cast("BinaryIO", entry))[0] != wanted:
                         raise InvalidInput("an entry of the package does not match its sum")
             rx = rx_from_json(json.loads(archive.read(RX_JSON)))
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError) as error:
+    except _BROKEN as error:
         raise InvalidInput(f"not a package for a laboratory ({type(error).__name__})") from None
     for ref in rx.attachments:
         if sums.get(entry_name(ref)) != ref.sha256:

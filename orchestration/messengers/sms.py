@@ -136,7 +136,7 @@ def read_event(body: bytes) -> StatusEvent | ReplyEvent | None:
     """Read a verified call back; None for an event of another kind. Raises InvalidInput."""
     try:
         fields: object = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InvalidInput("the call back is not JSON") from None
     if not isinstance(fields, dict):
         raise InvalidInput("the call back is not an object")

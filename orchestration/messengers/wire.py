@@ -89,6 +89,6 @@ def fields_of(answer: httpx2.Response) -> Mapping[str, object]:
         return {}
     try:
         value: object = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -213,7 +213,7 @@ def _wait(answer: httpx2.Response) -> float:
 def _object(answer: httpx2.Response) -> Mapping[str, object]:
     try:
         value: object = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Retryable("the clearinghouse's answer is cut off", 15.0) from None
     return value if isinstance(value, dict) else {}
 

@@ -181,7 +181,7 @@ class Connection:
     def _envelope(self, answer: httpx2.Response) -> dict[str, object]:
         try:
             value: object = answer.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Retryable("NexHealth's answer is cut off") from error
         if not isinstance(value, dict) or "data" not in value:
             raise Rejected("NexHealth answered without its envelope")
@@ -217,7 +217,7 @@ def _sentence(answer: httpx2.Response) -> str:
     """Read the texts of ``error``; never the whole body, which could name somebody."""
     try:
         value: object = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return answer.reason_phrase
     error = value.get("error") if isinstance(value, dict) else None
     texts = error if isinstance(error, list) else [error]

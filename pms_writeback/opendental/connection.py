@@ -233,7 +233,7 @@ class Connection:
             return Fields(_resource(path), {}, self.oddities)
         try:
             row: object = answer.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise OutcomeUnknown("the answer to a write cannot be read") from error
         if not isinstance(row, dict):
             raise OutcomeUnknown("the answer to a write is not a row")
@@ -260,7 +260,7 @@ class Connection:
     def _json(self, answer: httpx2.Response, path: str) -> object:
         try:
             value: object = answer.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Retryable(f"Open Dental's answer to {_resource(path)} is cut off") from error
         return value
 
@@ -295,7 +295,7 @@ def sentence(answer: httpx2.Response) -> str:
     text = answer.text.strip()
     try:
         value: object = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = text
     if isinstance(value, dict):
         value = value.get("message") or value.get("Message") or ""

@@ -9,7 +9,7 @@ const start = boot();
 /** Where to go after signing in: a page of this node, never elsewhere. */
 function destination() {
 	const next = new URLSearchParams(location.search).get("next") ?? "/";
-	return /^\/(?![/\\])/.test(next) && !next.startsWith("/login") ? next : "/";
+	return /^\/(?![/\\])[\x21-\x7e]*$/.test(next) && !next.startsWith("/login") ? next : "/";
 }
 
 function Login() {

@@ -368,3 +368,13 @@ def test_a_thousand_requests_open_one_session(practice, viewer, held):
     with read(practice.db) as conn:
         count = conn.execute(sa.text("SELECT count(*) FROM web_session")).scalar_one()
     assert count == 1
+
+
+def test_a_request_of_countless_objects_is_refused_before_any_is_kept(practice, held):
+    viewer = Viewer(practice, "dentist")
+    before = practice.rows(sa.select(sa.func.count()).select_from(instance))
+    content = b"--edge\r\n\r\n\r\n" * 10_001 + b"--edge--"
+    headers = {"Content-Type": f"{DICOM}; boundary=edge"}
+    answer = viewer.http.post("/dicomweb/studies", content=content, headers=headers)
+    assert (answer.status_code, "more than 10000" in answer.text) == (422, True), answer.text
+    assert practice.rows(sa.select(sa.func.count()).select_from(instance)) == before
