@@ -141,8 +141,18 @@ def store_state(
     waited_for: str = "",
     error: str = "",
     receipt: Receipt | None = None,
-) -> None:
-    """Write a state and what later tries must know."""
+) -> bool:
+    """Write a state and what later tries must know.
+
+    The command itself stays as the table has it now: its patient may have been merged meanwhile.
+    What was withdrawn since it was read stays so, unless it landed: False, and nothing is written.
+    """
+    mine = pms_command.c.id == row.id
+    now = tx.conn.execute(
+        sa.select(pms_command.c.state, pms_command.c.payload).where(mine).with_for_update()
+    ).one()
+    if now.state == CommandState.WITHDRAWN and state is not CommandState.DONE:
+        return False
     delivery = {
         "sent_at": sent_at.isoformat() if sent_at else None,
         "unknown_answers": unknown_answers,
@@ -153,7 +163,7 @@ def store_state(
         "state": state.value,
         "updated_at": tx.now,
         "error": error[:512],
-        "payload": {**row.payload, "delivery": delivery},
+        "payload": {**now.payload, "delivery": delivery},
     }
     if receipt is not None:
         values["receipt"] = {
@@ -161,7 +171,8 @@ def store_state(
             "key": receipt.key,
             "already_there": receipt.already_there,
         }
-    tx.conn.execute(pms_command.update().where(pms_command.c.id == row.id).values(values))
+    tx.conn.execute(pms_command.update().where(mine).values(values))
+    return True
 
 
 def schedule_run(tx: Tx, engine: DurableEngine, command_id: str, wait_s: float | None) -> None:

@@ -97,7 +97,12 @@ class _Ended:
     sent_at: datetime | None
 
 
-_Outcome = _Landed | _Later | _Ended
+@dataclass(frozen=True, slots=True)
+class _Overtaken:
+    """It was withdrawn, or addressed anew, while it was searched for: it was not sent."""
+
+
+_Outcome = _Landed | _Later | _Ended | _Overtaken
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +145,13 @@ class Delivery:
         held = _held(row) if is_held else None
         outcome = obstacle or held or self._waits(row, pause) or self._try(row, pause)
         self._keep(row, outcome, pause)
-        return "done" if isinstance(outcome, _Landed) else outcome.state.value
+        match outcome:
+            case _Landed():
+                return CommandState.DONE.value
+            case _Overtaken():
+                return "overtaken"
+            case _:
+                return outcome.state.value
 
     def _waits(self, row: CommandRow, pause: Pause | None) -> _Outcome | None:
         """Wait with the whole office; None when this command may try."""
@@ -173,7 +184,8 @@ class Delivery:
         except Exception as error:  # noqa: BLE001 - an edge: one bad command holds up no other
             return self._judge(row, error, row.sent_at, pause)
         sent_at = self.clock()
-        self._say_sending(row, sent_at)
+        if not self._say_sending(row, sent_at):
+            return _Overtaken()
         try:
             return _Landed(self.pms.execute(command))
         except OutcomeUnknown as error:
@@ -222,16 +234,23 @@ class Delivery:
         log.error("command %s failed, error %s: %s", row.id, error_id, type(error).__name__)
         return _Ended(CommandState.FAILED, f"Internal error {error_id}.", sent_at)
 
-    def _say_sending(self, row: CommandRow, sent_at: datetime) -> None:
+    def _say_sending(self, row: CommandRow, sent_at: datetime) -> bool:
+        """Say so in the row; False when it is not to be sent any more, or not as it was read."""
         with begin(self.db, self._actor, "pms.command_sending") as tx:
-            store_state(
+            now = load_command(tx.conn, row.id)
+            is_same = now is not None and now.payload["command"] == row.payload["command"]
+            if is_same and store_state(
                 tx,
                 row,
                 CommandState.SENDING,
                 sent_at=sent_at,
                 unknown_answers=row.unknown_answers,
-            )
-            _say(tx, row)
+            ):
+                _say(tx, row)
+                return True
+            self._wake(tx, row)
+            _say(tx, row, state="overtaken")
+            return False
 
     def _keep(self, row: CommandRow, outcome: _Outcome, pause: Pause | None) -> None:
         """Commit what a try came to, and the run that follows from it."""
@@ -252,23 +271,27 @@ class Delivery:
                     tx.record(f"command:{row.id}", receipt=f"{receipt.resource}/{receipt.key}")
             case _Ended(state, error, sent_at):
                 with begin(self.db, self._actor, f"pms.command_{state.value}") as tx:
-                    store_state(
+                    if store_state(
                         tx,
                         row,
                         state,
                         sent_at=sent_at,
                         unknown_answers=row.unknown_answers,
                         error=error,
-                    )
-                    self._announce(tx, row, state)
+                    ):
+                        self._announce(tx, row, state)
+                    else:
+                        self._wake(tx, row)
             case _Later():
                 self._wait(row, outcome, pause)
+            case _Overtaken():
+                return
             case _:
                 assert_never(outcome)
 
     def _wait(self, row: CommandRow, later: _Later, pause: Pause | None) -> None:
         with begin(self.db, self._actor, "pms.command_waiting") as tx:
-            store_state(
+            is_open = store_state(
                 tx,
                 row,
                 later.state,
@@ -282,7 +305,10 @@ class Delivery:
                 until = self.clock() + timedelta(seconds=later.office_wait_s)
                 failures = 1 if pause is None else pause.failures + 1
                 store_pause(tx, Pause(until, failures, row.id, later.error))
-            schedule_run(tx, self.engine, row.id, later.wait_s)
+            if is_open:
+                schedule_run(tx, self.engine, row.id, later.wait_s)
+            else:
+                self._wake(tx, row)
             _say(tx, row, state=later.state.value)
 
     def _announce(self, tx: Tx, row: CommandRow, state: CommandState) -> None:
@@ -294,10 +320,14 @@ class Delivery:
             f"write-done:{row.id}" if is_done else f"write-failed:{row.id}:{row.attempts}",
             {"study_id": row.study_id, "kind": row.kind, "state": state.value},
         )
+        self._wake(tx, row)
+        _say(tx, row, state=state.value)
+
+    def _wake(self, tx: Tx, row: CommandRow) -> None:
+        """Give a run to the patient's first open command, which may be this one."""
         following = next_open(tx.conn, row)
         if following is not None:
             schedule_run(tx, self.engine, following, None)
-        _say(tx, row, state=state.value)
 
     @property
     def _actor(self) -> Actor:
