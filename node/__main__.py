@@ -163,12 +163,16 @@ def send(
 
 
 @cli.command()
-def check(config: ConfigFile = None, data_dir: DataDir = None) -> None:
+def check(
+    only: Annotated[str, typer.Option(help="One check, such as objects.")] = "",
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+) -> None:
     """Say in plain words whether this configuration can run."""
     from node.check import run_checks
 
     settings = _config(config, data_dir)
-    results = run_checks(settings)
+    results = run_checks(settings, only)
     for result in results:
         mark = {"ok": "ok  ", "warn": "warn", "fail": "FAIL"}[result.level]
         typer.echo(f"{mark}  {result.name:<10} {result.words}")

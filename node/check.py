@@ -20,7 +20,7 @@ from node.db.migrate import current_revision, head_revision
 from node.db.session import open_database, read
 from node.disk import Room, disk_of
 from node.domain import cdt
-from node.errors import BitewingError, ConfigError, Unsupported
+from node.errors import BitewingError, ConfigError, InvalidInput, Unsupported
 from node.expiry import find_expiries
 from node.objects.opening import open_bucket
 from orchestration.labs import directory
@@ -44,10 +44,11 @@ class CheckResult:
     words: str
 
 
-def run_checks(config: Config) -> list[CheckResult]:
-    """Run every check; none changes anything but an empty data folder's existence.
+def run_checks(config: Config, only: str = "") -> list[CheckResult]:
+    """Run every check, or one; none changes anything but an empty data folder's existence.
 
-    A bucket is tried with an object of our own, which goes again.
+    A bucket is tried with an object of our own, which goes again. Raises InvalidInput for a check
+    that there is not.
     """
     checks: list[tuple[str, Callable[[Config], CheckResult]]] = [
         ("config", _check_config),
@@ -66,7 +67,10 @@ def run_checks(config: Config) -> list[CheckResult]:
         ("partners", _check_partners),
         ("objects", _check_objects),
     ]
-    return [_guarded(name, check, config) for name, check in checks]
+    wanted = [each for each in checks if only in ("", each[0])]
+    if not wanted:
+        raise InvalidInput(f"the checks are {', '.join(name for name, _ in checks)}")
+    return [_guarded(name, check, config) for name, check in wanted]
 
 
 def _guarded(name: str, check: Callable[[Config], CheckResult], config: Config) -> CheckResult:

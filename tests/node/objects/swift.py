@@ -116,7 +116,7 @@ def _configure(folder: Path, ports: dict[str, int]) -> None:
 
 
 def _await(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while True:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return

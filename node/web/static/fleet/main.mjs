@@ -9,8 +9,8 @@ import { failure, open } from "../people/frame.mjs";
 const REFRESH_MS = 30_000;
 const SOON_MS = 30 * 86_400_000;
 const LOW_BYTES = 20e9;
-const WAITING = ["to review", "patient in doubt", "decisions waiting", "writes waiting"];
-const STOPPED = ["images failed", "writes stopped", "cases stopped"];
+const WAITING = ["to review", "patient in doubt", "decisions waiting", "writes waiting", "waiting for the bucket"];
+const STOPPED = ["images failed", "writes stopped", "cases stopped", "lost or damaged"];
 
 const locations = signal(null);
 
