@@ -64,7 +64,16 @@ def post_link(body: LinkWanted, request: Request, web: WebDep) -> LinkMade:
     dependencies=[Depends(Open("a link for one use; it opens nothing by itself"))],
 )
 def open_link(token: str, request: Request, web: WebDep) -> RedirectResponse:
-    """Go to the study; a used or old link goes to the worklist. Signing in may come first."""
+    """Go to the study; a used or old link goes to the worklist. Signing in may come first.
+
+    Nothing is written down about a link that never was: anybody may make up thousands.
+    """
+    with read(web.db) as conn:
+        known = sa.select(study_link.c.token_hash).where(
+            study_link.c.token_hash == _hash(token), study_link.c.location_id == web.location_id
+        )
+        if conn.execute(known).first() is None:
+            return RedirectResponse("/", status_code=303)
     try:
         actor = session_of(request).actor
     except Unauthenticated:

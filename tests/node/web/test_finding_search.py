@@ -122,6 +122,22 @@ def test_a_link_from_the_chart_opens_the_study_once(linked):
     assert browser.get(path, follow_redirects=False).headers["location"] == "/"
 
 
+def test_made_up_links_are_not_written_down(linked):
+    practice, _, number = linked
+    stranger = practice.client()
+    entries = sa.select(sa.func.count()).select_from(audit)
+    before = practice.rows(entries)
+    for made_up in ("x", "y" * 43, "z" * 2_000):
+        answer = stranger.get(f"/open/{made_up}", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/")
+    assert practice.rows(entries) == before
+    path = wanted_link(practice, {"patient_key": number}).json()["path"]
+    for _ in range(2):  # one that was made is, used up or not
+        stranger.get(path, follow_redirects=False)
+    opened = sa.select(audit.c.seq)
+    assert len(practice.rows(opened.where(audit.c.action == "study.link_opened"))) == 2
+
+
 def test_a_link_gives_no_rights(linked):
     practice, study_id, number = linked
     path = wanted_link(practice, {"patient_key": number}).json()["path"]
