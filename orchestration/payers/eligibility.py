@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from typing import Literal
 
@@ -19,6 +19,7 @@ from orchestration.payers.segments import (
     Elements,
     Envelope,
     Segment,
+    amount_of,
     plain,
     read_transactions,
     segment,
@@ -391,11 +392,7 @@ def _day(text: str) -> date | None:
 
 
 def _decimal(text: str) -> Decimal | None:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        return None
-    return value if value.is_finite() else None
+    return amount_of(text)
 
 
 def _flag(text: str) -> bool | None:

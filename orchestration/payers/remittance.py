@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
-from orchestration.payers.segments import Segment, read_transactions
+from orchestration.payers.segments import Segment, amount_of, read_transactions
 
 VERSION = "005010X221A1"
 PREDETERMINATION = "25"
@@ -246,8 +246,4 @@ def _take_backs(row: Segment) -> Iterator[tuple[str, Decimal]]:
 
 def _amount(text: str) -> Decimal:
     """Read an amount; what is none counts as zero and then does not balance."""
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        return Decimal(0)
-    return value if value.is_finite() else Decimal(0)
+    return amount_of(text) or Decimal(0)

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 
 from node.errors import InvalidInput
 
@@ -252,7 +253,17 @@ def _transaction(segments: Sequence[Segment], version: str, problems: list[str])
 
 
 def _number(text: str) -> int:
-    return int(text) if text.strip().isdecimal() else -1
+    return int(text) if re.fullmatch(r"\s*\d{1,18}\s*", text, re.ASCII) else -1
+
+
+def amount_of(text: str) -> Decimal | None:
+    """Read a number of type R (X12 5010 B.1.1.3.1.2: at most 18 digits); None when it is none.
+
+    An exponent, which R allows, is taken for none: no amount of money needs one.
+    """
+    if not re.fullmatch(r"\s*[+-]?(\d{1,18}(\.\d{0,18})?|\.\d{1,18})\s*", text, re.ASCII):
+        return None
+    return Decimal(text.strip())
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What payers answer, read: 271, 999, 277CA and 835, whole, damaged and out of balance."""
 
+import re
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -187,6 +188,18 @@ def test_an_unknown_code_goes_to_a_person() -> None:
     text = compose_835(ENVELOPE, sent(), "ICN1", "deny").replace("CAS*CO*50", "CAS*CO*987")
     (suggestion,) = suggest(read_835(text)[0].claims[0], load_routes())
     assert suggestion.action is Action.PERSON
+
+
+@pytest.mark.parametrize("hostile", ["9" * 5_000, "9E+999999", "1E-999999", "NaN", "٣"])
+def test_a_number_that_none_is_spoils_its_own_answer_only(hostile: str) -> None:
+    text = compose_835(ENVELOPE, sent(kind="claim", service_date=date(2026, 3, 1)), "I", "approve")
+    amounts = re.sub(r"(BPR\*I\*|SVC\*[^*]+\*|CAS\*CO\*45\*)[\d.]+", rf"\g<1>{hostile}", text)
+    assert amounts.count(hostile) >= 2
+    (read,) = read_835(amounts)
+    assert read.problems
+    counts = re.sub(r"(SE|GE|IEA)\*\d+", rf"\g<1>*{hostile}", text)
+    (read,) = read_835(counts)
+    assert read.problems
 
 
 def test_sums_that_do_not_fit_are_said() -> None:
