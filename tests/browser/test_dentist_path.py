@@ -15,6 +15,7 @@ from node.db.tables import finding, image_view, operation, review, study
 from node.domain.findings import Box, Finding, FindingKind, ImageAnalysis, ModelVersion, View
 from node.domain.review import SignedReview
 from node.domain.rights import Role
+from node.domain.teeth import Tooth
 
 pytestmark = pytest.mark.browser
 
@@ -313,6 +314,31 @@ def test_what_was_decided_before_the_store_was_open_is_kept(clinic, study_id, re
     page.wait_for_function("() => window.found")
     assert page.evaluate("found") == "accept,accept"
     page.on("dialog", lambda dialog: dialog.accept())
+
+
+def test_existing_work_is_accepted_together_and_no_disease(clinic, reader) -> None:
+    model = ModelVersion("intraoral", "1.0", "d" * 64)
+
+    def mark(kind: FindingKind, left: int) -> Finding:
+        box = Box(left, 262, left + 60, 338)
+        return Finding(kind, box, Tooth("16"), probability=0.9, model=model)
+
+    study_id = clinic.add_study(clinic.add_patient("Sandbox", "Bea"))
+    kinds = (FindingKind.CARIES, FindingKind.CROWN, FindingKind.RESTORATION, FindingKind.IMPLANT)
+    clinic.analyse(study_id, tuple(mark(kind, 100 + 200 * n) for n, kind in enumerate(kinds)))
+    reader.open(study_id)
+    reader.press("Shift+A")
+    expect(reader.page.get_by_text("1 left", exact=True)).to_be_visible()
+    reader.settle()
+    states = [row.state for row in marks(clinic, study_id)]
+    assert states == ["suggested", "accepted", "accepted", "accepted"]
+    expect(reader.page.locator(".card.selected")).to_contain_text("Caries")
+    reader.press("Control+z")
+    expect(reader.page.get_by_text("4 left", exact=True)).to_be_visible()
+    reader.press("Control+Shift+Z")
+    expect(reader.page.get_by_text("1 left", exact=True)).to_be_visible()
+    reader.settle()
+    assert [row.state for row in marks(clinic, study_id)] == states
 
 
 def test_a_cancelled_gesture_changes_nothing(clinic, study_id, reader) -> None:

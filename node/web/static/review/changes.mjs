@@ -138,15 +138,17 @@ export function noteView(kind, imageId) {
 
 /** Take the last change back. */
 export function undo() {
-	const { follows } = done.value.at(-1) ?? {};
+	const last = done.value.at(-1);
 	restore(done, undone, "Undone");
-	if (follows) restore(done, undone, "Undone");
+	if (last?.follows && done.value.at(-1) !== last) undo();
 }
 
 /** Do the change again that was undone last. */
 export function redo() {
+	const last = undone.value.at(-1);
 	restore(undone, done, "Done again");
-	if (undone.value.at(-1)?.follows) restore(undone, done, "Done again");
+	const next = undone.value.at(-1);
+	if (next?.follows && next !== last) redo();
 }
 
 /** Remember a change of a film; `back` makes it unmade, and is remembered the other way round. */

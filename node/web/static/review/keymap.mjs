@@ -14,6 +14,7 @@ const classKeys = ["C", "B", "P", "K", "R", "O"];
 
 export const KEYS = [
 	{ id: "accept", combos: ["A"], run: act.accept },
+	{ id: "accept-existing", combos: ["Shift+A"], run: () => import("./remedies.mjs").then((part) => part.acceptExisting()) },
 	{ id: "reject", combos: ["X"], run: act.reject },
 	{ id: "next-finding", combos: ["J", "ArrowDown"], run: () => act.stepFinding(1) },
 	{ id: "previous-finding", combos: ["K", "ArrowUp"], run: () => act.stepFinding(-1) },
@@ -39,10 +40,9 @@ export const KEYS = [
 	{ id: "invert", combos: ["I"], run: viewing.invert },
 	{ id: "window", combos: ["W"], run: viewing.reset },
 	{ id: "next-window", combos: ["Shift+W"], run: viewing.nextWindow },
-	{ id: "narrower", combos: ["Shift+ArrowLeft"], run: () => viewing.window(-20, 0) },
-	{ id: "broader", combos: ["Shift+ArrowRight"], run: () => viewing.window(20, 0) },
-	{ id: "level-up", combos: ["Shift+ArrowUp"], run: () => viewing.window(0, -12) },
-	{ id: "level-down", combos: ["Shift+ArrowDown"], run: () => viewing.window(0, 12) },
+	...[["narrower", "Left", -20, 0], ["broader", "Right", 20, 0], ["level-up", "Up", 0, -12], ["level-down", "Down", 0, 12]].map(([id, key, x, y]) => ({
+		id, combos: [`Shift+Arrow${key}`], run: () => viewing.window(x, y),
+	})),
 	{ id: "zoom-in", combos: ["+", "="], run: () => viewing.zoom(1.25) },
 	{ id: "zoom-out", combos: ["-"], run: () => viewing.zoom(0.8) },
 	{ id: "fit", combos: ["0"], run: viewing.fit },

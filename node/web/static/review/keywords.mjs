@@ -2,6 +2,7 @@
 
 const WORDS = {
 	"accept": "Accept, next",
+	"accept-existing": "Accept existing work on this image: restorations, crowns, root fillings, posts, implants",
 	"reject": "Reject, next; then 1–7 for the reason",
 	"next-finding": "Next finding",
 	"previous-finding": "Previous finding",

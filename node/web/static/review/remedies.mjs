@@ -1,9 +1,23 @@
-/** What is seldom needed: linking a patient, analysing again, leaving nothing behind. */
+/** What is seldom needed: accepting existing work together, linking a patient, analysing again, leaving nothing behind. */
 
+import { batch } from "../vendor/preact.mjs";
 import { call } from "../shared/api.mjs";
 import { say } from "../shared/say.mjs";
 import * as at from "./store.mjs";
-import { outbox, reload } from "./changes.mjs";
+import { change, leftWords, outbox, reload } from "./changes.mjs";
+
+/** What a dentist put there; a disease is never accepted together with others. */
+const EXISTING = new Set(["restoration", "crown", "root_filling", "post", "implant"]);
+
+/** Accept the existing work that is marked on this image, together; one undo takes it back. */
+export function acceptExisting() {
+	if (!at.isOverlayOn.value) return say("Show the marks first: O.");
+	const open = at.onImage.value.filter((f) => EXISTING.has(f.kind) && at.isOpen(f) && at.isShown(f));
+	if (!open.length) return say("No existing work is left to accept on this image.");
+	batch(() => open.every((finding, index) => change("accept", finding, {}, "", index > 0)));
+	if (!at.isOpen(at.selected.value ?? {})) at.selectedId.value = (at.onImage.value.find((f) => at.isOpen(f) && at.isShown(f)) ?? at.selected.value).id;
+	return say(`${open.length} marks of existing work accepted. ${leftWords()}`);
+}
 
 /** Ask whose images these are, as the worklist does. */
 export async function link() {
