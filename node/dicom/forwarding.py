@@ -9,7 +9,7 @@ Rows survive restarts; what a peer does not take now is tried again. A peer outs
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,6 +36,9 @@ from node.rollout.showing import study_showing
 
 _BATCH = 200
 Row = sa.Row[tuple[object, ...]]
+Header = Mapping[str, Sequence[str]]
+#: What a rule may name that stands in no header.
+_OWN_NAMES = {"sender", "findings", "finding"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,12 @@ class Forwarder:
                 )
             ).all()
         for row in due:
+            try:
+                headers = self._headers(row)
+            except Retryable:  # an image is not here yet: those behind it are
+                continue
             with begin(self.db, self._actor, "study.routed") as tx:
-                queued = self._route(tx, row)
+                queued = self._route(tx, row, headers)
                 tx.conn.execute(
                     study.update()
                     .where(study.c.id == row.id)
@@ -92,17 +99,21 @@ class Forwarder:
     def _actor(self) -> Actor:
         return Actor("forwarding", self.config.node.location_id)
 
-    def _route(self, tx: Tx, row: Row) -> int:
+    def _headers(self, row: Row) -> dict[str, Header]:
+        """Read what rules ask of a study's images, before anything is locked: they may be far."""
+        names = sorted({name for peer in self.config.dicom.peers for name in _names_of(peer)})
+        if row.is_prior or not names:
+            return {}
+        with read(self.db) as conn:
+            images = conn.execute(sa.select(instance).where(_goes_out(row))).all()
+        return {image.id: self._attributes(image, names) for image in images}
+
+    def _route(self, tx: Tx, row: Row, headers: Mapping[str, Header]) -> int:
         if row.is_prior:
             return 0
         queued = 0
-        images = tx.conn.execute(
-            sa.select(instance).where(
-                instance.c.study_id == row.id, instance.c.state != InstanceState.REJECTED.value
-            )
-        ).all()
-        for image in images:
-            for peer in self._receivers(tx, image):
+        for image in tx.conn.execute(sa.select(instance).where(_goes_out(row))).all():
+            for peer in self._receivers(tx, image, headers.get(image.id, {})):
                 queued += insert_once(
                     tx.conn,
                     image_delivery,
@@ -117,25 +128,23 @@ class Forwarder:
                 )
         return queued
 
-    def _receivers(self, tx: Tx, image: Row) -> Iterable[PeerSection]:
-        facts: dict[str, list[str]] | None = None
+    def _receivers(self, tx: Tx, image: Row, header: Header) -> Iterable[PeerSection]:
+        facts: Header | None = None
         for peer in self.config.dicom.peers:
             rule = _rule_of(peer)
             if peer.ae_title.strip() == image.sender_ae_title or not (peer.archive or rule):
                 continue
             if rule is not None:
-                facts = self._facts(tx, image) if facts is None else facts
+                facts = self._facts(tx, image, header) if facts is None else facts
                 if not rule.holds(facts):
                     continue
             yield peer
 
-    def _facts(self, tx: Tx, image: Row) -> dict[str, list[str]]:
-        """Gather what rules may ask of an image; a header that cannot be read says nothing.
+    def _facts(self, tx: Tx, image: Row, header: Header) -> Header:
+        """Gather what rules may ask of an image.
 
         What the roll-out keeps silent is not found: a rule must not tell it to another system.
         """
-        rules = [_rule_of(peer) for peer in self.config.dicom.peers]
-        names = {name for rule in rules if rule is not None for name in rule.names}
         showing = study_showing(tx.conn, self.config, image.study_id)
         rows = tx.conn.execute(
             sa.select(finding, analysis_run.c.view.label("run_view"))
@@ -143,10 +152,11 @@ class Forwarder:
             .where(finding.c.instance_id == image.id, sa.not_(finding.c.is_removed))
         )
         kinds = [row.kind for row in rows if showing.keeps(row, row.run_view)]
-        facts = {"sender": [image.sender_ae_title], "findings": [str(len(kinds))], "finding": kinds}
-        return facts | self._attributes(image, sorted(names - set(facts)))
+        own = {"sender": [image.sender_ae_title], "findings": [str(len(kinds))], "finding": kinds}
+        return {**header, **own}
 
-    def _attributes(self, image: Row, keywords: list[str]) -> dict[str, list[str]]:
+    def _attributes(self, image: Row, keywords: list[str]) -> Header:
+        """Read a header; one that cannot be read says nothing."""
         try:
             file = self.store.file(image.storage_key)
             ds = read_dataset(file, stop_before_pixels=True, specific_tags=keywords)
@@ -250,6 +260,15 @@ class Forwarder:
                 if objects:
                     commitment.ask(tx, peer.name, generate_uid(prefix=None), objects[:_BATCH])
                 tx.record(peer.name, objects=len(objects))
+
+
+def _goes_out(row: Row) -> sa.ColumnElement[bool]:
+    return sa.and_(instance.c.study_id == row.id, instance.c.state != InstanceState.REJECTED.value)
+
+
+def _names_of(peer: PeerSection) -> set[str]:
+    rule = _rule_of(peer)
+    return set(rule.names) - _OWN_NAMES if rule else set()
 
 
 def _rule_of(peer: PeerSection) -> Rule | None:

@@ -27,9 +27,11 @@ from node.dicom.held import find_held
 from node.dicom.importing import encoded
 from node.dicom.instances import FolderStore
 from node.dicom.mpps import Message, change, create
+from node.dicom.object_file import ObjectFile
 from node.dicom.priors import PriorFetcher
 from node.dicom.query import Keys, Query, vr_of
 from node.dicom.store import receive
+from node.errors import Retryable
 
 PEER = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
 CONFIG = read_config(None, {}, {"dicom": {"peers": [PEER | {"archive": True, "priors": True}]}})
@@ -54,6 +56,42 @@ def test_steps(database, practice, tmp_path: Path):
     with read(database) as conn:
         (row,) = conn.execute(sa.select(performed_step)).all()
     assert (row.state, row.match_state, len(row.messages)) == ("completed", "matched", 2)
+
+
+class FarStore(FolderStore):
+    """A store that has one object elsewhere, and finds nobody writing while it is asked."""
+
+    def __init__(self, folder: Path, database: sa.Engine, far: set[str]) -> None:
+        super().__init__(folder)
+        self._database = database
+        self._far = far
+
+    def file(self, storage_key: str) -> ObjectFile:
+        with begin(self._database, Actor("test", "main"), "test"):
+            if storage_key in self._far:
+                raise Retryable("the image has not yet come")
+        return super().file(storage_key)
+
+
+def test_a_rule_reads_headers_before_it_locks_and_a_far_image_holds_up_nobody(
+    database, enqueuer, film, tmp_path: Path
+):
+    for _ in range(2):
+        receive(database, FolderStore(tmp_path), enqueuer, encoded(film()), location_id="main")
+    with begin(database, Actor("test", "main"), "test") as tx:
+        tx.conn.execute(study.update().values(state="ready"))
+        first, second = tx.conn.execute(sa.select(instance.c.storage_key)).scalars()
+    far = {first}
+    config = read_config(None, {}, {"dicom": {"peers": [PEER | {"when": "Modality == 'IO'"}]}})
+    forwarder = Forwarder(database, FarStore(tmp_path, database, far), config)
+    forwarder.route()
+    with read(database) as conn:
+        queued = sa.select(instance.c.storage_key).join(image_delivery)
+        assert conn.execute(queued).scalars().all() == [second]
+    far.clear()
+    assert forwarder.route() == 1
+    with read(database) as conn:
+        assert set(conn.execute(queued).scalars()) == {first, second}
 
 
 def test_stored_studies_are_queried_forwarded_and_vouched_for(
