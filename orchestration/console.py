@@ -28,6 +28,8 @@ from node.rollout.workflow_modes import workflow_mode
 from orchestration import approvals, cases
 from orchestration.cases import OPEN, CaseState, Row
 from orchestration.figures import figures
+from orchestration.labs.history import closed_cases
+from orchestration.labs.statistics import by_lab
 from orchestration.orchestra import Orchestra
 from orchestration.workflow import Draft
 from orchestration.workflows import send_results
@@ -93,6 +95,10 @@ def make_router(
     @router.get("/workflows")
     def get_workflows(person: Person = see) -> dict[str, JsonValue]:
         return console.overview()
+
+    @router.get("/laboratories")
+    def get_laboratories(person: Person = see) -> dict[str, JsonValue]:
+        return console.laboratories()
 
     @router.get("/cases")
     def get_cases(
@@ -181,6 +187,23 @@ class _Console:
                 for row in paused
             ]
         return {"workflows": rows, "paused": switched}  # type: ignore[dict-item]
+
+    def laboratories(self) -> dict[str, JsonValue]:
+        """Turnaround, remakes and cost by laboratory, over the latest cases that came back."""
+        config = self._runner.config
+        names = {partner.key: partner.name for partner in config.labs.partners}
+        with read(self._db) as conn:
+            found = by_lab(closed_cases(conn, self._location, config.zone))
+        return {
+            "laboratories": [
+                {
+                    **asdict(each),
+                    "name": names.get(each.name, each.name),
+                    "cost": None if each.cost is None else f"{each.cost:.2f}",
+                }
+                for each in found
+            ]
+        }
 
     def cases(
         self, person: Person, workflow: str, state: str, before: datetime | None

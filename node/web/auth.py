@@ -32,7 +32,7 @@ from node.rollout.showing import read_showing
 from node.web import grants
 from node.web.accounts import PROOF, Accounts, Locked, Origin, Session, Unauthenticated
 from node.web.callers import Callers
-from node.web.limits import Pace
+from node.web.limits import Pace, sender_of
 from node.web.preferences import preferences_of
 from node.web.read_log import ReadLog
 from node.web.second_factor import Codes
@@ -391,8 +391,8 @@ def origin_of(request: Request, method: str = "password") -> Origin:
 
 
 def count_sign_in(request: Request) -> None:
-    """Count a try to sign in against the address. Raises TooMany."""
-    web_of(request).sign_ins.take(_address(request))
+    """Count a try to sign in against its sender. Raises TooMany."""
+    web_of(request).sign_ins.take(sender_of(_address(request)))
 
 
 def _address(request: Request) -> str:

@@ -6,6 +6,7 @@ refused by their announced length before anything of them is read, and while the
 
 from __future__ import annotations
 
+import ipaddress
 import threading
 import time
 from collections import OrderedDict
@@ -42,6 +43,22 @@ class TooLarge(BitewingError):
 
     def __init__(self) -> None:
         super().__init__("The request is too large.")
+
+
+def sender_of(address: str) -> str:
+    """Name who asks from an address: an IPv6 network of /64 is one sender, who has all of it.
+
+    Source: RFC 6177 and RFC 4291, 2.5.4: a single site, even a single host, gets at least a /64.
+    """
+    try:
+        host = ipaddress.ip_address(address)
+    except ValueError:  # a socket without one
+        return address
+    if host.version == 4:
+        return address
+    if host.ipv4_mapped is not None:
+        return str(host.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(host), 64), strict=False))
 
 
 class Pace:

@@ -70,7 +70,7 @@ class LabDesk:
         entry = self._choose(case, restoration)
         keys = [str(key) for key in cast("list[str]", case.data["procedures"])]
         with read(case.chart.db) as conn:
-            history = closed_cases(conn, case.chart.location_id)
+            history = closed_cases(conn, case.chart.location_id, case.chart.zone)
         allowed = [m.key for m in self.directory.book.materials.values() if restoration in m.fits]
         facts = draft_facts(
             case, self.config, self.directory, entry, case.key, keys,
@@ -317,7 +317,8 @@ class LabDesk:
         if not labs:
             raise Rejected("no laboratory is configured; add labs.partners")
         with read(case.chart.db) as conn:
-            found = suggest_lab(closed_cases(conn, case.chart.location_id), restoration)
+            history = closed_cases(conn, case.chart.location_id, case.chart.zone)
+        found = suggest_lab(history, restoration)
         if found is not None and found.name in labs:
             case.data["suggested_lab"] = {"lab": found.name, "reasons": list(found.reasons)}
         if case.is_silent and (sandbox := self.directory.sandbox()) is not None:

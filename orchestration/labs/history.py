@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import cast
+from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
@@ -19,8 +20,11 @@ from orchestration.labs.statistics import ClosedCase
 _MOST = 5_000
 
 
-def closed_cases(conn: sa.Connection, location_id: str) -> list[ClosedCase]:
-    """Read the rounds of the latest cases that came back from their laboratory."""
+def closed_cases(conn: sa.Connection, location_id: str, zone: ZoneInfo) -> list[ClosedCase]:
+    """Read the rounds of the latest cases that came back from their laboratory.
+
+    Days are those of the practice's `zone`.
+    """
     rows = conn.execute(
         sa.select(workflow_case.c.data)
         .where(
@@ -30,10 +34,10 @@ def closed_cases(conn: sa.Connection, location_id: str) -> list[ClosedCase]:
         .order_by(workflow_case.c.created_at.desc())
         .limit(_MOST)
     ).scalars()
-    return [case for data in rows for case in _rounds(data)]
+    return [case for data in rows for case in _rounds(data, zone)]
 
 
-def _rounds(data: Mapping[str, object]) -> Iterator[ClosedCase]:
+def _rounds(data: Mapping[str, object], zone: ZoneInfo) -> Iterator[ClosedCase]:
     try:
         rx = rx_from_json(data["rx"])
     except (KeyError, InvalidInput):  # nothing was prescribed yet, or by another release
@@ -44,8 +48,8 @@ def _rounds(data: Mapping[str, object]) -> Iterator[ClosedCase]:
     reasons = {int(str(each["round"])): each["reason"] for each in remade}
     last = int(str(data.get("round", 0)))
     for number in range(last + 1):
-        sent = _day(moments, number, LabState.SENT)
-        received = _day(moments, number, LabState.RECEIVED)
+        sent = _day(moments, number, LabState.SENT, zone)
+        received = _day(moments, number, LabState.RECEIVED, zone)
         if sent is None or received is None:
             continue
         is_last = number == last
@@ -55,13 +59,13 @@ def _rounds(data: Mapping[str, object]) -> Iterator[ClosedCase]:
             material=rx.material,
             sent_on=sent,
             received_on=received,
-            due_on=rx.due_at.date() if is_last and rx.due_at else None,
+            due_on=rx.due_at.astimezone(zone).date() if is_last and rx.due_at else None,
             is_remade=number in reasons,
             remake_reason=reasons.get(number, ""),
             cost=Decimal(invoice["amount"]) if is_last and invoice.get("amount") else None,
         )
 
 
-def _day(moments: Mapping[str, str], number: int, state: LabState) -> date | None:
+def _day(moments: Mapping[str, str], number: int, state: LabState, zone: ZoneInfo) -> date | None:
     text = moments.get(f"{number}:{state.value}")
-    return datetime.fromisoformat(text).date() if text else None
+    return datetime.fromisoformat(text).astimezone(zone).date() if text else None

@@ -9,6 +9,8 @@ import pytest
 from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
+from node.db.session import Actor, begin, new_id
+from node.db.tables import workflow_case
 from node.domain.rights import Right, Role
 from node.errors import Rejected
 from node.web.auth import require
@@ -16,11 +18,14 @@ from orchestration.case import Case
 from orchestration.cases import CaseState
 from orchestration.console import make_router
 from orchestration.hooks import Hooks
+from orchestration.labs.prescription import rx_to_json
+from orchestration.labs.source import LAB_CASE
 from orchestration.orchestra import Orchestra
 from orchestration.workflow import Outcome, Workflow, ask, done
 from tests.browser.conftest import PASSWORD
 from tests.conftest import close_engine, launch, make_engine
 from tests.orchestration.clockwork import Clockwork
+from tests.orchestration.labs.prescriptions import CROWN
 
 pytestmark = pytest.mark.browser
 
@@ -183,6 +188,29 @@ def test_everything_outbound_is_paused_and_let_go_on(office, work, open_reader) 
     reader.shot("workflows-kinds")
     page.get_by_role("button", name="Let everything outbound go on").click()
     expect(page.get_by_text("Nothing leaves the practice")).to_be_hidden()
+
+
+def test_laboratories_are_compared_by_what_came_back(office, work, open_reader) -> None:
+    moments = {  # sent on the evening of the 2nd there; made again and back on the 9th and 18th
+        "0:sent": "2026-11-03T02:00:00+00:00", "0:received": "2026-11-09T16:00:00+00:00",
+        "1:sent": "2026-11-09T20:00:00+00:00", "1:received": "2026-11-18T16:00:00+00:00",
+    }  # fmt: skip
+    remade = [{"round": "0", "reason": "shade"}]
+    rest = {"round": 1, "moments": moments, "remade": remade, "invoice": {"amount": "185.00"}}
+    with begin(work.db, Actor("test", "main"), "test") as tx:
+        row = {"id": new_id(), "location_id": "main", "workflow": LAB_CASE, "key": "a"}
+        times = {"created_at": tx.now, "updated_at": tx.now}
+        data = {"rx": rx_to_json(CROWN), **rest}
+        tx.conn.execute(workflow_case.insert().values(**row, **times, state="done", data=data))
+    reader = open_reader(office)
+    page = _enter(reader, "pat")
+    page.get_by_role("tab", name="Workflows").click()
+    cells = page.get_by_role("table", name="Laboratories").locator("tbody td")
+    expect(cells).to_have_text(
+        ["sandbox", "2", "6, 7 working days", "0 % of 1", "1 of 2 (50 %)", "185.00 (1 billed)"]
+    )
+    assert _violations(page) == []
+    reader.shot("workflows-laboratories")
 
 
 def test_who_may_not_see_workflows_sees_none(office, work, open_reader) -> None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from starlette.testclient import TestClient
 
 from node.db.tables import audit, recovery_code, user_account, web_session
 from node.web.accounts import LOCK_OUT, LONGEST_LOCK_OUT, lock_out_after
@@ -277,6 +278,27 @@ def test_tries_to_sign_in_are_limited_by_address(open_house):
     assert int(answers[-1].headers["retry-after"]) >= 1
     assert answers[-1].json()["type"] == "too_many"
     assert log_in(house, "dentist")[1].status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("address", "other", "is_same"),
+    [
+        ("192.0.2.7", "192.0.2.8", False),
+        ("::ffff:192.0.2.7", "192.0.2.7", True),
+        ("::1", "127.0.0.1", False),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::9", True),
+        ("2001:db8:0:1::1", "2001:db8:0:2::1", False),
+    ],
+)
+def test_a_network_of_one_sender_is_one_sender(open_house, address, other, is_same):
+    house = open_house(web={"sign_ins_per_min": 1})
+
+    def answer(host: str) -> int:
+        client = TestClient(house.app, raise_server_exceptions=False, client=(host, 50000))
+        body = {"username": "nobody", "password": "wrong one"}
+        return client.post("/api/login", json=body).status_code
+
+    assert (answer(address), answer(other)) == (401, 429 if is_same else 401)
 
 
 def test_requests_are_limited_by_account(open_house):

@@ -1,6 +1,6 @@
 /** Kinds of workflow: how they do, and pausing one, or everything that leaves the house. */
 
-import { html, useState } from "../vendor/preact.mjs";
+import { html, useEffect, useState } from "../vendor/preact.mjs";
 import { call } from "../shared/api.mjs";
 import { may } from "../shared/session.mjs";
 
@@ -34,7 +34,35 @@ export function Kinds({ overview, onTurned }) {
 			<td>${each.figures.exceptions}</td>
 			<td>${each.figures.touches_saved}</td>
 			<td><${Switch} scope=${`workflow:${each.name}`} what="it" /></td></tr>`)}</tbody></table>
-		<p class="muted">Figures of thirty days.</p>`;
+		<p class="muted">Figures of thirty days.</p>
+		<${Laboratories} />`;
+}
+
+/** What the cases that came back say of each laboratory; nothing before the first one has. */
+function Laboratories() {
+	const [found, setFound] = useState([]);
+	const [failure, setFailure] = useState("");
+	useEffect(() => {
+		call("/api/laboratories").then((answer) => setFound(answer.laboratories), (problem) => setFailure(problem.words));
+	}, []);
+	if (failure) return html`<p class="notice bad" role="alert">${failure}</p>`;
+	if (!found.length) return null;
+	return html`<h2 id="laboratories">Laboratories</h2>
+		<table class="kinds" aria-labelledby="laboratories"><thead><tr><th>Laboratory</th><th>Cases back</th>
+			<th>Half within, nine of ten within</th><th>On time</th><th>Made again</th><th>Median cost</th></tr></thead>
+		<tbody>${found.map((each) => html`<tr key=${each.name}>
+			<td><b>${each.name}</b></td>
+			<td>${each.cases}</td>
+			<td>${each.turnaround_days === null ? "–" : `${each.turnaround_days}, ${each.turnaround_p90_days} working days`}</td>
+			<td>${share(each.on_time_rate, each.on_time_cases)}</td>
+			<td>${each.remakes} of ${each.cases} <small class="muted">(${Math.round(100 * each.remake_rate)} %)</small></td>
+			<td>${each.cost ?? "–"}${each.cost !== null && html` <small class="muted">(${each.cost_cases} billed)</small>`}</td>
+		</tr>`)}</tbody></table>
+		<p class="muted">All cases so far; each round that was made again counts as one.</p>`;
+}
+
+function share(rate, cases) {
+	return rate === null ? "–" : html`${Math.round(100 * rate)} % <small class="muted">of ${cases}</small>`;
 }
 
 function counts(states) {
