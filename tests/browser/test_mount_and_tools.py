@@ -258,6 +258,26 @@ def test_another_person_takes_over_a_locked_screen(clinic, study_id, reader, ser
     assert {row.state for row in clinic.rows(sa.select(finding))} == {"suggested"}
 
 
+def test_the_lock_takes_no_focus_from_who_is_typing(study_id, reader) -> None:
+    reader.open(study_id)
+    reader.press("Shift+L")
+    expect(reader.page.get_by_label("Password")).to_be_focused()
+    kind = """async () => {
+        const rest = (ms) => new Promise((done) => setTimeout(done, ms));
+        const buttons = [...document.querySelectorAll(".lock button")];
+        buttons.find((each) => each.textContent === "Somebody else").click();
+        await rest(0);
+        document.querySelector(".lock input[type=password]").focus();
+        await rest(500);
+        return document.activeElement.type;
+    }"""
+    assert reader.page.evaluate(kind) == "password"
+    reader.page.get_by_role("button", name="I am Dr. Mei Lin").click()
+    expect(reader.page.get_by_label("Password")).to_be_focused()
+    reader.page.get_by_role("button", name="Somebody else").click()
+    expect(reader.page.get_by_label("User name")).to_be_focused()
+
+
 def test_two_readers_know_of_each_other(clinic, study_id, open_reader) -> None:
     clinic.add_user("osei", "Dr. Kofi Osei")
     first, second = open_reader(clinic), open_reader(clinic)

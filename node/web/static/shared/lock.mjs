@@ -1,6 +1,6 @@
 /** The warning before the lock, and the lock itself; another person may take over as themselves. */
 
-import { html, render, useState, useEffect, useRef } from "../vendor/preact.mjs";
+import { html, render, useState, useRef } from "../vendor/preact.mjs";
 import { call, useToken } from "./api.mjs";
 import { WARNING_S, lockState, me, proofOf, signOut, touch } from "./session.mjs";
 
@@ -31,7 +31,7 @@ function Unlock() {
 	const field = useRef(null);
 	const name = useRef(null);
 	const code = useRef(null);
-	useEffect(() => (isOther ? name : field).current?.focus(), [isOther]);
+	const [own, other] = [useFocused(field), useFocused(name)];
 	const unlock = async (event) => {
 		event.preventDefault();
 		setBusy(true);
@@ -54,19 +54,24 @@ function Unlock() {
 			<h1>Locked</h1>
 			${isOther
 				? html`<p class="muted">You take over this workstation with your own rights. What ${me.value.display_name} decided is kept.</p>
-					<label class="field">User name <input ref=${name} autocomplete="username" autocapitalize="none" spellcheck="false" required maxlength="64" /></label>`
+					<label class="field">User name <input ref=${other} autocomplete="username" autocapitalize="none" spellcheck="false" required maxlength="64" /></label>`
 				: html`<p class="muted">Signed in as ${me.value.display_name}. Your work is kept.</p>
 					<input type="text" class="sr-only" tabindex="-1" aria-hidden="true" autocomplete="username" value=${me.value.username} readonly />`}
 			<label class="field">${proof}
-				<input ref=${field} type="password" autocomplete="current-password" required maxlength="256" />
+				<input ref=${own} type="password" autocomplete="current-password" required maxlength="256" />
 			</label>
 			${isOther && wantsCode && html`<label class="field">Code of the authenticator app <input ref=${code} autocomplete="one-time-code" required maxlength="32" /></label>`}
 			${words && html`<p class="notice bad" role="alert">${words}</p>`}
 			<button class="primary" disabled=${isBusy}>${isOther ? "Take over" : "Unlock"}</button>
-			<button type="button" onClick=${() => [setOther(!isOther), setWords("")]}>${isOther ? `I am ${me.value.display_name}` : "Somebody else"}</button>
+			<button type="button" onClick=${() => [setOther(!isOther), setWords(""), field.current.focus()]}>${isOther ? `I am ${me.value.display_name}` : "Somebody else"}</button>
 			<button type="button" class="quiet" onClick=${signOut}>Sign out</button>
 		</form>
 	</div>`;
+}
+
+/** Focus a field as it appears: any later, and what is typed into the next one lands in it. */
+function useFocused(ref) {
+	return useRef((found) => ((ref.current = found), found?.focus())).current;
 }
 
 async function goOn(text) {
