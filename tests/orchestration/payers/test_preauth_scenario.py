@@ -398,6 +398,7 @@ def test_what_changed_after_the_approval_is_decided_again_before_it_goes(
     world.answer_questions()
     world.payer.desk.is_offline = True
     world.approve()
+    world.written()  # the chart has the claim before it changes
     if what == "fee":
         world.office.change("procedurelogs", int(crown), ProcFee="1999.00")
     elif what == "dropped":
