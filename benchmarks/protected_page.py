@@ -17,18 +17,16 @@ import contextlib
 import os
 import shutil
 import statistics
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import sqlalchemy as sa
 from playwright.sync_api import APIRequestContext, Page, sync_playwright
 
 from benchmarks.review_page import ARGUMENTS, accepts, open_page, ready_study, signed_in
+from benchmarks.whole_node import started
 from node.db.tables import instance
 from node.dicom.pixels import decode
-from pms_writeback.sandbox.server import running
 from tests.faults.running_node import NodeProcess, sample_study
 
 WITHOUT = "\n[encryption]\nenabled = false\n"
@@ -59,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
-    with _node("benchmarks.unaudited", WITHOUT) as without, _node("node", "") as both:
+    with started("benchmarks.unaudited", WITHOUT) as without, started() as both:
         nodes = {"without": without, "audit and encryption": both}
         studies = {
             way: ready_study(node, sample_study("bitewings-4")) for way, node in nodes.items()
@@ -69,21 +67,6 @@ def main() -> None:
         _decode(found, nodes)
     found.print()
     print(f"\nload {os.getloadavg()[0]:.0f}")
-
-
-@contextlib.contextmanager
-def _node(program: str, extra: str) -> Iterator[NodeProcess]:
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with running(folder / "sandbox.sqlite") as sandbox:
-            (folder / "data").mkdir()
-            node = NodeProcess(folder, sandbox, program=program, extra=extra)
-            node.add_dentist()
-            node.start()
-            try:
-                yield node
-            finally:
-                node.stop()
 
 
 def _browse(

@@ -13,13 +13,16 @@ from tests.faults.running_node import NodeProcess
 
 
 @contextlib.contextmanager
-def started() -> Iterator[NodeProcess]:
-    """Start a node (``bitewing serve``) with a dentist's account; stops it at the end."""
+def started(program: str = "node", extra: str = "") -> Iterator[NodeProcess]:
+    """Start a node (``bitewing serve``) with a dentist's account; stops it at the end.
+
+    `program` is the module that runs, `extra` what is added to its configuration.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with running(folder / "sandbox.sqlite") as sandbox:
             (folder / "data").mkdir()
-            node = NodeProcess(folder, sandbox)
+            node = NodeProcess(folder, sandbox, program=program, extra=extra)
             node.add_dentist()
             node.start()
             try:

@@ -9,7 +9,6 @@ and what commands print is searched for the invented patients and for everything
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import threading
@@ -35,8 +34,7 @@ from node.web.tokens import Tokens
 from orchestration.sandbox_partners import running_partners
 from pms_writeback.sandbox.server import running
 from tests.faults.running_node import PASSWORD, NodeProcess, Reviewer, sample_study, until
-from tests.node.objects.swift import ACCESS_KEY, REGION, SECRET_KEY, NotHere, Swift
-from tests.node.objects.swift import running as running_swift
+from tests.node.objects.swift import ACCESS_KEY, REGION, SECRET_KEY, Swift, demanded
 from tests.protocol.conftest import make_film, tool, write
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
@@ -95,13 +93,8 @@ def toml(value: object) -> str:
 @pytest.fixture
 def swift() -> Iterator[Swift]:
     """Run a service that speaks S3."""
-    try:
-        with running_swift() as server:
-            yield server
-    except NotHere as reason:
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason} is not available")
-        pytest.skip(f"{reason} is not available")
+    with demanded() as server:
+        yield server
 
 
 @pytest.fixture

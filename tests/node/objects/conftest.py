@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -26,7 +25,7 @@ from node.objects.room import Room
 from node.objects.store import BucketStore
 from tests.conftest import _administer
 from tests.node.objects.bad_line import BadLine, bad_line
-from tests.node.objects.swift import ACCESS_KEY, REGION, SECRET_KEY, NotHere, Swift, running
+from tests.node.objects.swift import ACCESS_KEY, REGION, SECRET_KEY, Swift, demanded
 
 ACTOR = Actor("test", "main")
 
@@ -34,13 +33,8 @@ ACTOR = Actor("test", "main")
 @pytest.fixture(scope="session")
 def swift() -> Iterator[Swift]:
     """OpenStack Swift, once for all tests."""
-    try:
-        with running() as server:
-            yield server
-    except NotHere as reason:
-        if os.environ.get("CI"):
-            pytest.fail(f"{reason} is not available")
-        pytest.skip(f"{reason} is not available")
+    with demanded() as server:
+        yield server
 
 
 @pytest.fixture

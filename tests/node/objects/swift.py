@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 ACCESS_KEY, SECRET_KEY, REGION = "test:tester", "testing", "us-east-1"
 _SERVERS = ("account", "container", "object", "proxy")
 _FILTERS = "catch_errors cache s3api tempauth bulk slo dlo"
@@ -66,6 +68,18 @@ def running() -> Iterator[Swift]:
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def demanded() -> Iterator[Swift]:
+    """Run Swift for a test; where it cannot be the test is skipped, and fails in CI."""
+    try:
+        with running() as server:
+            yield server
+    except NotHere as reason:
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason} is not available")
+        pytest.skip(f"{reason} is not available")
 
 
 def _demand_attributes(folder: Path) -> None:
